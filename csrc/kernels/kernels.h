@@ -1,0 +1,136 @@
+/* kernels.h - every numeric kernel, as one table of function pointers with the shapes in comments.
+ *
+ * Kernels run on one thread, on contiguous row-major float32 rows unless a stride is given, and never allocate. The layers
+ * above (nn) cut work into tiles and run kernels inside them. scalar.c holds the readable twin of every entry; avx2.c and
+ * avx512.c replace what pays. All of them compute the same numbers within rounding, and each is deterministic.
+ */
+#ifndef GV_KERNELS_H
+#define GV_KERNELS_H
+
+#include "govlm.h"
+
+typedef enum {
+    GV_ACT_NONE = 0,
+    GV_ACT_GELU_ERF,  /* x * Phi(x)                                         Hugging Face "gelu" */
+    GV_ACT_GELU_TANH, /* tanh form                       "gelu_new", "gelu_pytorch_tanh", "gelu_fast" */
+    GV_ACT_RELU,
+    GV_ACT_SILU, /* x * sigmoid(x)                                                "silu", "swish" */
+    GV_ACT_TANH
+} gv_activation;
+
+/* Names one stream of random numbers. Element (row r, column c) takes word c % 4 of
+ * philox(counter = {c / 4, position[r], sample[r], site}, key = {seed, step}); it is kept when word >= threshold,
+ * threshold = round(p * 2^32), and kept values are scaled by 1 / (1 - p). */
+typedef struct {
+    uint32_t seed, step, site;
+    float p; /* 0 <= p < 1; 0 = off */
+} gv_dropout;
+
+/* One head of one sequence. Query row i may look at key row j when !causal or key_position[j] <= query_position[i].
+ * `bias` (NULL = none) is added to the scaled scores: [query_rows, key_rows], row stride bias_stride.
+ * score = scale * q.k + bias; p = softmax(score); d = dropout(p) with rows = query rows, columns = key rows, using
+ * position = query_position[i], sample = `sample`. out = d v. A row that may look at nothing gives zeros. */
+typedef struct {
+    const float *query, *key, *value;                   /* [rows, head_dim] */
+    int64_t query_stride, key_stride, value_stride;     /* in floats */
+    int64_t query_rows, key_rows, head_dim;
+    float scale;
+    bool causal;
+    const int32_t *query_position, *key_position;       /* [query_rows], [key_rows]; required when causal or dropout */
+    const float *bias;
+    int64_t bias_stride;
+    gv_dropout dropout;
+    uint32_t sample;
+} gv_attention_head;
+
+/* AdamW as torch.optim.AdamW computes it (Loshchilov & Hutter, arXiv:1711.05101); `step` counts from 1. */
+typedef struct {
+    float lr, beta1, beta2, eps, weight_decay;
+    int64_t step;
+    float grad_scale; /* gradients are multiplied by this first (clipping); 1 = unchanged */
+} gv_adamw;
+
+typedef struct {
+    const char *isa;
+
+    /* -- element-wise, n elements ------------------------------------------------------------------------------- */
+    void (*add)(float *y, const float *a, const float *b, int64_t n);               /* y = a + b (may alias)        */
+    void (*axpy)(float *y, float alpha, const float *x, int64_t n);                 /* y += alpha * x               */
+    void (*scale)(float *y, float alpha, const float *x, int64_t n);                /* y = alpha * x (may alias)    */
+    void (*activation)(gv_activation kind, float *y, const float *x, int64_t n);    /* y = act(x) (may alias)       */
+    /* dx = dy * act'(x); dx may alias dy. x is the value BEFORE the activation. */
+    void (*activation_backward)(gv_activation kind, float *dx, const float *dy, const float *x, int64_t n);
+    void (*gated)(gv_activation kind, float *y, const float *gate, const float *up, int64_t n); /* y = act(gate) * up */
+    /* dgate = dy * up * act'(gate); dup = dy * act(gate); dgate, dup may alias gate, up. */
+    void (*gated_backward)(gv_activation kind, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                           int64_t n);
+    double (*sum_squares)(const float *x, int64_t n);
+    bool (*all_finite)(const float *x, int64_t n);
+
+    /* -- rows ----------------------------------------------------------------------------------------------------- */
+    /* y[r,:] += bias; y row stride `stride` */
+    void (*bias_add)(float *y, const float *bias, int64_t rows, int64_t cols, int64_t stride);
+    /* out[c] += sum_r x[r,c] for c in 0..cols-1; x row stride `stride`; summed in row order */
+    void (*column_sum)(float *out, const float *x, int64_t rows, int64_t cols, int64_t stride);
+    /* y = x / (1-p) where kept, else 0 (may alias). sample, position: [rows]. */
+    void (*dropout)(float *y, const float *x, int64_t rows, int64_t cols, const gv_dropout *dropout, const uint32_t *sample,
+                    const int32_t *position);
+
+    /* Layer norm (Ba et al., arXiv:1607.06450): y = (x - mean) * rstd * gamma + beta. mean, rstd: [rows] or NULL (not saved).
+     * beta may be NULL. y may alias x. */
+    void (*layer_norm)(float *y, float *mean, float *rstd, const float *x, const float *gamma, const float *beta, int64_t rows,
+                       int64_t cols, float eps);
+    /* dx (may alias dy) */
+    void (*layer_norm_backward)(float *dx, const float *dy, const float *x, const float *mean, const float *rstd,
+                                const float *gamma, int64_t rows, int64_t cols);
+    /* dgamma[c] += sum_r dy * (x - mean) * rstd; dbeta[c] += sum_r dy (dbeta may be NULL); `cols` columns starting at the
+     * pointers, rows `stride` apart: the caller cuts tiles of columns. mean NULL = RMS norm. */
+    void (*norm_param_backward)(float *dgamma, float *dbeta, const float *dy, const float *x, const float *mean,
+                                const float *rstd, int64_t rows, int64_t cols, int64_t stride);
+    /* RMS norm (Zhang & Sennrich, arXiv:1910.07467): y = x * rstd * gamma, rstd = 1 / sqrt(mean(x^2) + eps). rstd may be NULL. */
+    void (*rms_norm)(float *y, float *rstd, const float *x, const float *gamma, int64_t rows, int64_t cols, float eps);
+    void (*rms_norm_backward)(float *dx, const float *dy, const float *x, const float *rstd, const float *gamma, int64_t rows,
+                              int64_t cols);
+
+    /* Rotary positions in place (Su et al., arXiv:2104.09864; halves as in Llama): x[r, h, :] for `heads` heads of
+     * head_dim, row stride `stride`; cosine, sine: [rows, head_dim / 2]. sign = +1 forward, -1 backward. */
+    void (*rotary)(float *x, const float *cosine, const float *sine, int64_t rows, int64_t heads, int64_t head_dim,
+                   int64_t stride, float sign);
+
+    /* -- attention ------------------------------------------------------------------------------------------------ */
+    /* Floats of scratch that the two calls below need. */
+    int64_t (*attention_scratch)(int64_t query_rows, int64_t key_rows, int64_t head_dim);
+    /* out: [query_rows, head_dim], row stride out_stride. lse: [query_rows] log-sum-exp of the scores, for backward (NULL =
+     * not wanted). probs: [query_rows, key_rows] after dropout, contiguous (NULL = not wanted). */
+    void (*attention)(float *out, int64_t out_stride, float *lse, float *probs, const gv_attention_head *head, float *scratch);
+    /* Recomputes the probabilities from lse. dquery is written, dkey and dvalue are ADDED to (strides as query, key,
+     * value of `head`). out, dout: row stride out_stride. dprobs: gradient at the probabilities after dropout (NULL =
+     * none), contiguous. dbias: ADDED to, row stride bias_stride (NULL = not wanted). */
+    void (*attention_backward)(float *dquery, float *dkey, float *dvalue, float *dbias, const float *dout, const float *out,
+                               int64_t out_stride, const float *lse, const float *dprobs, const gv_attention_head *head,
+                               float *scratch);
+
+    /* -- losses --------------------------------------------------------------------------------------------------- */
+    /* p = softmax(x) per row (may alias). Returns nothing; lse: [rows] or NULL. */
+    void (*softmax)(float *p, float *lse, const float *x, int64_t rows, int64_t cols);
+    /* x becomes its own gradient: x = scale[r] * (softmax(x) - onehot(label[r])); loss[r] = lse - x[label]. A label of
+     * -100 makes loss 0 and gradient 0. scale NULL = only the losses, x untouched. Labels were checked by the caller. */
+    void (*cross_entropy)(float *loss, float *x, const int64_t *label, const float *scale, int64_t rows, int64_t cols);
+
+    /* -- optimiser ------------------------------------------------------------------------------------------------ */
+    /* One pass: reads grad, moves first/second moment and param. n elements. */
+    void (*adamw)(float *param, const float *grad, float *first, float *second, int64_t n, const gv_adamw *hyper);
+
+    /* -- small products, for linear layers with few rows (kernels/gemm.c chooses) ------------------------------------ */
+    /* y[m, n] = x[m, k] . w[n, k]^T + bias[n] (bias NULL = 0): weights where the checkpoint holds them, streamed once.
+     * Any m, n, k >= 1; strides in floats. */
+    void (*product_nt)(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
+                       const float *bias, int64_t m, int64_t n, int64_t k);
+} gv_kernels;
+
+/* The table for the ISA that cpu.h chose; made once. */
+const gv_kernels *gv_kernels_get(void);
+/* A given twin, for tests: NULL when this CPU cannot run it. */
+const gv_kernels *gv_kernels_for(const char *isa);
+
+#endif

@@ -1,0 +1,38 @@
+/* bindings.h - what the files of csrc/python share: module state, status -> exception, and the cancel scope. */
+#ifndef GV_PYTHON_BINDINGS_H
+#define GV_PYTHON_BINDINGS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "govlm.h"
+
+typedef struct {
+    PyTypeObject *tokenizer_type;
+    PyTypeObject *model_type;
+    PyTypeObject *pass_type;
+} gv_module_state;
+
+extern struct PyModuleDef gv_module_definition;
+
+/* Raises the exception that gv_status documents, with error->text; returns NULL. */
+PyObject *gv_raise(const gv_error *error);
+
+/* Each adds its types and functions to the module; 0 or -1 with an exception set. */
+int gv_add_tokenizer(PyObject *module, gv_module_state *state);
+int gv_add_model(PyObject *module, gv_module_state *state);
+
+/* Runs `expression` (a gv_status) without the GIL, with Ctrl-C cancelling the pool's jobs of this thread. On
+ * cancellation the pending signal is raised as KeyboardInterrupt by gv_raise. */
+#define GV_WITHOUT_GIL(status, expression)                                     \
+    do {                                                                       \
+        const volatile int *gv_previous_ = gv_interrupt_begin();               \
+        Py_BEGIN_ALLOW_THREADS(status) = (expression);                         \
+        Py_END_ALLOW_THREADS gv_interrupt_end(gv_previous_);                   \
+    } while (0)
+
+/* On the main thread: catches SIGINT into a flag that the pool polls. Elsewhere: nothing. */
+const volatile int *gv_interrupt_begin(void);
+void gv_interrupt_end(const volatile int *previous);
+
+#endif

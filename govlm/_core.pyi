@@ -1,0 +1,157 @@
+"""The native core, as the Python layers see it. Arrays are C-contiguous; T = tokens in the packed batch, B = sequences,
+R = selected rows, H = hidden size, L = layers. Errors: ValueError (shape, range), TypeError (dtype), IndexError (an id
+beyond the vocabulary), RuntimeError (state), MemoryError, KeyboardInterrupt (Ctrl-C inside a long call)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+def num_threads() -> int: ...
+def set_num_threads(count: int, /) -> None: ...
+def info() -> dict[str, Any]: ...
+
+class Model:
+    """One stack of transformer blocks (encoder or decoder) with its embeddings and at most one head.
+
+    `config` fields (all optional unless marked *; unknown names raise ValueError):
+
+    sizes       vocab_size*, hidden_size*, num_layers*, num_heads*, num_kv_heads (= num_heads), head_dim (= hidden/heads),
+                intermediate_size*, embedding_size (= hidden_size; smaller: a projection follows), max_positions (0),
+                type_vocab_size (0), num_labels (0)
+    norm        norm: "layer" | "rms";  norm_eps 1e-12;  pre_norm False;  embedding_norm True;  final_norm False
+                head_norm_eps (= norm_eps): the norm of the MLM head
+    positions   position: "learned" | "rotary" | "relative" | "none";  rope_theta 10000.0;
+                relative_buckets 32, relative_max_distance 128, relative_bidirectional True
+    attention   causal False;  attention_scale (= head_dim ** -0.5);  query_key_norm False;  cross_attention False
+    biases      attention_bias True (query, key, value);  output_bias True;  mlp_bias True;  norm_bias True (layer norm)
+    mlp         activation: "gelu" | "gelu_tanh" | "relu" | "silu" | "tanh";  gated False
+    layout      fused_qkv False (one [H, 3H] matrix, GPT-2);  conv1d False (weights in x out);  shared_layers False (ALBERT)
+                embedding_scale 1.0
+    dropout     hidden_dropout 0.0 (embeddings, after attention output, after mlp);  attention_dropout 0.0 (probabilities);
+                mlp_dropout 0.0 (after the activation, T5);  classifier_dropout 0.0;  pooler_dropout 0.0 (before pooler; RoBERTa)
+                final_dropout 0.0 (after the final norm, T5)
+    head        head: "none" | "sequence" | "token" | "mlm";  pooler False (dense + tanh on a sequence's first token);
+                head_activation "gelu" (MLM transform);  tied_decoder True
+
+    Parameter names, in flat order (those that the config has):
+        embeddings.word.weight [V,E]  embeddings.position.weight [P,E]  embeddings.token_type.weight [Y,E]
+        embeddings.norm.{weight,bias} [E]  embeddings.projection.{weight,bias} [H,E]
+        attention.relative_bias.weight [buckets, heads]
+        layers.{i}.attention.{query,key,value,output}.{weight,bias}   or   layers.{i}.attention.query_key_value.{weight,bias}
+        layers.{i}.attention.{query_norm,key_norm}.weight [head_dim]   layers.{i}.attention.norm.{weight,bias} [H]
+        layers.{i}.cross.{query,key,value,output}.{weight,bias}        layers.{i}.cross.norm.{weight,bias}
+        layers.{i}.mlp.{gate,up,down}.{weight,bias}                    layers.{i}.mlp.norm.{weight,bias} [H]
+        final_norm.{weight,bias}   pooler.{weight,bias} [H,H]   classifier.{weight,bias} [num_labels,H]
+        mlm.dense.{weight,bias} [E,H]  mlm.norm.{weight,bias} [E]  mlm.decoder.weight [V,E] (untied only)  mlm.bias [V]
+    In a post-norm block attention.norm follows the attention, in a pre-norm block it precedes it; so for cross and mlp.
+    """
+
+    def __init__(self, config: Mapping[str, int | float | str | bool]) -> None: ...
+    @property
+    def config(self) -> dict[str, Any]: ...
+    def names(self) -> list[str]: ...
+    def shape(self, name: str) -> tuple[int, ...]: ...
+    def bind(self, name: str, array: F32) -> None:
+        """Uses `array` (kept alive, not copied) as the parameter. Not allowed once trainable."""
+    @property
+    def trainable(self) -> bool: ...
+    def make_trainable(self) -> None:
+        """Copies what is bound (the rest is zero) into one flat buffer, with lazily touched gradients. Idempotent."""
+    def parameter(self, name: str) -> F32:
+        """A view; after make_trainable a writable view into the flat buffer."""
+    def gradient(self, name: str) -> F32 | None:
+        """A view of the gradient, or None when no backward has reached the parameter since zero_grad."""
+    def set_requires_grad(self, name: str, value: bool) -> None: ...
+    def requires_grad(self, name: str) -> bool: ...
+    def zero_grad(self) -> None: ...
+    def flat_parameters(self) -> F32: ...
+    def flat_gradient(self) -> F32:
+        """The whole gradient (for an all-reduce): unreached parts are zeroed first, and count as reached afterwards."""
+    def offset(self, name: str) -> int: ...
+    def grad_norm(self, names: Sequence[str] | None = None) -> float:
+        """The 2-norm over the gradients of `names` (all), the same bits for any thread count."""
+    def scale_grad(self, factor: float, names: Sequence[str] | None = None) -> None: ...
+    def first_nonfinite(self) -> str | None:
+        """The first parameter or gradient with a NaN or infinity: "layers.0.mlp.up.weight" or "… (gradient)"."""
+    def forward(
+        self,
+        input_ids: I32,  # [T], 0 <= id < vocab_size
+        row_splits: I64,  # [B+1], from 0 to T, not decreasing; an empty sequence gives zeros
+        position_ids: I32 | None = None,  # [T]; None = 0.. per sequence. Also orders causal attention.
+        token_type_ids: I32 | None = None,  # [T]; None = 0
+        *,
+        key_counts: I64 | None = None,  # [B]: only the first key_counts[b] tokens of sequence b may be looked at (None = all)
+        rows: I32 | None = None,  # [R], ascending: the last layer and the head are computed for these tokens only (None = all)
+        memory: F32 | None = None,  # [Tm, H] encoder output, for cross attention
+        memory_splits: I64 | None = None,  # [B+1]
+        hidden_states: bool = False,  # keep every layer's output
+        attentions: bool = False,  # keep attention probabilities
+        labels: NDArray[Any] | None = None,  # int64 [B], [R] (token, mlm; -100 = ignored) or float32 [B, num_labels] (multi_label, regression)
+        loss: str = "single_label",  # "single_label" | "multi_label" | "regression"
+        class_weights: F32 | None = None,  # [num_labels], single_label and token
+        logits: bool = True,  # False: mlm computes the loss without holding logits
+        training: bool = False,  # dropout on
+        save: bool = True,  # keep what backward needs
+        seed: int = 0,
+        step: int = 0,
+        samples: NDArray[np.uint32] | None = None,  # [B] global sample index for dropout; None = 0..B-1
+    ) -> Pass: ...
+
+class Pass:
+    """One forward; owns its workspace until backward or collection. Views keep it alive."""
+
+    @property
+    def loss(self) -> float | None: ...
+    @property
+    def logits(self) -> F32 | None:
+        """[B, num_labels] (sequence), [R, num_labels] (token), [R, V] (mlm)."""
+    @property
+    def pooled(self) -> F32 | None:
+        """[B, H] after dense and tanh."""
+    def hidden(self, layer: int) -> F32:
+        """[T, H] output of `layer` (0 = embeddings, L = the last, [R, H] there when rows were given; -1 counts from the end).
+        A layer before the last is there when hidden_states was asked for."""
+    def attention(self, layer: int, sequence: int) -> F32:
+        """[heads, query rows, key rows] of one sequence (layer 0..L-1), when attentions was asked for."""
+    def cross_attention(self, layer: int, sequence: int) -> F32: ...
+    def backward(
+        self,
+        scale: float | None = None,  # gradient at the loss; None = no gradient from the loss
+        *,
+        logits: F32 | None = None,
+        pooled: F32 | None = None,
+        hidden: Mapping[int, F32] | None = None,  # {layer: as hidden(layer)}
+        attention: Mapping[tuple[int, int], F32] | None = None,  # {(layer, sequence): as attention(layer, sequence)}
+        memory: bool = False,  # return the gradient at `memory`
+    ) -> F32 | None:
+        """Adds to the model's gradients and gives the workspace back. RuntimeError when called twice, when nothing was saved,
+        or when the weights changed since the forward."""
+    def first_nonfinite(self) -> str | None:
+        """The first activation with a NaN or infinity: "hidden state of layer 3", "logits"."""
+
+class Moments:
+    """AdamW's state for a trainable model: two flat buffers laid out as the parameters, touched lazily."""
+
+    def __init__(self, model: Model) -> None: ...
+    def first(self, name: str) -> F32: ...
+    def second(self, name: str) -> F32: ...
+    def step_count(self, name: str) -> int: ...
+    def set_step_count(self, name: str, value: int) -> None: ...
+    def adamw(
+        self,
+        names: Sequence[str],
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        """One AdamW step on those of `names` that have a gradient and require one (torch.optim.AdamW's update)."""
+
+class WordPiece: ...
