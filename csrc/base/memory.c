@@ -8,7 +8,9 @@
 enum { GV_ALIGNMENT = 64 };
 static const size_t GV_HUGE_PAGE = (size_t)2 << 20;
 
-static size_t gv_round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
+static size_t gv_round_up(size_t size, size_t unit) {
+    return (size + unit - 1) / unit * unit;
+}
 
 void *gv_alloc(const gv_allocator *allocator, size_t size) {
     if (size > SIZE_MAX - GV_ALIGNMENT) return NULL;
