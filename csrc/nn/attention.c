@@ -48,11 +48,16 @@ static int64_t gv_worker_floats(const gv_attention_batch *batch, int64_t max_que
     return floats;
 }
 
-int64_t gv_attention_scratch(const gv_attention_batch *batch) {
+/* Scratch starts with the partial sums of the relative table, one per sequence and head. */
+static int64_t gv_partial_floats(const gv_attention_batch *batch) {
+    if (batch->relative_table == NULL) return 0;
+    return (batch->sequences * batch->heads * batch->relative_buckets + 15) / 16 * 16;
+}
+
+int64_t gv_attention_scratch(const gv_attention_batch *batch, int width) {
     int64_t query, key;
     gv_longest(batch, &query, &key);
-    int64_t partial = batch->relative_table != NULL ? batch->sequences * batch->heads * batch->relative_buckets : 0;
-    return gv_worker_floats(batch, query, key) * gv_parallel_width() + (partial + 15) / 16 * 16;
+    return gv_partial_floats(batch) + gv_worker_floats(batch, query, key) * width;
 }
 
 static void gv_fill_bias(float *bias, const gv_attention_batch *batch, const gv_attention_head *head, int64_t h) {
@@ -121,7 +126,7 @@ static void gv_attention_tile(void *context, int64_t tile, int worker) {
 gv_status gv_attention_forward(float *out, float *lse, float *probs, const int64_t *probs_offset, const float *query,
                                const float *key, const float *value, const gv_attention_batch *batch, float *scratch) {
     gv_attention_job job = {.out = out, .lse = lse, .probs = probs, .probs_offset = probs_offset, .query = query, .key = key,
-                            .value = value, .batch = batch, .scratch = scratch};
+                            .value = value, .batch = batch, .scratch = scratch + gv_partial_floats(batch)};
     gv_longest(batch, &job.max_query, &job.max_key);
     job.worker_floats = gv_worker_floats(batch, job.max_query, job.max_key);
     return gv_parallel_for(batch->sequences * batch->heads, gv_attention_tile, &job);
@@ -175,12 +180,12 @@ gv_status gv_attention_backward(float *dquery, float *dkey, float *dvalue, float
                                 const float *value, const gv_attention_batch *batch, float *scratch) {
     gv_attention_job job = {.dquery = dquery, .dkey = dkey, .dvalue = dvalue, .dout = dout, .attention_out = out,
                             .saved_lse = lse, .dprobs = dprobs, .query = query, .key = key, .value = value,
-                            .batch = batch, .scratch = scratch};
+                            .batch = batch, .scratch = scratch + gv_partial_floats(batch)};
     gv_longest(batch, &job.max_query, &job.max_key);
     job.worker_floats = gv_worker_floats(batch, job.max_query, job.max_key);
     int64_t partials = batch->sequences * batch->heads;
     if (dtable != NULL) {
-        job.table_partial = scratch + job.worker_floats * gv_parallel_width();
+        job.table_partial = scratch;
         memset(job.table_partial, 0, (size_t)(partials * batch->relative_buckets) * sizeof(float));
     }
     gv_status status = gv_parallel_for(batch->sequences * batch->kv_heads, gv_attention_backward_tile, &job);

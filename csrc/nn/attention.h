@@ -23,8 +23,8 @@ typedef struct {
 
 void gv_relative_buckets(int32_t *out, int64_t buckets, int64_t max_distance, bool bidirectional);
 
-/* Floats of scratch for both calls (all workers). */
-int64_t gv_attention_scratch(const gv_attention_batch *batch);
+/* Floats of scratch for both calls when the pool is `width` wide (gv_parallel_width, asked once per pass). */
+int64_t gv_attention_scratch(const gv_attention_batch *batch, int width);
 
 /* out: [Tq, heads * head_dim]. lse: [heads, Tq] or NULL. probs: NULL, or per sequence [heads, q, k] at probs_offset[b]. */
 gv_status gv_attention_forward(float *out, float *lse, float *probs, const int64_t *probs_offset, const float *query,

@@ -131,6 +131,7 @@ gv_status gv_norm_backward(float *dx, float *dgamma, float *dbeta, const float *
     if (status == GV_OK && dgamma != NULL && rows > 0) {
         status = gv_parallel_for((cols + GV_COLUMN_TILE - 1) / GV_COLUMN_TILE, gv_norm_columns_tile, &job);
     }
+    if (status == GV_OK && dgamma == NULL && dbeta != NULL) gv_kernels_get()->column_sum(dbeta, dy, rows, cols, cols);
     if (status == GV_OK) status = gv_run_rows(gv_norm_backward_tile, &job);
     return status;
 }
