@@ -141,6 +141,7 @@ gv_view gv_pass_logits(const gv_pass *pass);
 gv_view gv_pass_pooled(const gv_pass *pass);
 gv_view gv_pass_hidden(const gv_pass *pass, int64_t layer); /* 0..L */
 gv_view gv_pass_attention(const gv_pass *pass, int64_t layer, int64_t sequence, bool cross);
+gv_view gv_pass_memory(const gv_pass *pass);                /* [Tm, H], as given */
 int64_t gv_pass_layers(const gv_pass *pass);
 int64_t gv_pass_sequences(const gv_pass *pass);
 void gv_pass_first_nonfinite(char *out, size_t size, const gv_pass *pass);

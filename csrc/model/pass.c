@@ -444,6 +444,10 @@ gv_view gv_pass_attention(const gv_pass *pass, int64_t layer, int64_t sequence, 
     return view;
 }
 
+gv_view gv_pass_memory(const gv_pass *pass) {
+    return (gv_view){pass->memory, {pass->memory_rows, pass->model->config.hidden_size, 0}};
+}
+
 int64_t gv_pass_layers(const gv_pass *pass) { return pass->model->config.num_layers; }
 int64_t gv_pass_sequences(const gv_pass *pass) { return pass->sequences; }
 
