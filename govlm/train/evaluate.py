@@ -21,7 +21,10 @@ MULTI_LABEL = "multi_label_classification"
 
 @dataclass
 class Encoded:
-    """Rows as the encoder takes them: ids int32 [T] of all texts, row_splits int64 [n+1], labels int64 [n], float32 [n, k] or None."""
+    """Rows as the encoder takes them.
+
+    ids: int32 [T], all texts; row_splits: int64 [n+1]; labels: int64 [n], float32 [n, labels] for multi-label, or None.
+    """
 
     ids: NDArray[np.int32]
     row_splits: NDArray[np.int64]

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,11 @@ class Trainer:
         started, tokens_before = time.monotonic(), at.tokens
         self._saved_at = time.monotonic()
         bar = Progress(self.total_steps, at.step, self.progress, "training")
-        log = open(self.out / "log.jsonl", "a", encoding="utf-8", buffering=1) if self.out is not None else None
-        try:
+        with ExitStack() as stack:
+            stack.callback(bar.close)
+            log = None
+            if self.out is not None:
+                log = stack.enter_context(open(self.out / "log.jsonl", "a", encoding="utf-8", buffering=1))
             while at.epoch < o.epochs and not at.stopped:
                 order = permutation(len(self.train_set), o.seed, at.epoch)
                 while at.batch < self.steps_per_epoch:
@@ -214,10 +218,6 @@ class Trainer:
                     if at.batch < self.steps_per_epoch and self._due():
                         self._save()
                 self._end_epoch(bar, log)
-        finally:
-            bar.close()
-            if log is not None:
-                log.close()
         result = {
             "loss": at.last_loss,
             "steps": at.step,
