@@ -35,7 +35,6 @@ from .configuration import (
     Qwen2Config,
     Qwen3Config,
     RobertaConfig,
-    T5Config,
 )
 from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad
 from .packing import Batch, Rules, as_array
@@ -103,10 +102,9 @@ class PreTrainedModel:
     def _make_cores(self) -> None:
         family = self._family
         self._cores[""] = native.Model(family.core_config(self.config, self.task, self._pooler))
-        heads = families.is_head
         for name, core_name in family.weight_map(self.config, self.task, self._pooler).items():
-            inside = self._prefix and not (heads(name) and not (name.startswith("pooler") and self._prefix))
-            self._names[f"{self._prefix}.{name}" if inside else name] = ("", core_name)
+            head = families.is_head(name) and not name.startswith("pooler")
+            self._names[f"{self._prefix}.{name}" if self._prefix and not head else name] = ("", core_name)
         self._rules = Rules(
             self._core_of("").config["max_positions"] or None,
             self.config.pad_token_id if self.config.model_type == "roberta" else None,
@@ -296,7 +294,7 @@ class PreTrainedModel:
         return {name: parameter.data for name, parameter in self._parameters.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
-        """Copies values in. Errors: ValueError for missing or unexpected names (strict) or a wrong shape; nothing is copied then."""
+        """Copies values in. ValueError for missing or unexpected names (strict) or a wrong shape; nothing is copied then."""
         missing = [n for n in self._parameters if n not in state_dict]
         extra = [n for n in state_dict if n not in self._parameters]
         if strict and (missing or extra):
@@ -370,7 +368,7 @@ class PreTrainedModel:
         return next(self._parameters[n] for n, (_, core_name) in self._names.items() if core_name == "embeddings.word.weight")
 
     def resize_token_embeddings(self, new_num_tokens: int) -> Parameter:
-        """Cuts or lengthens the vocabulary. New rows start near the mean of the old ones. Make optimisers after this, not before."""
+        """Cuts or lengthens the vocabulary. New rows start near the mean of the old ones. Make optimisers after this."""
         if new_num_tokens < 1:
             raise ValueError(f"new_num_tokens must be positive, not {new_num_tokens}")
         old = {name: parameter.data for name, parameter in self._parameters.items()}
