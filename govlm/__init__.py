@@ -34,7 +34,7 @@ _WHERE = {name: module for module, names in _PLACES.items() for name in names}
 _CORE = ("num_threads", "set_num_threads")
 _MODULES = ("checkpoint", "configuration", "data", "models", "optim", "outputs", "tokenizer", "train")
 
-__all__ = [*sorted(_WHERE), *_CORE, "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_WHERE), *_CORE, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

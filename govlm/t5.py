@@ -1,6 +1,6 @@
 """T5: two stacks of the same block, an encoder and a decoder that looks at it, over one table of word embeddings.
 
-The table lies in the encoder; the decoder's copy is brought up to date before a forward, and its gradient added after a backward.
+The table lies in the encoder; the decoder's copy is brought up to date before a forward, its gradient added after a backward.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class T5Model(T5EncoderModel):
         samples: Any = None,
         **unknown: Any,
     ) -> Any:
-        """input_ids, attention_mask: [B, S]; decoder_input_ids, decoder_attention_mask: [B, D]. Errors as PreTrainedModel.forward."""
+        """input_ids, attention_mask: [B, S]; decoder_input_ids, decoder_attention_mask: [B, D]. Errors as in the base."""
         _refuse_unknown(type(self).__name__, unknown)
         for name, value in (("input_ids", input_ids), ("decoder_input_ids", decoder_input_ids)):
             if value is None:
