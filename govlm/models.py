@@ -106,7 +106,7 @@ class PreTrainedModel:
             head = families.is_head(name) and not name.startswith("pooler")
             self._names[f"{self._prefix}.{name}" if self._prefix and not head else name] = ("", core_name)
         self._rules = Rules(
-            self._core_of("").config["max_positions"] or None,
+            self._core_of("").config.get("max_positions") or None,
             self.config.pad_token_id if self.config.model_type == "roberta" else None,
             family.causal,
             family.token_types,

@@ -145,11 +145,13 @@ class Call:
     arguments: Mapping[str, Any]  # labels, loss, class_weights, training, seed, step, samples, memory, memory_splits
     version: int | None
 
-    def run(self, *, rows: Any, hidden: bool, attentions: bool, logits: bool, labels: bool, save: bool) -> Any:
+    def run(self, *, rows: Any, hidden: bool, attentions: bool, logits: bool, labels: bool, save: bool, labelled: bool) -> Any:
         arguments = dict(self.arguments)
         if not labels:
             for name in ("labels", "loss", "class_weights"):
                 arguments.pop(name, None)
+        elif labelled:
+            arguments["labels"] = arguments["labels"][rows]
         batch = self.batch
         return self.core.forward(
             batch.ids, batch.row_splits, batch.positions, batch.types,
@@ -205,8 +207,9 @@ class ModelOutput(Mapping[str, Any]):
         self._begun = True
         rows = {"all": lambda: None, "first": call.batch.first_tokens, "labelled": lambda: self._labelled}[want.rows]()
         made = call.run(
-            rows=rows, hidden=want.hidden, attentions=want.attentions, logits=want.logits, labels=want.labels, save=save
-        )
+            rows=rows, hidden=want.hidden, attentions=want.attentions, logits=want.logits, labels=want.labels, save=save,
+            labelled=want.rows == "labelled",
+        )  # fmt: skip
         self._passes[want] = made
         if save:
             self._saved.add(want)
@@ -281,6 +284,8 @@ class ModelOutput(Mapping[str, Any]):
 
     def _read_logits(self) -> F32:
         want = self._head()
+        if not want.logits:  # a masked LM with labels held none
+            want = Want("all")
         logits = self._pass(want).logits
         return logits if self._model._first_only else self._batch_of(want).scatter(logits)
 
