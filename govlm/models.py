@@ -117,6 +117,11 @@ class PreTrainedModel:
         return self._cores[part]
 
     @property
+    def core(self) -> Any:
+        """The native model (of T5: the encoder)."""
+        return self._core_of("")
+
+    @property
     def _first_only(self) -> bool:
         """Whether logits are one row a sequence."""
         return self.task == "sequence"
