@@ -21,7 +21,7 @@ WeightMap = dict[str, str]
 
 @dataclass(frozen=True)
 class Family:
-    """prefix: the base model's name inside a model with a head. pooler: BertModel has one. Tasks: none, sequence, token, mlm."""
+    """prefix: the base model's name inside a model with a head. Tasks: none, sequence, token, mlm."""
 
     prefix: str
     core_config: Callable[[Any, str, bool], CoreConfig]  # (config, task, pooler)

@@ -155,6 +155,8 @@ float *gv_model_flat_gradient(gv_model *model, int64_t *size); /* dense: unreach
 float *gv_model_gradient(gv_model *model, int64_t index);
 void gv_model_set_requires_grad(gv_model *model, int64_t index, bool value);
 void gv_model_zero_grad(gv_model *model);
+/* Grows whenever gv_model_bind or an optimiser changes the weights. */
+uint64_t gv_model_version(const gv_model *model);
 /* Over the reached gradients of indices[0..count-1]. */
 gv_status gv_model_grad_norm(double *out, gv_model *model, const int64_t *indices, int64_t count, gv_error *error);
 gv_status gv_model_scale_grad(gv_model *model, float factor, const int64_t *indices, int64_t count, gv_error *error);

@@ -188,6 +188,8 @@ gv_status gv_model_bind(gv_model *model, int64_t index, const float *data, gv_er
     return GV_OK;
 }
 
+uint64_t gv_model_version(const gv_model *model) { return model->version; }
+
 const float *gv_data(const gv_model *model, int64_t index) { return index < 0 ? NULL : model->parameters[index].data; }
 
 gv_status gv_check_bound(const gv_model *model, gv_error *error) {

@@ -129,6 +129,11 @@ static PyObject *model_trainable(gv_model_object *self, void *closure) {
     return PyBool_FromLong(gv_model_is_trainable(self->model));
 }
 
+static PyObject *model_version(gv_model_object *self, void *closure) {
+    (void)closure;
+    return PyLong_FromUnsignedLongLong(gv_model_version(self->model));
+}
+
 static PyObject *model_names(gv_model_object *self, PyObject *unused) {
     (void)unused;
     int64_t count = gv_model_parameter_count(self->model);
@@ -424,6 +429,7 @@ static PyMethodDef model_methods[] = {
 static PyGetSetDef model_getset[] = {
     {"config", (getter)model_config, NULL, "The configuration it was made with.", NULL},
     {"trainable", (getter)model_trainable, NULL, "Whether make_trainable has run.", NULL},
+    {"version", (getter)model_version, NULL, "Grows whenever bind or an optimiser changes the weights.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
