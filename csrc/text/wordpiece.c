@@ -219,6 +219,7 @@ typedef struct {
     int64_t length;
     int32_t first, last; /* origins */
     int32_t words;       /* words finished so far */
+    bool marks;          /* met a mark that stays */
 } gv_word;
 
 static void gv_emit(gv_tokens *out, int32_t id, int64_t start, int64_t end, int32_t word) {
@@ -294,54 +295,6 @@ static gv_status gv_take_code(gv_tokens *out, const gv_tokenizer *t, gv_word *wo
     return GV_OK;
 }
 
-/* A run of code points around a mark that stays: decompose all, order, then take. Returns its length. */
-static gv_status gv_take_marks(int64_t *taken, gv_tokens *out, const gv_tokenizer *t, gv_word *word, gv_text text, int64_t from,
-                               gv_error *error) {
-    gv_status status = GV_OK;
-    int64_t end = from, count = 0, parts_total = 0;
-    uint32_t parts[GV_UC_MAX_EXPANSION];
-    /* from the starter before it (already taken, and a starter does not move) to the last mark in a row */
-    while (end < text.length) {
-        uint32_t code = gv_text_at(text, end);
-        if (gv_uc_is_surrogate(code) || (t->options.clean_text && (gv_uc_flags(code) & (GV_UC_CONTROL | GV_UC_SPACE)))) break;
-        int n = gv_uc_decompose(parts, code);
-        if (gv_uc_combining_class(parts[0]) == 0 && end > from) break;
-        parts_total += n;
-        end++;
-    }
-    if (end == from) end = from + 1, parts_total = GV_UC_MAX_EXPANSION;
-    size_t size = (size_t)parts_total * (2 * sizeof(uint32_t) + 1);
-    uint32_t *codes = gv_alloc(t->allocator, size);
-    if (codes == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory while normalising");
-    int32_t *sources = (int32_t *)(codes + parts_total);
-    uint8_t *added = (uint8_t *)(sources + parts_total);
-    for (int64_t i = from; i < end; i++) {
-        int n = gv_uc_decompose(parts, gv_text_at(text, i));
-        for (int j = 0; j < n; j++) {
-            codes[count] = parts[j];
-            sources[count] = (int32_t)i;
-            added[count] = j > 0;
-            count++;
-        }
-    }
-    gv_order_marks(codes, added, count);
-    /* The reference counts parts: the i-th that is not a later part of a decomposition belongs to the i-th source. */
-    int64_t source = from - 1;
-    for (int64_t i = 0; i < count && status == GV_OK; i++) {
-        if (!added[i]) source++;
-        if (gv_uc_flags(codes[i]) & GV_UC_NONSPACING) continue;
-        uint32_t lower[GV_UC_MAX_EXPANSION] = {codes[i]};
-        int lowered = t->options.lowercase ? gv_uc_lower(lower, codes[i]) : 1;
-        bool alone = t->options.handle_chinese_chars && (gv_uc_flags(gv_text_at(text, source)) & GV_UC_CJK) != 0;
-        for (int j = 0; j < lowered && status == GV_OK; j++) {
-            status = gv_take_code(out, t, word, lower[j], alone, source < from ? from : source, error);
-        }
-    }
-    gv_release(t->allocator, codes, size);
-    *taken = end - from;
-    return status;
-}
-
 /* The longest added token that starts at `at`; *end is where it stops. NULL = none. */
 static const gv_added *gv_find_added(int64_t *end, const gv_tokenizer *t, gv_text text, int64_t at) {
     const gv_added *found = NULL;
@@ -415,19 +368,90 @@ static gv_status gv_take_slow(int64_t *next, gv_tokens *out, const gv_tokenizer 
     }
     gv_normalise_code(&piece, &t->options, code);
     if (piece.kind == GV_PIECE_MARK) {
-        int64_t taken = 1;
-        status = gv_take_marks(&taken, out, t, word, text, at, error);
-        *next = at + taken;
-        return status;
+        word->marks = true; /* the caller reads the text again */
+        *next = text.length;
+        return GV_OK;
     }
     bool alone = t->options.handle_chinese_chars && (gv_uc_flags(code) & GV_UC_CJK) != 0;
     for (int i = 0; i < piece.count && status == GV_OK; i++) status = gv_take_code(out, t, word, piece.codes[i], alone, at, error);
     return status;
 }
 
-/* The loop for one width; `at` may be far into the text. */
+/* ---- text with marks that stay ------------------------------------------------------------------------------------- */
+
+/* Some marks survive accent stripping, and canonical ordering may move them (musical signs, Hangul tones, some halants). Such
+ * text is rare: it is read again as the reference reads it, a whole segment at a time. The reference's alignment counts parts:
+ * after ordering, the i-th part that is not a later part of a decomposition belongs to the i-th source. */
+static gv_status gv_take_segment(gv_tokens *out, const gv_tokenizer *t, gv_word *word, gv_text text, int64_t from, int64_t to,
+                                 gv_error *error) {
+    gv_status status = GV_OK;
+    size_t most = (size_t)(to - from) * 3; /* an ideograph gets a space on both sides */
+    size_t parts = most * GV_UC_MAX_EXPANSION / 2;
+    size_t size = most * sizeof(int32_t) + parts * (sizeof(uint32_t) + 1);
+    char *memory = gv_alloc(t->allocator, size);
+    if (memory == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory while normalising");
+    uint32_t *codes = (uint32_t *)(void *)memory;
+    int32_t *sources = (int32_t *)(codes + parts);
+    uint8_t *added = (uint8_t *)(sources + most);
+    int64_t count = 0, source_count = 0;
+    for (int64_t i = from; i < to; i++) {
+        uint32_t code = gv_text_at(text, i), flags = gv_uc_flags(code);
+        if (t->options.clean_text && (flags & GV_UC_CONTROL)) continue;
+        bool ideograph = t->options.handle_chinese_chars && (flags & GV_UC_CJK) != 0;
+        uint32_t decomposed[GV_UC_MAX_EXPANSION] = {' '};
+        for (int side = ideograph ? -1 : 0; side <= (ideograph ? 1 : 0); side++) {
+            int n = 1;
+            if (side != 0 || (t->options.clean_text && (flags & GV_UC_SPACE))) {
+                decomposed[0] = ' ';
+            } else {
+                n = gv_uc_decompose(decomposed, code);
+            }
+            for (int j = 0; j < n; j++) {
+                codes[count] = decomposed[j];
+                added[count++] = j > 0;
+            }
+            sources[source_count++] = (int32_t)i;
+        }
+    }
+    gv_order_marks(codes, added, count);
+    int64_t source = -1;
+    for (int64_t i = 0; i < count && status == GV_OK; i++) {
+        if (!added[i]) source++;
+        if (gv_uc_flags(codes[i]) & GV_UC_NONSPACING) continue;
+        uint32_t lower[GV_UC_MAX_EXPANSION] = {codes[i]};
+        int lowered = t->options.lowercase ? gv_uc_lower(lower, codes[i]) : 1;
+        bool alone = t->options.handle_chinese_chars && (gv_uc_flags(codes[i]) & GV_UC_CJK) != 0;
+        int64_t origin = sources[source < 0 ? 0 : source];
+        for (int j = 0; j < lowered && status == GV_OK; j++) status = gv_take_code(out, t, word, lower[j], alone, origin, error);
+    }
+    gv_release(t->allocator, memory, size);
+    return status;
+}
+
+static gv_status gv_encode_marks(gv_tokens *out, const gv_tokenizer *t, gv_text text, gv_error *error) {
+    gv_status status = GV_OK;
+    gv_word word = {.length = 0};
+    int64_t from = 0;
+    for (int64_t at = 0; at < text.length && status == GV_OK;) {
+        int64_t end;
+        uint32_t code = gv_text_at(text, at);
+        if (gv_uc_is_surrogate(code) || code >= GV_UC_LIMIT) return gv_take_slow(&at, out, t, &word, text, at, error);
+        const gv_added *token = gv_find_added(&end, t, text, at);
+        if (token == NULL) {
+            at++;
+            continue;
+        }
+        status = gv_take_segment(out, t, &word, text, from, at, error);
+        if (status == GV_OK) status = gv_take_added(&at, out, t, token, &word, text, at, end, error);
+        from = at;
+    }
+    if (status == GV_OK) status = gv_take_segment(out, t, &word, text, from, text.length, error);
+    return status == GV_OK ? gv_finish_word(out, t, &word, error) : status;
+}
+
+/* The loop for one width. *marks: the text must be read again by gv_encode_marks. */
 #define GV_DEFINE_ENCODE(name, type)                                                                                             \
-    static gv_status name(gv_tokens *out, const gv_tokenizer *t, gv_text text, gv_error *error) {                               \
+    static gv_status name(gv_tokens *out, bool *marks, const gv_tokenizer *t, gv_text text, gv_error *error) {                   \
         gv_status status = GV_OK;                                                                                                \
         const type *source = text.data;                                                                                          \
         const int32_t *entries = t->entries;                                                                                     \
@@ -461,6 +485,7 @@ static gv_status gv_take_slow(int64_t *next, gv_tokens *out, const gv_tokenizer 
                 return status;                                                                                                   \
             }                                                                                                                    \
         }                                                                                                                        \
+        *marks = word.marks;                                                                                                     \
         return gv_finish_word(out, t, &word, error);                                                                             \
     }
 
@@ -470,14 +495,25 @@ GV_DEFINE_ENCODE(gv_encode_4, uint32_t)
 
 gv_status gv_tokenizer_encode(gv_tokens *out, const gv_tokenizer *t, gv_text text, gv_error *error) {
     if (text.length > INT32_MAX) return gv_fail(error, GV_ERR_VALUE, "a text of more than 2^31 - 1 characters: cut it");
+    gv_status status = GV_OK;
+    bool marks = false;
+    int64_t first = out->count;
     switch (text.width) {
         case 1:
-            return gv_encode_1(out, t, text, error);
+            status = gv_encode_1(out, &marks, t, text, error);
+            break;
         case 2:
-            return gv_encode_2(out, t, text, error);
+            status = gv_encode_2(out, &marks, t, text, error);
+            break;
         case 4:
-            return gv_encode_4(out, t, text, error);
+            status = gv_encode_4(out, &marks, t, text, error);
+            break;
         default:
             return gv_fail(error, GV_ERR_VALUE, "a character must have 1, 2 or 4 bytes, got %d", text.width);
     }
+    if (status == GV_OK && marks) {
+        out->count = first;
+        status = gv_encode_marks(out, t, text, error);
+    }
+    return status;
 }
