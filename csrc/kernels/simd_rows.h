@@ -186,7 +186,7 @@ static void simd_dropout(float *y, const float *x, int64_t rows, int64_t cols, c
             float factor[4 * VW];
             gv_dropout_block(factor, dropout, (uint32_t)(c / 4), sample[r], position[r], threshold, keep);
             for (int64_t i = c; i < cols && i < c + 4 * VW; i += VW) {
-                v_store_some(y + i, v_mul(v_load_some(x + i, cols - i), v_load(factor + i - c)), cols - i);
+                v_store_some(y + i, v_mul(v_load_some(x + i, cols - i), v_load(factor + (i - c))), cols - i);
             }
         }
     }
