@@ -96,6 +96,7 @@ typedef struct {
     int64_t count, capacity;
 } gv_tokens;
 void gv_tokens_clear(gv_tokens *tokens);
+gv_status gv_tokens_reserve(gv_tokens *tokens, int64_t more, gv_error *error); /* room for so many more, at once */
 gv_status gv_tokens_push(gv_tokens *tokens, int32_t id, gv_error *error); /* offsets (0, 0), word -1 */
 /* Appends the tokens of `text`, no special tokens. A lone surrogate is refused. */
 gv_status gv_tokenizer_encode(gv_tokens *out, const gv_tokenizer *tokenizer, gv_text text, gv_error *error);

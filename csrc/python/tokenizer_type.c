@@ -110,14 +110,16 @@ static void tokenizer_dealloc(gv_tokenizer_object *self) {
 }
 
 static void free_ids(PyObject *capsule) {
-    gv_tokens tokens = {.ids = PyCapsule_GetPointer(capsule, NULL), .capacity = (int64_t)(intptr_t)PyCapsule_GetContext(capsule)};
+    gv_tokens tokens = {0};
+    tokens.ids = PyCapsule_GetPointer(capsule, NULL);
+    tokens.capacity = (int64_t)(intptr_t)PyCapsule_GetContext(capsule);
     gv_tokens_clear(&tokens);
 }
 
 /* Hands the buffer over to an array. Small ones are copied, so that slack is not kept. */
 static PyObject *take_array(int32_t **data, int64_t count, int64_t capacity) {
     const npy_intp shape[1] = {(npy_intp)count};
-    if (capacity > 4096 && count > capacity / 2) {
+    if (capacity > 4096 && (count > capacity / 2 || count > 1 << 20)) {
         PyObject *capsule = PyCapsule_New(*data, NULL, free_ids);
         if (capsule == NULL || PyCapsule_SetContext(capsule, (void *)(intptr_t)capacity) < 0) {
             Py_XDECREF(capsule);
@@ -141,6 +143,12 @@ static gv_status encode_all(gv_tokens *out, int64_t *splits, const gv_tokenizer 
                             const int32_t *prefix, Py_ssize_t prefixes, const int32_t *suffix, Py_ssize_t suffixes, int64_t most,
                             gv_error *error) {
     gv_status status = GV_OK;
+    int64_t expected = 128;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int64_t length = most >= 0 && texts[i].length > most ? most : texts[i].length;
+        expected += length + (int64_t)(prefixes + suffixes);
+    }
+    status = gv_tokens_reserve(out, expected, error);
     splits[0] = 0;
     for (Py_ssize_t i = 0; i < count && status == GV_OK; i++) {
         for (Py_ssize_t j = 0; j < prefixes && status == GV_OK; j++) status = gv_tokens_push(out, prefix[j], error);

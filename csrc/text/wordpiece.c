@@ -40,41 +40,46 @@ struct gv_tokenizer {
 
 /* ---- output --------------------------------------------------------------------------------------------------------- */
 
+/* Large buffers are mapped: 2 MB pages, and what is not written costs nothing. */
+static const size_t GV_MAPPED_BYTES = (size_t)4 << 20;
+
+static int32_t *gv_column_alloc(const gv_allocator *allocator, int64_t capacity) {
+    size_t size = (size_t)capacity * sizeof(int32_t);
+    return size >= GV_MAPPED_BYTES ? gv_map_zero(allocator, size, true) : gv_alloc(allocator, size);
+}
+
+static void gv_column_release(const gv_allocator *allocator, int32_t *column, int64_t capacity) {
+    size_t size = (size_t)capacity * sizeof(int32_t);
+    if (size >= GV_MAPPED_BYTES) {
+        gv_unmap(allocator, column, size);
+    } else {
+        gv_release(allocator, column, size);
+    }
+}
+
 void gv_tokens_clear(gv_tokens *tokens) {
-    size_t size = (size_t)tokens->capacity * sizeof(int32_t);
-    gv_release(tokens->allocator, tokens->ids, size);
-    gv_release(tokens->allocator, tokens->starts, tokens->offsets ? size : 0);
-    gv_release(tokens->allocator, tokens->ends, tokens->offsets ? size : 0);
-    gv_release(tokens->allocator, tokens->words, tokens->offsets ? size : 0);
-    tokens->ids = tokens->starts = tokens->ends = tokens->words = NULL;
+    int32_t **columns[] = {&tokens->ids, &tokens->starts, &tokens->ends, &tokens->words};
+    for (int i = 0; i < 4; i++) {
+        gv_column_release(tokens->allocator, *columns[i], tokens->capacity);
+        *columns[i] = NULL;
+    }
     tokens->count = tokens->capacity = 0;
 }
 
-static gv_status gv_tokens_reserve(gv_tokens *tokens, int64_t more, gv_error *error) {
+gv_status gv_tokens_reserve(gv_tokens *tokens, int64_t more, gv_error *error) {
     if (tokens->count + more <= tokens->capacity) return GV_OK;
     int64_t capacity = tokens->capacity + tokens->capacity / 2;
     if (capacity < tokens->count + more) capacity = tokens->count + more + 64;
-    size_t used = (size_t)tokens->count * sizeof(int32_t);
     gv_tokens bigger = {.allocator = tokens->allocator, .offsets = tokens->offsets, .count = tokens->count, .capacity = capacity};
-    bigger.ids = gv_alloc_array(tokens->allocator, (size_t)capacity, sizeof(int32_t));
-    bool complete = bigger.ids != NULL;
-    if (tokens->offsets) {
-        bigger.starts = gv_alloc_array(tokens->allocator, (size_t)capacity, sizeof(int32_t));
-        bigger.ends = gv_alloc_array(tokens->allocator, (size_t)capacity, sizeof(int32_t));
-        bigger.words = gv_alloc_array(tokens->allocator, (size_t)capacity, sizeof(int32_t));
-        complete = complete && bigger.starts != NULL && bigger.ends != NULL && bigger.words != NULL;
-    }
-    if (!complete) {
-        gv_tokens_clear(&bigger);
-        return gv_fail(error, GV_ERR_MEMORY, "out of memory for %lld tokens", (long long)capacity);
-    }
-    if (used > 0) {
-        memcpy(bigger.ids, tokens->ids, used);
-        if (tokens->offsets) {
-            memcpy(bigger.starts, tokens->starts, used);
-            memcpy(bigger.ends, tokens->ends, used);
-            memcpy(bigger.words, tokens->words, used);
+    int32_t **from[] = {&tokens->ids, &tokens->starts, &tokens->ends, &tokens->words};
+    int32_t **to[] = {&bigger.ids, &bigger.starts, &bigger.ends, &bigger.words};
+    for (int i = 0; i < (tokens->offsets ? 4 : 1); i++) {
+        *to[i] = gv_column_alloc(tokens->allocator, capacity);
+        if (*to[i] == NULL) {
+            gv_tokens_clear(&bigger);
+            return gv_fail(error, GV_ERR_MEMORY, "out of memory for %lld tokens", (long long)capacity);
         }
+        if (tokens->count > 0) memcpy(*to[i], *from[i], (size_t)tokens->count * sizeof(int32_t));
     }
     gv_tokens_clear(tokens);
     *tokens = bigger;
