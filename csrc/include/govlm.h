@@ -56,7 +56,62 @@ const char *gv_cpu_features(void);
 const char *gv_onednn_version(void);
 
 /* --------------------------------------------------------------------------------------------- tokenizer -- */
-/* (csrc/text) */
+
+/* A string of code points in its own width (1, 2 or 4 bytes each), as CPython holds it. Not owned. */
+typedef struct {
+    const void *data;
+    int64_t length;
+    int width;
+} gv_text;
+
+/* WordPiece with BERT's normalisation. Immutable once made (gv_tokenizer_add_token comes before the first encode), so any
+ * number of threads may encode with one. */
+typedef struct gv_tokenizer gv_tokenizer;
+typedef struct {
+    bool clean_text, handle_chinese_chars, strip_accents, lowercase;
+    int64_t max_word;          /* longer words become unknown_id; BERT: 100 */
+    gv_text continuing_prefix; /* "##" */
+    int32_t unknown_id;
+} gv_tokenizer_options;
+
+/* vocabulary[i] has id i; an empty entry has none. */
+gv_status gv_tokenizer_create(gv_tokenizer **out, const gv_text *vocabulary, int64_t count, const gv_tokenizer_options *options,
+                              const gv_allocator *allocator, gv_error *error);
+void gv_tokenizer_free(gv_tokenizer *tokenizer);
+
+/* A token found in the text before anything else is done to it. `normalized` matches on normalised characters. */
+typedef struct {
+    gv_text text;
+    int32_t id;
+    bool single_word, left_strip, right_strip, normalized;
+} gv_added_token;
+gv_status gv_tokenizer_add_token(gv_tokenizer *tokenizer, const gv_added_token *token, gv_error *error);
+
+/* Growing output; `starts`, `ends` (code points of the source) and `words` only when `offsets`. Zero it, set `offsets` and
+ * `allocator`; free with gv_tokens_clear. */
+typedef struct {
+    const gv_allocator *allocator;
+    bool offsets;
+    int32_t *ids, *starts, *ends, *words;
+    int64_t count, capacity;
+} gv_tokens;
+void gv_tokens_clear(gv_tokens *tokens);
+gv_status gv_tokens_push(gv_tokens *tokens, int32_t id, gv_error *error); /* offsets (0, 0), word -1 */
+/* Appends the tokens of `text`, no special tokens. A lone surrogate is refused. */
+gv_status gv_tokenizer_encode(gv_tokens *out, const gv_tokenizer *tokenizer, gv_text text, gv_error *error);
+
+/* WordPiece training: feed text in blocks, then build. See trainer.c for the method. */
+typedef struct gv_trainer gv_trainer;
+gv_status gv_trainer_create(gv_trainer **out, const gv_tokenizer_options *options, const gv_allocator *allocator, gv_error *error);
+void gv_trainer_free(gv_trainer *trainer);
+gv_status gv_trainer_feed(gv_trainer *trainer, gv_text text, gv_error *error); /* whole lines */
+typedef struct {
+    int64_t vocab_size; /* without the special tokens */
+    int64_t min_frequency, limit_alphabet;
+} gv_trainer_options;
+/* Called with code points and length of each entry in order; `continuing` entries are written with the prefix. */
+typedef gv_status (*gv_trainer_emit)(void *context, const uint32_t *codes, int64_t length, bool continuing);
+gv_status gv_trainer_build(gv_trainer *trainer, const gv_trainer_options *options, gv_trainer_emit emit, void *context, gv_error *error);
 
 /* ------------------------------------------------------------------------------------------------- model -- */
 /* One stack of transformer blocks with its embeddings and at most one head. The fields of a configuration, their defaults

@@ -127,6 +127,10 @@ typedef struct {
      * Any m, n, k >= 1; strides in floats. */
     void (*product_nt)(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
                        const float *bias, int64_t m, int64_t n, int64_t k);
+    /* c[m, n] = (add ? c : 0) + sum_p a[i * row + p * step] b[p, 0..n): a may be transposed, b and c are row-major. `stream`:
+     * c will not be read soon, so it need not go through the caches (a hint). */
+    void (*product_nn)(float *c, int64_t c_stride, const float *a, int64_t row, int64_t step, const float *b, int64_t b_stride,
+                       int64_t m, int64_t n, int64_t k, bool add, bool stream);
 } gv_kernels;
 
 /* The table for the ISA that cpu.h chose; made once. */

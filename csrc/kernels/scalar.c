@@ -296,6 +296,20 @@ static void scalar_product_nt(float *y, int64_t y_stride, const float *x, int64_
     }
 }
 
+static void scalar_product_nn(float *c, int64_t c_stride, const float *a, int64_t row, int64_t step, const float *b,
+                              int64_t b_stride, int64_t m, int64_t n, int64_t k, bool add, bool stream) {
+    (void)stream;
+    for (int64_t i = 0; i < m; i++) {
+        float *to = c + i * c_stride;
+        if (!add) memset(to, 0, (size_t)n * sizeof *to);
+        for (int64_t p = 0; p < k; p++) {
+            float factor = a[i * row + p * step];
+            const float *from = b + p * b_stride;
+            for (int64_t j = 0; j < n; j++) to[j] += factor * from[j];
+        }
+    }
+}
+
 const gv_kernels gv_kernels_scalar = {
     .isa = "scalar",
     .add = scalar_add,
@@ -323,4 +337,5 @@ const gv_kernels gv_kernels_scalar = {
     .cross_entropy = scalar_cross_entropy,
     .adamw = scalar_adamw,
     .product_nt = scalar_product_nt,
+    .product_nn = scalar_product_nn,
 };

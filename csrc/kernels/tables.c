@@ -6,11 +6,19 @@
 #include "base/cpu.h"
 
 const gv_kernels *gv_kernels_for(const char *isa) {
+    gv_isa best = gv_cpu_isa();
+    (void)best;
     if (strcmp(isa, "scalar") == 0) return &gv_kernels_scalar;
+#if defined(__x86_64__)
+    if (strcmp(isa, "avx2") == 0 && best >= GV_ISA_AVX2) return &gv_kernels_avx2;
+#endif
     return NULL;
 }
 
 const gv_kernels *gv_kernels_get(void) {
+#if defined(__x86_64__)
+    if (gv_cpu_isa() >= GV_ISA_AVX2) return &gv_kernels_avx2;
+#endif
     return &gv_kernels_scalar;
 }
 

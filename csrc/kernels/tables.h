@@ -7,6 +7,9 @@
 #include "kernels/kernels.h"
 
 extern const gv_kernels gv_kernels_scalar;
+#if defined(__x86_64__)
+extern const gv_kernels gv_kernels_avx2, gv_kernels_avx512;
+#endif
 
 int64_t gv_attention_scratch_scalar(int64_t query_rows, int64_t key_rows, int64_t head_dim);
 void gv_attention_scalar(float *out, int64_t out_stride, float *lse, float *probs, const gv_attention_head *head,
