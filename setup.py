@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
+BUNDLE = "_onednn"  # folder in the package, see Build
 ONEDNN_PACKAGES = ("onednn-devel-cpu-gomp", "onednn-cpu-gomp")
 
 
@@ -68,15 +70,31 @@ def extension() -> Extension:
         extra_link_args=[
             str(library),
             "-Wl,--as-needed",
-            # <prefix>/lib seen from <prefix>/lib/pythonX.Y/site-packages/govlm; elsewhere govlm._native preloads it.
-            "-Wl,-rpath,$ORIGIN/../../..",
+            # <prefix>/lib seen from <prefix>/lib/pythonX.Y/site-packages/govlm; then our copy; else govlm._native preloads it.
+            f"-Wl,-rpath,$ORIGIN/../../..:$ORIGIN/{BUNDLE}",
         ],
         libraries=["gomp", "m", "pthread"],
     )
 
 
-class ParallelBuild(build_ext):
-    """setuptools compiles the files of one extension one after the other; a compiler a CPU halves the wait on two."""
+class Build(build_ext):
+    """Two things that setuptools does not: compiles the files of one extension side by side, and puts oneDNN into the wheel.
+
+    pip's --target drops what a wheel installs under <prefix>/lib, so the library of onednn-cpu-gomp never arrives there.
+    The copy (unmodified, with its licence) is the last place that the extension's rpath names.
+    """
+
+    def run(self) -> None:
+        super().run()
+        target = Path(self.build_lib, "govlm", BUNDLE)
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+        if self.inplace or self.editable_mode or os.environ.get("GOVLM_ONEDNN_ROOT"):
+            return
+        target.mkdir(parents=True)
+        shutil.copyfile(find_onednn()[1], target / "libdnnl.so.3")
+        for file in importlib.metadata.files("onednn-cpu-gomp") or []:
+            if file.parent.name == "onednn" and file.name in ("LICENSE", "THIRD-PARTY-PROGRAMS"):
+                shutil.copyfile(str(file.locate()), target / file.name)
 
     def build_extension(self, ext: Extension) -> None:
         one_by_one = self.compiler.compile
@@ -95,4 +113,4 @@ class ParallelBuild(build_ext):
             self.compiler.compile = one_by_one
 
 
-setup(ext_modules=[extension()], cmdclass={"build_ext": ParallelBuild})
+setup(ext_modules=[extension()], cmdclass={"build_ext": Build})
