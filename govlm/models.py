@@ -12,6 +12,7 @@ A model may predict from many threads at once; forward and backward of one model
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import warnings
@@ -150,6 +151,17 @@ class PreTrainedModel:
                 value *= np.float32(self._deviation(name, shape))
                 self._zero_padding(core_name, value)
             self._bind(part, core_name, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PreTrainedModel:
+        """A model of its own with copies of the weights (a teacher, a moving average); gradients are not copied."""
+        twin = type(self).__new__(type(self))
+        twin._build(copy.deepcopy(self.config, memo), self._pooler)
+        for name, parameter in self._parameters.items():
+            twin._bind(*twin._names[name], np.array(parameter.data))
+            if not parameter.requires_grad:
+                twin._parameters[name].requires_grad = False
+        twin._loaded()
+        return twin.train(self.training)
 
     def _zero_padding(self, core_name: str, value: F32) -> None:
         pad = self.config.__dict__.get("pad_token_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
@@ -289,11 +290,12 @@ def numeric(model: Any, value: Callable[[], float], name: str, index: tuple[int,
     return (up - down) / (2 * step)
 
 
-@pytest.mark.parametrize("tap", ["hidden", "attention"])
-def test_taps_by_finite_differences(tap: str) -> None:
+@pytest.mark.parametrize("first_masked", [False, True])  # True: the classifier and the taps take different passes
+@pytest.mark.parametrize(("tap", "layer"), [("hidden", 1), ("hidden", -1), ("attention", 0), ("attention", -1)])
+def test_taps_by_finite_differences(tap: str, layer: int, first_masked: bool) -> None:
     ids, mask = batch()
-    mask[0, 0] = 0  # the first column masked: the classifier and the taps take different passes
-    mask[0, 1:] = 1
+    mask[0] = 1
+    mask[0, 0] = not first_masked
     model = make(BertForSequenceClassification)
     rng = np.random.default_rng(3)
     weights = rng.normal(size=(4, 7, 16) if tap == "hidden" else (4, 4, 7, 7)).astype(np.float32)
@@ -301,10 +303,10 @@ def test_taps_by_finite_differences(tap: str) -> None:
 
     def value() -> float:
         out = model(ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
-        taken = out.hidden_states[1] if tap == "hidden" else out.attentions[0]
+        taken = out.hidden_states[layer] if tap == "hidden" else out.attentions[layer]
         return float((taken.astype(np.float64) * weights).sum() + (out.logits.astype(np.float64) * dlogits).sum())
 
-    model(ids, attention_mask=mask).backward(logits=dlogits, **{tap: {1 if tap == "hidden" else 0: weights}})
+    model(ids, attention_mask=mask).backward(logits=dlogits, **{tap: {layer: weights}})
     for name in ("bert.encoder.layer.0.attention.self.query.weight", "bert.embeddings.word_embeddings.weight"):
         gradient = dict(model.named_parameters())[name].grad
         for index in ((1, 2), (int(ids[1, 0]), 3) if "word" in name else (5, 7)):
@@ -508,6 +510,19 @@ def test_frozen_parameters() -> None:
         assert np.array_equal(before[name], parameter.data) == (name in frozen), name
         assert (parameter.grad is None) == (name in frozen), name
     assert len(frozen) == 5 + 16 and model.num_parameters(only_trainable=True) < model.num_parameters()
+
+
+def test_copies_are_independent() -> None:
+    ids, mask = batch()
+    model = make(BertForSequenceClassification).train()
+    model.bert.embeddings.requires_grad_(False)
+    twin = copy.deepcopy(model)
+    wanted = np.array(twin.eval()(ids, attention_mask=mask).logits)
+    np.testing.assert_array_equal(model.eval()(ids, attention_mask=mask).logits, wanted)
+    model(ids, attention_mask=mask, labels=[0, 1, 0, 1]).loss.backward()
+    AdamW(model.parameters(), lr=1e-2).step()
+    np.testing.assert_array_equal(twin(ids, attention_mask=mask).logits, wanted)
+    assert not twin.bert.embeddings.word_embeddings.weight.requires_grad and twin.classifier.weight.grad is None
 
 
 def test_initialisation_is_seeded() -> None:
