@@ -755,11 +755,7 @@ class _Auto:
             raise ValueError(
                 f"{cls.__name__} has no class for {config.model_type!r}; it knows {', '.join(sorted(cls._classes))}"
             )
-        if name == "T5Model":
-            from .t5 import T5Model
-
-            return T5Model
-        return globals()[name]
+        return globals().get(name) or __getattr__(name)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -805,3 +801,12 @@ class AutoModelForMaskedLM(_Auto):
     _classes: ClassVar[dict[str, str]] = {
         kind: f"{stem}ForMaskedLM" for kind, stem in (("bert", "Bert"), ("roberta", "Roberta"), ("albert", "Albert"))
     }
+
+
+def __getattr__(name: str) -> Any:
+    """T5's classes stand in a module of their own."""
+    if name in ("T5Model", "T5EncoderModel"):
+        from . import t5
+
+        return getattr(t5, name)
+    raise AttributeError(f"govlm.models has no {name!r}")

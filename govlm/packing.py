@@ -113,8 +113,8 @@ class Batch:
         else:
             positions = None
         batch = cls._pack(rules, shape, ids, mask, types, positions, name)
-        if rules.causal and position_ids is not None:
-            rises = np.diff(batch.positions) > 0  # the core orders causal attention by position
+        if rules.causal and batch.positions is not None and position_ids is not None:
+            rises = np.asarray(np.diff(batch.positions) > 0)  # the core orders causal attention by position
             rises[batch.row_splits[1:-1][(batch.row_splits[1:-1] > 0) & (batch.row_splits[1:-1] < len(batch.ids))] - 1] = True
             if not rises.all():
                 raise ValueError("position_ids must ascend in every sequence of a causal model")

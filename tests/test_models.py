@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -510,6 +511,43 @@ def test_frozen_parameters() -> None:
         assert np.array_equal(before[name], parameter.data) == (name in frozen), name
         assert (parameter.grad is None) == (name in frozen), name
     assert len(frozen) == 5 + 16 and model.num_parameters(only_trainable=True) < model.num_parameters()
+
+
+def test_automatic_classes_and_public_names(tmp_path: Path) -> None:
+    for name in govlm.__all__:
+        assert getattr(govlm, name) is not None
+    with pytest.raises(AttributeError, match="banana"):
+        _ = govlm.banana
+    t5 = govlm.T5Config(vocab_size=30, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    for config, auto, wanted in (
+        (BertConfig(**TINY), govlm.AutoModel, BertModel),
+        (govlm.RobertaConfig(**TINY), govlm.AutoModelForMaskedLM, govlm.RobertaForMaskedLM),
+        (
+            govlm.AlbertConfig(**TINY, embedding_size=8),
+            govlm.AutoModelForTokenClassification,
+            govlm.AlbertForTokenClassification,
+        ),
+        (BertConfig(**TINY), govlm.AutoModelForSequenceClassification, BertForSequenceClassification),
+        (t5, govlm.AutoModel, govlm.T5Model),
+    ):
+        model = auto.from_config(config)
+        assert type(model) is wanted
+        model.save_pretrained(tmp_path / wanted.__name__)
+        assert type(auto.from_pretrained(tmp_path / wanted.__name__)) is wanted
+    with pytest.raises(ValueError, match="no class for 't5'"):
+        govlm.AutoModelForMaskedLM.from_pretrained(tmp_path / "T5Model")
+
+
+def test_sentence_rows_of_a_tuned_classifier_stay_sparse() -> None:
+    """Only the rows of words that were seen change when the weights do not decay."""
+    ids, mask = batch()
+    model = make(BertForSequenceClassification).train()
+    before = np.array(model.get_input_embeddings().data)
+    optimizer = AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    model(ids, attention_mask=mask, labels=[0, 1, 0, 1]).loss.backward()
+    optimizer.step()
+    moved = np.flatnonzero(np.abs(model.get_input_embeddings().data - before).max(axis=1))
+    assert moved.tolist() == np.unique(ids[mask == 1]).tolist()
 
 
 def test_copies_are_independent() -> None:
