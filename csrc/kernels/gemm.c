@@ -17,7 +17,8 @@ enum {
     GV_SMALL_ROWS = 65, /* below: our own kernels throughout */
     GV_TILE_ROWS = 384,
     GV_TILE_COLS = 192,
-    GV_COPY_ROWS = 512
+    GV_COPY_ROWS = 512,
+    GV_STREAM_FLOATS = 1 << 19
 };
 
 /* ----------------------------------------------------------------------------------------------------- oneDNN -- */
@@ -226,6 +227,8 @@ static void gv_backward_weight_tile(void *context, int64_t tile, int worker) {
     const float *dy = job->dy[i] + out;
     if (job->dw[i] != NULL) {
         float *dw = job->dw[i] + (w->transposed ? in * w->stride + out : out * w->stride + in);
+        /* A large gradient is not read again before it has left the caches. */
+        bool stream = w->n * w->k >= GV_STREAM_FLOATS;
         float *copy = job->copies + (int64_t)worker * GV_COPY_ROWS * GV_TILE_COLS;
         for (int64_t r = 0; r < job->m || r == 0; r += GV_COPY_ROWS) {
             int64_t rows = job->m - r < GV_COPY_ROWS ? job->m - r : GV_COPY_ROWS;
@@ -235,9 +238,9 @@ static void gv_backward_weight_tile(void *context, int64_t tile, int worker) {
                 memcpy(copy + j * outputs, dy + (r + j) * job->dy_stride[i], (size_t)outputs * sizeof *copy);
             }
             if (job->own && w->transposed) {
-                job->kernels->product_nn(dw, w->stride, x, 1, job->x_stride, copy, outputs, inputs, outputs, rows, add, true);
+                job->kernels->product_nn(dw, w->stride, x, 1, job->x_stride, copy, outputs, inputs, outputs, rows, add, stream);
             } else if (job->own) {
-                job->kernels->product_nn(dw, w->stride, copy, 1, outputs, x, job->x_stride, outputs, inputs, rows, add, true);
+                job->kernels->product_nn(dw, w->stride, copy, 1, outputs, x, job->x_stride, outputs, inputs, rows, add, stream);
             } else if (w->transposed) {
                 gv_sgemm(job, 'T', 'N', inputs, outputs, rows, x, job->x_stride, copy, outputs, add ? 1.0f : 0.0f, dw,
                          w->stride);

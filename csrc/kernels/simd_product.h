@@ -190,7 +190,7 @@ static void simd_product_nn(float *c, int64_t c_stride, const float *a, int64_t 
                 ahead = b + (p + depth) * b_stride;
             }
             /* Rows far apart collide in the caches, and a short last vector must not be read past its end. */
-            if (kind != 0 || (m > 2 * PRODUCT_NN_ROWS && b_stride > 64)) {
+            if (kind != 0 || (m > 5 * PRODUCT_NN_ROWS && b_stride > 64)) {
                 int whole = kind == 2 ? 0 : 1;
                 for (int64_t q = 0; q < depth; q++) {
                     float *to = panel + q * 2 * VW;
