@@ -53,6 +53,17 @@ void *gv_map_zero(const gv_allocator *allocator, size_t size, bool huge) {
     return pointer;
 }
 
+void gv_advise_huge(void *pointer, size_t size) {
+#ifdef MADV_HUGEPAGE
+    uintptr_t begin = gv_round_up((uintptr_t)pointer, GV_HUGE_PAGE);
+    uintptr_t end = ((uintptr_t)pointer + size) / GV_HUGE_PAGE * GV_HUGE_PAGE;
+    if (end > begin) (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#else
+    (void)pointer;
+    (void)size;
+#endif
+}
+
 void gv_unmap(const gv_allocator *allocator, void *pointer, size_t size) {
     if (pointer == NULL) return;
     if (allocator != NULL) {

@@ -1,0 +1,225 @@
+"""Encoded rows, evaluation and prediction with a trained classifier."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from govlm.data import DataError, Example, read_examples
+from govlm.train.metrics import classification_report, multi_label_report, softmax
+
+__all__ = ["Classifier", "Encoded", "Prediction", "encode", "evaluate", "evaluate_encoded", "predict_logits"]
+
+MULTI_LABEL = "multi_label_classification"
+
+
+@dataclass
+class Encoded:
+    """Rows as the encoder takes them.
+
+    ids: int32 [T], all texts; row_splits: int64 [n+1]; labels: int64 [n], float32 [n, labels] for multi-label, or None.
+    """
+
+    ids: NDArray[np.int32]
+    row_splits: NDArray[np.int64]
+    labels: NDArray[Any] | None
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.row_splits) - 1
+
+    def take(self, rows: NDArray[np.int64] | Sequence[int]) -> Encoded:
+        """These rows, in this order, without labels."""
+        rows = np.asarray(rows, np.int64)
+        starts, ends = self.row_splits[rows], self.row_splits[rows + 1]
+        splits = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(ends - starts, out=splits[1:])
+        ids = np.concatenate([self.ids[a:b] for a, b in zip(starts, ends, strict=True)]) if len(rows) else self.ids[:0]
+        return Encoded(ids, splits, None, self.names)
+
+    def digest(self) -> str:
+        """A fingerprint of ids, labels and label names."""
+        digest = hashlib.sha256()
+        for array in (self.ids, self.row_splits, self.labels):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        digest.update("\0".join(self.names).encode())
+        return digest.hexdigest()
+
+
+def new_packed(ids: NDArray[np.int32], row_splits: NDArray[np.int64]) -> Any:
+    """The tokenizer's packed batch from its arrays."""
+    from govlm.tokenizer import Packed
+
+    return Packed(ids, row_splits)
+
+
+def _limit(model: Any, max_length: int | None) -> int:
+    """Tokens a text may have: what was asked for, but never more than the model has positions."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 512
+    if getattr(model.config, "model_type", "bert") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= (model.config.pad_token_id or 0) + 1  # positions start after the padding id
+    return min(max_length or positions, positions)
+
+
+def encode_texts(model: Any, tokenizer: Any, texts: list[str], max_length: int | None = None) -> Encoded:
+    """Tokenizes texts, cut to what the model takes. Errors: ValueError for a lone surrogate."""
+    packed = tokenizer.encode_packed(texts, max_length=_limit(model, max_length), truncation=True)
+    return Encoded(np.asarray(packed.ids), np.asarray(packed.row_splits), None, label_names(model.config))
+
+
+def label_names(config: Any) -> list[str]:
+    """The class names of a config, in class order."""
+    names = {int(k): str(v) for k, v in config.id2label.items()}
+    return [names[i] for i in range(len(names))]
+
+
+def encode(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    names: list[str],
+    multi_label: bool,
+    max_length: int | None = None,
+    source: str = "the data",
+) -> Encoded:
+    """Tokenizes labelled examples. DataError for a label that is not in `names`, or a list where a single label belongs."""
+    encoded = encode_texts(model, tokenizer, [e.text for e in examples], max_length)
+    index = {name: i for i, name in enumerate(names)}
+    labels: NDArray[Any] = (
+        np.zeros((len(examples), len(names)), np.float32) if multi_label else np.zeros(len(examples), np.int64)
+    )
+    for row, example in enumerate(examples):
+        values = example.label if isinstance(example.label, list) else [example.label]
+        if isinstance(example.label, list) != multi_label:
+            wish = "a list of labels" if multi_label else "a single label"
+            raise DataError(f"{source}: row {row + 1} must have {wish}, as the model was trained; it has {example.label!r}")
+        for value in values:
+            if value not in index:
+                known = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+                raise DataError(f"{source}: row {row + 1} has the label {value!r}, which the model does not know ({known})")
+            if multi_label:
+                labels[row, index[value]] = 1.0
+            else:
+                labels[row] = index[value]
+    encoded.labels, encoded.names = labels, names
+    return encoded
+
+
+def predict_logits(model: Any, data: Encoded, batch_size: int = 64) -> NDArray[np.float32]:
+    """Logits [n, labels] with dropout off; the model's mode is put back afterwards."""
+    import govlm
+
+    training = model.training
+    model.eval()
+    parts = []
+    try:
+        with govlm.no_grad():
+            for start in range(0, len(data), batch_size):
+                part = data.take(range(start, min(start + batch_size, len(data))))
+                parts.append(np.array(model(packed=new_packed(part.ids, part.row_splits)).logits))
+    finally:
+        model.train(training)
+    return np.concatenate(parts) if parts else np.zeros((0, len(data.names)), np.float32)
+
+
+def _loss(logits: NDArray[np.float32], labels: NDArray[Any]) -> float:
+    z = logits.astype(np.float64)
+    if labels.ndim == 1:
+        top = z.max(axis=1)
+        return float(np.mean(top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - z[np.arange(len(z)), labels]))
+    return float(np.mean(np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))))
+
+
+def evaluate_encoded(model: Any, data: Encoded, batch_size: int = 64) -> dict[str, Any]:
+    """The report of govlm.train.metrics with the mean "loss" on labelled rows."""
+    if data.labels is None or len(data) == 0:
+        raise ValueError("there is nothing to evaluate: no labelled rows")
+    logits = predict_logits(model, data, batch_size)
+    if data.labels.ndim == 1:
+        report = classification_report(data.labels, logits.argmax(axis=1), data.names)
+    else:
+        report = multi_label_report(data.labels, logits > 0, data.names)
+    return {"loss": _loss(logits, data.labels), **report}
+
+
+class Prediction(NamedTuple):
+    """What a classifier says of one text: its label (a list for several), the probability, and all probabilities by name."""
+
+    text: str
+    label: str | list[str]
+    confidence: float
+    scores: dict[str, float]
+
+
+class Classifier:
+    """A trained model with its tokenizer. May be used from several threads."""
+
+    def __init__(self, model: Any, tokenizer: Any, max_length: int | None = None) -> None:
+        self.model, self.tokenizer, self.max_length = model.eval(), tokenizer, max_length
+        self.names = label_names(model.config)
+        self.multi_label = getattr(model.config, "problem_type", None) == MULTI_LABEL
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, max_length: int | None = None) -> Classifier:
+        """Loads what `govlm finetune` wrote. Errors: OSError or ValueError that names what is missing."""
+        import govlm
+
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(2, "no such model folder", str(folder))
+        model = govlm.AutoModelForSequenceClassification.from_pretrained(str(folder))
+        return cls(model, govlm.AutoTokenizer.from_pretrained(str(folder)), max_length)
+
+    def classify(self, texts: Iterable[str], batch_size: int = 64) -> Iterator[Prediction]:
+        """One Prediction a text, in order; reads the texts in batches, so that a stream of any length goes through."""
+        batch: list[str] = []
+        for text in texts:
+            batch.append(text)
+            if len(batch) == batch_size:
+                yield from self._classify(batch)
+                batch = []
+        if batch:
+            yield from self._classify(batch)
+
+    def _classify(self, texts: list[str]) -> Iterator[Prediction]:
+        data = encode_texts(self.model, self.tokenizer, texts, self.max_length)
+        logits = predict_logits(self.model, data, len(texts))
+        probabilities = 1 / (1 + np.exp(-logits.astype(np.float64))) if self.multi_label else softmax(logits)
+        for text, row in zip(texts, probabilities, strict=True):
+            scores = {name: float(p) for name, p in zip(self.names, row, strict=True)}
+            best = int(row.argmax())
+            label: str | list[str] = self.names[best]
+            if self.multi_label:
+                label = [name for name, p in scores.items() if p > 0.5]
+            yield Prediction(text, label, float(row[best]), scores)
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    text_field: str = "text",
+    label_field: str = "label",
+    data_format: str | None = None,
+    batch_size: int = 64,
+    max_length: int | None = None,
+) -> dict[str, Any]:
+    """The report of a trained model (folder) on a file: accuracy, macro_f1, loss, count, per_class, labels, confusion."""
+    classifier = Classifier.from_pretrained(model, max_length)
+    examples = list(read_examples(data, text_field, label_field, data_format))
+    if not examples:
+        raise DataError(f"{data}: no rows")
+    encoded = encode(
+        classifier.model,
+        classifier.tokenizer,
+        examples,
+        classifier.names,
+        classifier.multi_label,
+        max_length,
+        source=str(data),
+    )
+    return evaluate_encoded(classifier.model, encoded, batch_size)
