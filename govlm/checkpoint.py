@@ -13,7 +13,7 @@ import math
 import mmap
 import os
 import struct
-import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -225,16 +225,14 @@ def write_atomically(files: Mapping[Path, bytes | Iterable[Any]]) -> None:
     written: list[tuple[str, Path]] = []
     try:
         for file, content in files.items():
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".tmp", dir=file.parent)
+            temporary = str(file.parent / f".{file.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             written.append((temporary, file))
             with os.fdopen(descriptor, "wb") as handle:
                 for piece in [content] if isinstance(content, bytes) else content:
                     handle.write(piece)
                 handle.flush()
                 os.fsync(handle.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
         while written:
             temporary, file = written[0]
             os.replace(temporary, file)

@@ -287,6 +287,8 @@ class PreTrainedModel:
         self.config.architectures = [type(self).__name__]
         self.config.dtype = "float32"
         tensors = {name: parameter.data for name, parameter in self._parameters.items()}
+        for name in [n for n in tensors if n.endswith(".decoder.bias")]:  # untied: transformers' files hold it twice
+            tensors[name.removesuffix("decoder.bias") + "bias"] = tensors[name]
         write_atomically(
             {
                 folder / WEIGHTS: _chunks(tensors, {"format": "pt"}),
@@ -420,14 +422,15 @@ class PreTrainedModel:
             raise ValueError(f"dropout_seed must be in 0..4294967295, not {value}")
         self._dropout_seed = int(value)
 
-    def _dropout(self, samples: Any) -> dict[str, Any]:
+    def _dropout(self, seed: int | None, step: int | None, samples: Any) -> dict[str, Any]:
         if not self.training:
             return {"training": False}
-        seed = self.dropout_seed
-        with self._lock:
-            step = self.dropout_step
-            self.dropout_step += 1
-        arguments: dict[str, Any] = {"training": True, "seed": seed, "step": step}
+        arguments: dict[str, Any] = {"training": True, "seed": self.dropout_seed if seed is None else int(seed)}
+        if step is None:
+            with self._lock:
+                step = self.dropout_step
+                self.dropout_step += 1
+        arguments["step"] = int(step)
         if samples is not None:
             arguments["samples"] = np.ascontiguousarray(as_array(samples, "samples"), np.uint32)
         return arguments
@@ -448,6 +451,8 @@ class PreTrainedModel:
         *,
         packed: Any = None,
         class_weights: Any = None,
+        seed: int | None = None,
+        step: int | None = None,
         samples: Any = None,
         **unknown: Any,
     ) -> Any:
@@ -457,7 +462,8 @@ class PreTrainedModel:
 
         labels: [B] integers (single label), [B, num_labels] floats (multi-label), [B] or [B, num_labels] floats (regression),
         [B, S] integers, -100 ignored (token, masked LM; [T] for packed input). class_weights: [num_labels], single label and
-        token. samples: [B] numbers that stand for the sequences in dropout (data-parallel runs); default 0..B-1.
+        token. seed, step, samples: where in the stream of dropout's numbers this forward stands (a resumed or data-parallel run
+        says so): default dropout_seed, dropout_step and 0..B-1; samples is [B], one number a sequence.
         Returns a ModelOutput (return_dict=False: a tuple). Errors: ValueError (shapes, ranges, an unsupported argument),
         TypeError (dtypes), IndexError (an id beyond the vocabulary); each names the argument.
         """
@@ -465,7 +471,7 @@ class PreTrainedModel:
         if packed is None and hasattr(input_ids, "row_splits"):
             packed, input_ids = input_ids, None
         batch = self._batch(input_ids, attention_mask, token_type_ids, position_ids, packed)
-        arguments: dict[str, Any] = self._dropout(samples)
+        arguments: dict[str, Any] = self._dropout(seed, step, samples)
         labelled = None
         if labels is not None:
             found, labelled = self._labels(labels, batch, packed is not None)

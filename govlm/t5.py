@@ -190,6 +190,8 @@ class T5Model(T5EncoderModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         *,
+        seed: int | None = None,
+        step: int | None = None,
         samples: Any = None,
         **unknown: Any,
     ) -> Any:
@@ -207,7 +209,7 @@ class T5Model(T5EncoderModel):
         hidden = bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states)
         attentions = bool(self.config.output_attentions if output_attentions is None else output_attentions)
         self._share()
-        dropout = self._dropout(samples)
+        dropout = self._dropout(seed, step, samples)
         save = grad_enabled() and self.training
         self._last.output = None
         want = Want("all", hidden, attentions)

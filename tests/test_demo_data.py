@@ -26,7 +26,7 @@ def test_rows_are_clean() -> None:
     everything = rows("train") + rows("test")
     for row in everything:
         assert set(row) == {"text", "label"}
-        assert row["text"] == row["text"].strip() and len(row["text"]) >= 4
+        assert row["text"] == row["text"].strip() and len(row["text"]) >= 3
     texts = Counter(row["text"] for row in everything)
     assert [text for text, count in texts.items() if count > 1] == []
 

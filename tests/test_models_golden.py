@@ -108,10 +108,8 @@ def test_gradients(name: str, layers: bool) -> None:
 @pytest.mark.parametrize("name", ["bert-sequence", "bert-mlm", "bert-token", "t5", "roberta-sequence"])
 def test_gradients_in_training_mode_without_dropout(name: str) -> None:
     model, inputs, expected = load(name)
-    model.config  # the dropout rates are in the core: build the model again without them
-    rates = [
-        field for field in model.config.to_dict() if "dropout" in field and isinstance(model.config.to_dict()[field], float)
-    ]
+    fields = model.config.to_dict()
+    rates = [field for field, value in fields.items() if "dropout" in field and isinstance(value, float)]
     model = type(model).from_pretrained(GOLDEN / name, **dict.fromkeys(rates, 0.0)).train()
     out = model(**inputs)
     out.loss.backward() if "labels" in inputs else out.backward(**upstream(expected, inputs))

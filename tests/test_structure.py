@@ -78,7 +78,8 @@ def test_files_hold_one_concept() -> None:
             continue
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 1000, path
     for path in CSRC.rglob("*.h"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
+        limit = 1000 if path.name.startswith("simd_") else 300  # code that two instruction sets include
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= limit, path
 
 
 def test_hall_and_portal_point_one_way() -> None:
