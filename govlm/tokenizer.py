@@ -511,6 +511,10 @@ class BertTokenizer:
             raise ValueError(f'return_tensors={return_tensors!r}: govlm makes NumPy arrays ("np") or lists (None)')
         batched = _is_batch(text, is_split_into_words)
         texts = list(text) if batched else [text]
+        if batched and isinstance(text_pair, str):
+            raise TypeError("a batch of texts needs a list of pairs as long, got one str")
+        if not batched and not text_pair:
+            text_pair = None  # an empty pair is none, as in transformers
         pairs = None if text_pair is None else (list(text_pair) if batched else [text_pair])
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"{len(texts)} texts, but {len(pairs)} pairs")
@@ -519,6 +523,8 @@ class BertTokenizer:
                 if not isinstance(row, str):
                     raise ValueError(f"text input must be str, a list of str, or lists of words, got {type(row).__name__}")
         strategy, limit = self._strategy(truncation, padding, max_length)
+        if strategy != "do_not_truncate" and padding not in (False, None, "do_not_pad") and pad_to_multiple_of and limit % pad_to_multiple_of:
+            raise ValueError(f"max_length {limit} is no multiple of pad_to_multiple_of {pad_to_multiple_of}")
         firsts = self._segments(texts, is_split_into_words)
         seconds = self._segments(pairs, is_split_into_words) if pairs is not None else [None] * len(firsts)
         rows: list[tuple[_Segment, _Segment | None]] = []
@@ -530,8 +536,7 @@ class BertTokenizer:
             rows += cut
             samples += [number] * len(cut)
         data, words = self._assemble(rows, add_special_tokens)
-        if return_length:
-            data["length"] = [len(row) for row in data["input_ids"]]
+        firsts_of = [row for row, sample in enumerate(samples) if row == 0 or samples[row - 1] != sample]
         wanted = {
             "token_type_ids": return_token_type_ids is not False,
             "attention_mask": return_attention_mask is not False,
@@ -541,7 +546,7 @@ class BertTokenizer:
         for name, want in wanted.items():
             if not want:
                 del data[name]
-        self._pad_rows(data, words, padding, limit if max_length is None else max_length, pad_to_multiple_of, padding_side)
+        self._pad_rows(data, words, padding, limit, pad_to_multiple_of, padding_side, firsts_of)
         if return_overflowing_tokens:
             data["overflow_to_sample_mapping"] = samples
         if return_length:
@@ -549,12 +554,12 @@ class BertTokenizer:
         if return_tensors == "np":
             return BatchEncoding({name: _as_array(name, value) for name, value in data.items()}, words)
         if not batched and not return_overflowing_tokens:
-            data = {name: value[0] for name, value in data.items()}
+            data = {name: value if name == "length" else value[0] for name, value in data.items()}
         return BatchEncoding(data, words)
 
     def _strategy(self, truncation: bool | str | None, padding: bool | str | None, max_length: int | None) -> tuple[str, int]:
         if truncation is None:
-            truncation = max_length is not None and padding in (False, None, "do_not_pad")
+            truncation = max_length is not None and (padding is False or padding is None)
         names = {True: "longest_first", False: "do_not_truncate"}
         strategy = names.get(truncation, truncation) if isinstance(truncation, bool) else truncation
         if strategy not in ("longest_first", "only_first", "only_second", "do_not_truncate"):
@@ -573,26 +578,31 @@ class BertTokenizer:
             return [(first, second)]
         if room < 0:
             raise ValueError(f"max_length {limit} leaves no room for the special tokens")
-        side = self.truncation_side
-        stride = stride if overflow else 0
-        if second is None:
-            if strategy == "only_second":
-                raise ValueError("truncation only_second, but there is no second text")
-            return [(part, None) for part in _parts(first, room, stride, side)]
-        if strategy == "longest_first":
+        if room == 0:
+            a = b = 0
+        elif strategy == "longest_first":
             small, large = min(a, b), max(a, b)
-            large = small if small > room else max(small, room - small)
-            if small + large > room:
-                small, large = room // 2, room // 2 + room % 2
-            a, b = (large, small) if a > b else (small, large)
-            if overflow:
-                raise ValueError("return_overflowing_tokens with a pair needs truncation only_first or only_second")
-            return [(_parts(first, a, 0, side)[0], _parts(second, b, 0, side)[0])]
-        target, other = (first, b) if strategy == "only_first" else (second, a)
-        if other > room or (other == room and len(target.ids) > 0 and room - other <= 0):
-            raise ValueError(f"{strategy}: the other text alone has {other} tokens, {room} fit: use longest_first")
-        parts = _parts(target, room - other, stride, side)
-        return [(part, second) if strategy == "only_first" else (first, part) for part in parts]
+            if second is None:
+                a = room
+            else:
+                large = small if small > room else max(small, room - small)
+                if small + large > room:
+                    small, large = room // 2, room // 2 + room % 2
+                a, b = (large, small) if a > b else (small, large)
+        else:
+            if strategy == "only_second" and second is None:
+                raise ValueError("truncation only_second, but there is no second text")
+            other = b if strategy == "only_first" else a
+            if other >= room:
+                raise ValueError(f"{strategy}: the other text alone has {other} tokens, {room} fit: use longest_first")
+            a, b = (room - b, b) if strategy == "only_first" else (a, room - a)
+        heads = _parts(first, a, stride, self.truncation_side)
+        tails: list[_Segment | None] = [None] if second is None else [*_parts(second, b, stride, self.truncation_side)]
+        if not overflow:
+            return [(heads[0], tails[0])]
+        # The whole row first, then each later part of the first text with every part of the second, then its own later parts.
+        rest = [(head, tail) for head in heads[1:] for tail in tails]
+        return [(heads[0], tails[0]), *rest, *((heads[0], tail) for tail in tails[1:])]
 
     def _assemble(
         self, rows: list[tuple[_Segment, _Segment | None]], specials: bool
@@ -626,14 +636,18 @@ class BertTokenizer:
         limit: int,
         multiple: int | None,
         side: str | None,
+        counted: Iterable[int] | None = None,
     ) -> None:
+        """Pads in place; `counted` rows (None = all) decide how long the longest is: overflowing ones do not."""
         if padding in (False, None, "do_not_pad"):
             return
         if padding not in (True, "longest", "max_length"):
             raise ValueError(f"padding={padding!r}: use True, False, longest or max_length")
         rows = data["input_ids"]
-        width = max((len(row) for row in rows), default=0)
-        if padding == "max_length" and limit < VERY_LARGE:
+        width = max((len(rows[i]) for i in (range(len(rows)) if counted is None else counted)), default=0)
+        if padding == "max_length":
+            if limit >= VERY_LARGE:
+                return
             width = max(limit, 0)
         if multiple:
             width = (width + multiple - 1) // multiple * multiple
