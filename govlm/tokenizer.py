@@ -523,6 +523,8 @@ class BertTokenizer:
                 if not isinstance(row, str):
                     raise ValueError(f"text input must be str, a list of str, or lists of words, got {type(row).__name__}")
         strategy, limit = self._strategy(truncation, padding, max_length)
+        if strategy != "do_not_truncate" and 0 <= limit - 2 < stride:
+            raise ValueError(f"stride {stride} must be smaller than the {limit - 2} tokens that max_length {limit} leaves")
         if strategy != "do_not_truncate" and padding not in (False, None, "do_not_pad") and pad_to_multiple_of and limit % pad_to_multiple_of:
             raise ValueError(f"max_length {limit} is no multiple of pad_to_multiple_of {pad_to_multiple_of}")
         firsts = self._segments(texts, is_split_into_words)

@@ -107,14 +107,20 @@ def test_added_tokens(tokenizer: BertTokenizer) -> None:
 
 
 def test_special_tokens(tokenizer: BertTokenizer) -> None:
-    ids = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id)
+    ids = (
+        tokenizer.pad_token_id,
+        tokenizer.unk_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+        tokenizer.mask_token_id,
+    )
     assert ids == (0, 1, 2, 3, 4)
     assert tokenizer.num_special_tokens_to_add() == 2 and tokenizer.num_special_tokens_to_add(pair=True) == 3
     assert tokenizer.build_inputs_with_special_tokens([7], [8, 9]) == [2, 7, 3, 8, 9, 3]
     assert tokenizer.create_token_type_ids_from_sequences([7], [8, 9]) == [0, 0, 0, 1, 1, 1]
     assert tokenizer.get_special_tokens_mask([7], [8, 9]) == [1, 0, 1, 0, 0, 1]
     assert tokenizer.get_special_tokens_mask([2, 7, 3], already_has_special_tokens=True) == [1, 0, 1]
-    with pytest.raises(ValueError, match="no ideograph|no special|has no"):
+    with pytest.raises(ValueError, match=r"no special token"):
         _ = BertTokenizer({"a": 0}, cls_token="<none>").add_special_tokens({"strange_token": "x"})
 
 
@@ -184,7 +190,12 @@ def test_save_and_load(tokenizer: BertTokenizer, tmp_path: Path) -> None:
 
 # ---- training --------------------------------------------------------------------------------------------------------
 
-SENTENCES = [f"{place}{thing}怎么办理 apply applied applying {n}" for n in range(30) for place in ("政务大厅", "社区中心") for thing in ("护照", "居住证")]
+SENTENCES = [
+    f"{place}{thing}怎么办理 apply applied applying {n}"
+    for n in range(30)
+    for place in ("政务大厅", "社区中心")
+    for thing in ("护照", "居住证")
+]
 
 
 def test_training_is_deterministic_and_reads_what_it_is_given(tmp_path: Path) -> None:
@@ -240,6 +251,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_no_leak() -> None:
-    run = subprocess.run([sys.executable, "-c", LEAK, str(VOCAB)], capture_output=True, text=True, cwd=GOLDEN.parent.parent.parent, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", LEAK, str(VOCAB)], capture_output=True, text=True, cwd=GOLDEN.parent.parent.parent, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 4096, "kilobytes grew over 600 batches"

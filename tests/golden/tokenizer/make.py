@@ -1,6 +1,6 @@
 """Makes vocab.txt (trained by govlm on the sentences below) and golden.json (what transformers answers on it).
 
-    python tests/golden/tokenizer/make.py       (needs transformers; the tests need only the two files)
+python tests/golden/tokenizer/make.py       (needs transformers; the tests need only the two files)
 """
 
 from __future__ import annotations
