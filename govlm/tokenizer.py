@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import unicodedata
@@ -23,7 +24,7 @@ Int = NDArray[np.int32]
 
 
 class Packed(NamedTuple):
-    """A batch without padding: `ids` int32 [T]; sequence b is ids[row_splits[b]:row_splits[b + 1]], row_splits int64 [B + 1]."""
+    """A batch without padding: sequence b is ids[row_splits[b] : row_splits[b + 1]]; int32 [T] and int64 [B + 1]."""
 
     ids: NDArray[np.int32]
     row_splits: NDArray[np.int64]
@@ -214,7 +215,9 @@ class BertTokenizer:
         if folder.is_file():
             return cls(folder, **overrides)
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder; govlm loads tokenizers from a local folder, never from a network")
+            raise FileNotFoundError(
+                f"{folder}: no such folder; govlm loads tokenizers from a local folder, never from a network"
+            )
         options, added = _read_config(folder)
         whole = folder / "tokenizer.json"
         vocabulary: Mapping[str, int] | Path = folder / "vocab.txt"
@@ -228,7 +231,7 @@ class BertTokenizer:
         return cls(vocabulary, **(options | overrides))
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Writes vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json; transformers loads them as well."""
+        """Writes vocab.txt, tokenizer.json and the two configuration files; transformers loads them as well."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         ordered = sorted(self._vocabulary, key=self._vocabulary.__getitem__)
@@ -313,7 +316,9 @@ class BertTokenizer:
 
     @property
     def all_special_tokens(self) -> list[str]:
-        return list(dict.fromkeys([*(getattr(self, n) for n in SPECIAL_NAMES), *(self._added[i].content for i in self._special_ids)]))
+        return list(
+            dict.fromkeys([*(getattr(self, n) for n in SPECIAL_NAMES), *(self._added[i].content for i in self._special_ids)])
+        )
 
     @property
     def all_special_ids(self) -> list[int]:
@@ -345,7 +350,11 @@ class BertTokenizer:
         items = [new_tokens] if isinstance(new_tokens, str | AddedToken) else list(new_tokens)
         new = 0
         for item in items:
-            token = item if isinstance(item, AddedToken) else AddedToken(item, normalized=not special_tokens, special=special_tokens)
+            token = (
+                item
+                if isinstance(item, AddedToken)
+                else AddedToken(item, normalized=not special_tokens, special=special_tokens)
+            )
             if not token.content:
                 raise ValueError("an added token must not be empty")
             new += self._register(token, None)
@@ -362,7 +371,9 @@ class BertTokenizer:
                 new += self.add_tokens(str(value), special_tokens=True)
                 setattr(self, name, str(value))
             else:
-                raise ValueError(f"{name!r} is no special token; known are {', '.join(SPECIAL_NAMES)}, additional_special_tokens")
+                raise ValueError(
+                    f"{name!r} is no special token; known are {', '.join(SPECIAL_NAMES)}, additional_special_tokens"
+                )
         self._build()
         return new
 
@@ -402,7 +413,9 @@ class BertTokenizer:
         tidy = self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
         return _tidy(text) if tidy else text
 
-    def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None) -> list[str]:
+    def batch_decode(
+        self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> list[str]:
         return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in sequences]
 
     # ---- special tokens ----------------------------------------------------------------------------------------------
@@ -440,7 +453,9 @@ class BertTokenizer:
         return Packed(*self._native.encode(texts, prefix=prefix, suffix=suffix, max_length=limit))
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
-        encoded = self(text, pair, add_special_tokens=add_special_tokens, return_token_type_ids=False, return_attention_mask=False)
+        encoded = self(
+            text, pair, add_special_tokens=add_special_tokens, return_token_type_ids=False, return_attention_mask=False
+        )
         return self.convert_ids_to_tokens(encoded["input_ids"])
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
@@ -468,7 +483,7 @@ class BertTokenizer:
         bounds = splits.tolist()
         return [
             _Segment(ids[a:b], list(zip(starts[a:b], ends[a:b], strict=True)), words[a:b])
-            for a, b in zip(bounds, bounds[1:], strict=False)
+            for a, b in itertools.pairwise(bounds)
         ]
 
     def _split_segment(self, words: Sequence[str]) -> _Segment:
@@ -525,7 +540,12 @@ class BertTokenizer:
         strategy, limit = self._strategy(truncation, padding, max_length)
         if strategy != "do_not_truncate" and 0 <= limit - 2 < stride:
             raise ValueError(f"stride {stride} must be smaller than the {limit - 2} tokens that max_length {limit} leaves")
-        if strategy != "do_not_truncate" and padding not in (False, None, "do_not_pad") and pad_to_multiple_of and limit % pad_to_multiple_of:
+        if (
+            strategy != "do_not_truncate"
+            and padding not in (False, None, "do_not_pad")
+            and pad_to_multiple_of
+            and limit % pad_to_multiple_of
+        ):
             raise ValueError(f"max_length {limit} is no multiple of pad_to_multiple_of {pad_to_multiple_of}")
         firsts = self._segments(texts, is_split_into_words)
         seconds = self._segments(pairs, is_split_into_words) if pairs is not None else [None] * len(firsts)
@@ -654,7 +674,13 @@ class BertTokenizer:
         if multiple:
             width = (width + multiple - 1) // multiple * multiple
         left = _side(side or self.padding_side, "padding_side") == "left"
-        fill = {"input_ids": self.pad_token_id, "token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
+        fill = {
+            "input_ids": self.pad_token_id,
+            "token_type_ids": 0,
+            "attention_mask": 0,
+            "special_tokens_mask": 1,
+            "offset_mapping": (0, 0),
+        }
         for name, value in fill.items():
             if name in data:
                 data[name] = [_pad(row, width, value, left) for row in data[name]]
@@ -675,7 +701,9 @@ class BertTokenizer:
         if return_tensors not in (None, "np"):
             raise ValueError(f'return_tensors={return_tensors!r}: govlm makes NumPy arrays ("np") or lists (None)')
         if isinstance(encoded_inputs, list | tuple):
-            encoded_inputs = {name: [row[name] for row in encoded_inputs] for name in encoded_inputs[0]} if encoded_inputs else {}
+            encoded_inputs = (
+                {name: [row[name] for row in encoded_inputs] for name in encoded_inputs[0]} if encoded_inputs else {}
+            )
         data = {name: [np.asarray(row).tolist() for row in rows] for name, rows in encoded_inputs.items()}
         if "input_ids" not in data:
             raise ValueError("pad() needs input_ids")
@@ -688,7 +716,8 @@ class BertTokenizer:
         return BatchEncoding(data)
 
     def __repr__(self) -> str:
-        return f"BertTokenizer(vocab_size={self.vocab_size}, do_lower_case={self.do_lower_case}, model_max_length={self.model_max_length})"
+        limits = f"do_lower_case={self.do_lower_case}, model_max_length={self.model_max_length}"
+        return f"BertTokenizer(vocab_size={self.vocab_size}, {limits})"
 
 
 class AutoTokenizer:
@@ -805,7 +834,9 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], dict[int, AddedToken]]:
 def _read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, Any], dict[int, AddedToken]]:
     whole = _read_json(path)
     model = whole.get("model") or {}
-    kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model and "merges" not in model else "another kind")
+    kind = model.get("type") or (
+        "WordPiece" if "continuing_subword_prefix" in model and "merges" not in model else "another kind"
+    )
     if kind != "WordPiece":
         raise ValueError(f"{path}: is a {kind} tokenizer, but govlm reads WordPiece")
     normalizer = whole.get("normalizer") or {}
