@@ -176,9 +176,8 @@ def main() -> None:
             print(f"| {row['work']} | {row['peer']} | {row['note']} | {row['ours']:.0f} | | |")
         else:
             same = "yes" if row["exact"] else "NO"
-            print(
-                f"| {row['work']} | {row['peer']} | {row['peer figure']:.1f} | {row['ours']:.0f} | {row['ratio']:.0f}x | {same} |"
-            )
+            figures = f"{row['peer figure']:.1f} | {row['ours']:.0f} | {row['ratio']:.0f}x"
+            print(f"| {row['work']} | {row['peer']} | {figures} | {same} |")
 
 
 if __name__ == "__main__":
