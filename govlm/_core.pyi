@@ -61,6 +61,9 @@ class Model:
         """Uses `array` (kept alive, not copied) as the parameter. Not allowed once trainable."""
     @property
     def trainable(self) -> bool: ...
+    @property
+    def version(self) -> int:
+        """Grows whenever `bind` or an optimiser changes the weights."""
     def make_trainable(self) -> None:
         """Copies what is bound (the rest is zero) into one flat buffer, with lazily touched gradients. Idempotent."""
     def parameter(self, name: str) -> F32:

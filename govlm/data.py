@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -26,6 +27,7 @@ __all__ = [
     "Subset",
     "default_collate",
     "permutation",
+    "read_blocks",
     "read_examples",
     "read_rows",
 ]
@@ -266,6 +268,22 @@ def _open(path: str | Path) -> BinaryIO:
     if name.endswith((".xz", ".lzma")):
         return lzma.open(name, "rb")
     return open(name, "rb")
+
+
+def read_blocks(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
+    """The text of a file (UTF-8; .gz, .xz) in blocks of about `size` bytes, whatever its length. DataError when it is no UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0
+    with _open(path) as handle:
+        try:
+            while raw := handle.read(size):
+                try:
+                    yield decoder.decode(raw)
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{path}: is no UTF-8 near byte {done + error.start + 1}; save the file as UTF-8") from None
+                done += len(raw)
+        except (gzip.BadGzipFile, lzma.LZMAError, EOFError) as error:
+            raise DataError(f"{path}: the compressed file is damaged after byte {done}: {error}") from None
 
 
 def _format(path: str | Path) -> str:

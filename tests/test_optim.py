@@ -71,10 +71,10 @@ class Network:
 
 def put_gradients(core, gradients):
     """Writes gradients of some parameters; the others are told not to need any, so that the optimizer passes them by."""
-    flat = core.flat_gradient()
-    flat[...] = 0.0
     for name in core.names():
         core.set_requires_grad(name, name in gradients)
+    flat = core.flat_gradient()
+    flat[...] = 0.0
     for name, value in gradients.items():
         start = core.offset(name)
         flat[start : start + value.size] = value.ravel()

@@ -8,7 +8,9 @@
 enum { GV_ALIGNMENT = 64 };
 static const size_t GV_HUGE_PAGE = (size_t)2 << 20;
 
-static size_t gv_round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
+static size_t gv_round_up(size_t size, size_t unit) {
+    return (size + unit - 1) / unit * unit;
+}
 
 void *gv_alloc(const gv_allocator *allocator, size_t size) {
     if (size > SIZE_MAX - GV_ALIGNMENT) return NULL;
@@ -49,6 +51,17 @@ void *gv_map_zero(const gv_allocator *allocator, size_t size, bool huge) {
     (void)madvise(pointer, rounded, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 #endif
     return pointer;
+}
+
+void gv_advise_huge(void *pointer, size_t size) {
+#ifdef MADV_HUGEPAGE
+    uintptr_t begin = gv_round_up((uintptr_t)pointer, GV_HUGE_PAGE);
+    uintptr_t end = ((uintptr_t)pointer + size) / GV_HUGE_PAGE * GV_HUGE_PAGE;
+    if (end > begin) (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#else
+    (void)pointer;
+    (void)size;
+#endif
 }
 
 void gv_unmap(const gv_allocator *allocator, void *pointer, size_t size) {

@@ -56,10 +56,178 @@ const char *gv_cpu_features(void);
 const char *gv_onednn_version(void);
 
 /* --------------------------------------------------------------------------------------------- tokenizer -- */
-/* (csrc/text) */
+
+/* A string of code points in its own width (1, 2 or 4 bytes each), as CPython holds it. Not owned. */
+typedef struct {
+    const void *data;
+    int64_t length;
+    int width;
+} gv_text;
+
+/* WordPiece with BERT's normalisation. Immutable once made (gv_tokenizer_add_token comes before the first encode), so any
+ * number of threads may encode with one. */
+typedef struct gv_tokenizer gv_tokenizer;
+typedef struct {
+    bool clean_text, handle_chinese_chars, strip_accents, lowercase;
+    int64_t max_word;          /* longer words become unknown_id; BERT: 100 */
+    gv_text continuing_prefix; /* "##" */
+    int32_t unknown_id;
+} gv_tokenizer_options;
+
+/* vocabulary[i] has id i; an empty entry has none. */
+gv_status gv_tokenizer_create(gv_tokenizer **out, const gv_text *vocabulary, int64_t count, const gv_tokenizer_options *options,
+                              const gv_allocator *allocator, gv_error *error);
+void gv_tokenizer_free(gv_tokenizer *tokenizer);
+
+/* A token found in the text before anything else is done to it. `normalized` matches on normalised characters. */
+typedef struct {
+    gv_text text;
+    int32_t id;
+    bool single_word, left_strip, right_strip, normalized;
+} gv_added_token;
+gv_status gv_tokenizer_add_token(gv_tokenizer *tokenizer, const gv_added_token *token, gv_error *error);
+
+/* Growing output; `starts`, `ends` (code points of the source) and `words` only when `offsets`. Zero it, set `offsets` and
+ * `allocator`; free with gv_tokens_clear. */
+typedef struct {
+    const gv_allocator *allocator;
+    bool offsets;
+    int32_t *ids, *starts, *ends, *words;
+    int64_t count, capacity;
+} gv_tokens;
+void gv_tokens_clear(gv_tokens *tokens);
+gv_status gv_tokens_reserve(gv_tokens *tokens, int64_t more, gv_error *error); /* room for so many more, at once */
+gv_status gv_tokens_push(gv_tokens *tokens, int32_t id, gv_error *error); /* offsets (0, 0), word -1 */
+/* Appends the tokens of `text`, no special tokens. A lone surrogate is refused. */
+gv_status gv_tokenizer_encode(gv_tokens *out, const gv_tokenizer *tokenizer, gv_text text, gv_error *error);
+
+/* WordPiece training: feed text in blocks, then build. See trainer.c for the method. */
+typedef struct gv_trainer gv_trainer;
+gv_status gv_trainer_create(gv_trainer **out, const gv_tokenizer_options *options, const gv_allocator *allocator, gv_error *error);
+void gv_trainer_free(gv_trainer *trainer);
+gv_status gv_trainer_feed(gv_trainer *trainer, gv_text text, gv_error *error); /* whole lines */
+typedef struct {
+    int64_t vocab_size; /* without the special tokens */
+    int64_t min_frequency, limit_alphabet;
+} gv_trainer_options;
+/* Called with code points and length of each entry in order; `continuing` entries are written with the prefix. */
+typedef gv_status (*gv_trainer_emit)(void *context, const uint32_t *codes, int64_t length, bool continuing);
+gv_status gv_trainer_build(gv_trainer *trainer, const gv_trainer_options *options, gv_trainer_emit emit, void *context, gv_error *error);
 
 /* ------------------------------------------------------------------------------------------------- model -- */
-/* (csrc/model) */
+/* One stack of transformer blocks with its embeddings and at most one head. The fields of a configuration, their defaults
+ * and the names of the parameters are listed in govlm/_core.pyi (class Model); config.c and parameters.c hold them here.
+ * T tokens in the packed batch, B sequences, R selected rows, H hidden size, L layers. */
+
+typedef struct gv_model gv_model;
+typedef struct gv_pass gv_pass;       /* one forward: its workspace, until freed */
+typedef struct gv_moments gv_moments; /* AdamW's state of one model */
+typedef struct gv_config gv_config;
+
+gv_status gv_config_create(gv_config **out, const gv_allocator *allocator, gv_error *error); /* all defaults */
+void gv_config_free(gv_config *config);
+/* Numbers and switches take gv_config_set_number, words gv_config_set_word; an unknown name or value is refused. */
+gv_status gv_config_set_number(gv_config *config, const char *name, double value, gv_error *error);
+gv_status gv_config_set_word(gv_config *config, const char *name, const char *value, gv_error *error);
+
+gv_status gv_model_create(gv_model **out, const gv_config *config, const gv_allocator *allocator, gv_error *error);
+void gv_model_free(gv_model *model);
+
+int64_t gv_model_parameter_count(const gv_model *model);
+typedef struct {
+    const char *name; /* owned by the model */
+    int64_t shape[2];
+    int dimensions;
+    int64_t size, offset; /* floats; offset in the flat buffer */
+    const float *data;    /* NULL while nothing is bound */
+    bool requires_grad;
+} gv_parameter_info;
+void gv_model_parameter(gv_parameter_info *out, const gv_model *model, int64_t index);
+int64_t gv_model_find(const gv_model *model, const char *name); /* -1: no such parameter */
+
+/* Uses `data` (not copied; the caller keeps it alive) until made trainable. */
+gv_status gv_model_bind(gv_model *model, int64_t index, const float *data, gv_error *error);
+/* One flat buffer for the weights, one (touched lazily) for the gradient. Idempotent. */
+gv_status gv_model_make_trainable(gv_model *model, gv_error *error);
+bool gv_model_is_trainable(const gv_model *model);
+float *gv_model_flat(gv_model *model, int64_t *size);          /* NULL before make_trainable */
+float *gv_model_flat_gradient(gv_model *model, int64_t *size); /* dense: unreached parts zeroed and marked as reached */
+/* NULL when no backward has reached it since gv_model_zero_grad. */
+float *gv_model_gradient(gv_model *model, int64_t index);
+void gv_model_set_requires_grad(gv_model *model, int64_t index, bool value);
+void gv_model_zero_grad(gv_model *model);
+/* Grows whenever gv_model_bind or an optimiser changes the weights. */
+uint64_t gv_model_version(const gv_model *model);
+/* Over the reached gradients of indices[0..count-1]. */
+gv_status gv_model_grad_norm(double *out, gv_model *model, const int64_t *indices, int64_t count, gv_error *error);
+gv_status gv_model_scale_grad(gv_model *model, float factor, const int64_t *indices, int64_t count, gv_error *error);
+/* Name of the first non-finite parameter or gradient into `out` (at least 128 bytes), or "". */
+void gv_model_first_nonfinite(char *out, size_t size, gv_model *model);
+
+typedef enum { GV_LOSS_SINGLE_LABEL = 0, GV_LOSS_MULTI_LABEL, GV_LOSS_REGRESSION } gv_loss_kind;
+
+typedef struct {
+    int64_t tokens, sequences;
+    const int32_t *input_ids;      /* [T] */
+    const int64_t *row_splits;     /* [B+1] */
+    const int32_t *position_ids;   /* [T] or NULL = 0.. per sequence */
+    const int32_t *token_type_ids; /* [T] or NULL = 0 */
+    const int64_t *key_counts;     /* [B] or NULL = all */
+    int64_t row_count;             /* R when rows is not NULL */
+    const int32_t *rows;           /* [R] ascending, or NULL = all */
+    const float *memory;           /* [memory_splits[B], H] or NULL */
+    const int64_t *memory_splits;  /* [B+1] */
+    const int64_t *labels;         /* [B] or [R]; -100 = ignored; or NULL */
+    const float *label_values;     /* [B, num_labels] for multi-label and regression, or NULL */
+    const float *class_weights;    /* [num_labels] or NULL */
+    const uint32_t *samples;       /* [B] or NULL = 0.. */
+    gv_loss_kind loss;
+    bool hidden_states, attentions, logits, training, save;
+    uint32_t seed, step;
+} gv_forward_args;
+
+/* Everything is copied in; `out` lives until gv_pass_free and must not outlive the model. Several may be alive. */
+gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args *args, gv_error *error);
+void gv_pass_free(gv_pass *pass);
+
+typedef struct {
+    const float *data; /* NULL = not there */
+    int64_t shape[3];
+} gv_view;
+bool gv_pass_loss(double *out, const gv_pass *pass);
+gv_view gv_pass_logits(const gv_pass *pass);
+gv_view gv_pass_pooled(const gv_pass *pass);
+gv_view gv_pass_hidden(const gv_pass *pass, int64_t layer); /* 0..L */
+gv_view gv_pass_attention(const gv_pass *pass, int64_t layer, int64_t sequence, bool cross);
+gv_view gv_pass_memory(const gv_pass *pass);                /* [Tm, H], as given */
+int64_t gv_pass_layers(const gv_pass *pass);
+int64_t gv_pass_sequences(const gv_pass *pass);
+void gv_pass_first_nonfinite(char *out, size_t size, const gv_pass *pass);
+
+typedef struct {
+    bool has_scale;
+    double scale;               /* gradient at the loss */
+    const float *logits;        /* as gv_pass_logits, or NULL */
+    const float *pooled;        /* as gv_pass_pooled, or NULL */
+    const float *const *hidden; /* [L+1] of arrays or NULL; the array of pointers may be NULL */
+    const float *const *attention; /* [L * B], self-attention, or NULL */
+    float *memory;              /* [Tm, H] receives the gradient at the memory, or NULL */
+} gv_backward_args;
+/* Adds to the model's gradients. Once per pass. */
+gv_status gv_pass_backward(gv_pass *pass, const gv_backward_args *args, gv_error *error);
+
+gv_status gv_moments_create(gv_moments **out, gv_model *model, gv_error *error); /* must not outlive the model */
+void gv_moments_free(gv_moments *moments);
+float *gv_moments_first(gv_moments *moments, int64_t index);
+float *gv_moments_second(gv_moments *moments, int64_t index);
+int64_t gv_moments_step(const gv_moments *moments, int64_t index);
+/* Also marks the moments as set from outside (a loaded checkpoint). */
+void gv_moments_set_step(gv_moments *moments, int64_t index, int64_t step);
+typedef struct {
+    double lr, beta1, beta2, eps, weight_decay;
+} gv_adamw_group;
+gv_status gv_moments_adamw(gv_moments *moments, const int64_t *indices, int64_t count, const gv_adamw_group *group,
+                           gv_error *error);
 
 #ifdef __cplusplus
 }

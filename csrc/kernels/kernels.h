@@ -31,21 +31,22 @@ typedef struct {
  * score = scale * q.k + bias; p = softmax(score); d = dropout(p) with rows = query rows, columns = key rows, using
  * position = query_position[i], sample = `sample`. out = d v. A row that may look at nothing gives zeros. */
 typedef struct {
-    const float *query, *key, *value;                   /* [rows, head_dim] */
-    int64_t query_stride, key_stride, value_stride;     /* in floats */
+    const float *query, *key, *value;               /* [rows, head_dim] */
+    int64_t query_stride, key_stride, value_stride; /* in floats */
     int64_t query_rows, key_rows, head_dim;
     float scale;
     bool causal;
-    const int32_t *query_position, *key_position;       /* [query_rows], [key_rows]; required when causal or dropout */
+    const int32_t *query_position, *key_position; /* [query_rows], [key_rows]; required when causal or dropout */
     const float *bias;
     int64_t bias_stride;
     gv_dropout dropout;
     uint32_t sample;
 } gv_attention_head;
 
-/* AdamW as torch.optim.AdamW computes it (Loshchilov & Hutter, arXiv:1711.05101); `step` counts from 1. */
+/* AdamW as torch.optim.AdamW computes it (Loshchilov & Hutter, arXiv:1711.05101); `step` counts from 1. In double,
+ * as Python holds them: 1 - 0.999f is off by 1.3e-5. */
 typedef struct {
-    float lr, beta1, beta2, eps, weight_decay;
+    double lr, beta1, beta2, eps, weight_decay;
     int64_t step;
     float grad_scale; /* gradients are multiplied by this first (clipping); 1 = unchanged */
 } gv_adamw;
@@ -54,10 +55,10 @@ typedef struct {
     const char *isa;
 
     /* -- element-wise, n elements ------------------------------------------------------------------------------- */
-    void (*add)(float *y, const float *a, const float *b, int64_t n);               /* y = a + b (may alias)        */
-    void (*axpy)(float *y, float alpha, const float *x, int64_t n);                 /* y += alpha * x               */
-    void (*scale)(float *y, float alpha, const float *x, int64_t n);                /* y = alpha * x (may alias)    */
-    void (*activation)(gv_activation kind, float *y, const float *x, int64_t n);    /* y = act(x) (may alias)       */
+    void (*add)(float *y, const float *a, const float *b, int64_t n);            /* y = a + b (may alias)        */
+    void (*axpy)(float *y, float alpha, const float *x, int64_t n);              /* y += alpha * x               */
+    void (*scale)(float *y, float alpha, const float *x, int64_t n);             /* y = alpha * x (may alias)    */
+    void (*activation)(gv_activation kind, float *y, const float *x, int64_t n); /* y = act(x) (may alias)       */
     /* dx = dy * act'(x); dx may alias dy. x is the value BEFORE the activation. */
     void (*activation_backward)(gv_activation kind, float *dx, const float *dy, const float *x, int64_t n);
     void (*gated)(gv_activation kind, float *y, const float *gate, const float *up, int64_t n); /* y = act(gate) * up */
@@ -126,6 +127,10 @@ typedef struct {
      * Any m, n, k >= 1; strides in floats. */
     void (*product_nt)(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
                        const float *bias, int64_t m, int64_t n, int64_t k);
+    /* c[m, n] = (add ? c : 0) + sum_p a[i * row + p * step] b[p, 0..n): a may be transposed, b and c are row-major. `stream`:
+     * c will not be read soon, so it need not go through the caches (a hint). */
+    void (*product_nn)(float *c, int64_t c_stride, const float *a, int64_t row, int64_t step, const float *b, int64_t b_stride,
+                       int64_t m, int64_t n, int64_t k, bool add, bool stream);
 } gv_kernels;
 
 /* The table for the ISA that cpu.h chose; made once. */

@@ -11,6 +11,7 @@ typedef struct {
     PyTypeObject *tokenizer_type;
     PyTypeObject *model_type;
     PyTypeObject *pass_type;
+    PyTypeObject *moments_type;
 } gv_module_state;
 
 extern struct PyModuleDef gv_module_definition;
@@ -21,6 +22,8 @@ PyObject *gv_raise(const gv_error *error);
 /* Each adds its types and functions to the module; 0 or -1 with an exception set. */
 int gv_add_tokenizer(PyObject *module, gv_module_state *state);
 int gv_add_model(PyObject *module, gv_module_state *state);
+int gv_add_pass(PyObject *module, gv_module_state *state);
+int gv_add_moments(PyObject *module, gv_module_state *state);
 
 /* Runs `expression` (a gv_status) without the GIL, with Ctrl-C cancelling the pool's jobs of this thread. On
  * cancellation the pending signal is raised as KeyboardInterrupt by gv_raise. */

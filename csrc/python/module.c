@@ -134,6 +134,8 @@ static int module_exec(PyObject *module) {
     memset(state, 0, sizeof *state);
     if (gv_add_tokenizer(module, state) < 0) return -1;
     if (gv_add_model(module, state) < 0) return -1;
+    if (gv_add_pass(module, state) < 0) return -1;
+    if (gv_add_moments(module, state) < 0) return -1;
     return 0;
 }
 
@@ -143,6 +145,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->tokenizer_type);
     Py_VISIT(state->model_type);
     Py_VISIT(state->pass_type);
+    Py_VISIT(state->moments_type);
     return 0;
 }
 
@@ -152,6 +155,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->tokenizer_type);
     Py_CLEAR(state->model_type);
     Py_CLEAR(state->pass_type);
+    Py_CLEAR(state->moments_type);
     return 0;
 }
 

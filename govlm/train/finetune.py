@@ -269,7 +269,8 @@ class Trainer:
 
     def _extras(self, step: int, samples: NDArray[np.uint32]) -> dict[str, Any]:
         """Where in the random stream this forward stands, and the class weights."""
-        extras: dict[str, Any] = {"seed": self.options.seed, "step": step, "samples": samples}
+        self.model.dropout_seed, self.model.dropout_step = self.options.seed, step
+        extras: dict[str, Any] = {"samples": samples}
         if self.weights is not None:
             extras["class_weights"] = self.weights
         return extras

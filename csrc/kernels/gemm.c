@@ -1,0 +1,282 @@
+/* gemm.c - matrix products over the thread pool: tiles cut by shape, each one call of dnnl_sgemm on one thread, or of our
+ * own kernels where few rows meet weights that stream from memory.
+ */
+#include "kernels/gemm.h"
+
+#include <dnnl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+
+enum {
+    GV_SMALL_ROWS = 65, /* below: our own kernels throughout */
+    GV_TILE_ROWS = 384,
+    GV_TILE_COLS = 192,
+    GV_COPY_ROWS = 512
+};
+
+/* ----------------------------------------------------------------------------------------------------- oneDNN -- */
+
+static pthread_once_t gv_onednn_once = PTHREAD_ONCE_INIT;
+static char gv_onednn_text[32];
+static char gv_gemm_text[128];
+
+/* GOVLM_MAX_ISA holds for oneDNN too; that must be said before its first product. A product of every kind is made here, so
+ * that its code is generated before any fork. */
+static void gv_onednn_start(void) {
+    gv_isa isa = gv_cpu_isa();
+    if (isa == GV_ISA_SCALAR) (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
+    if (isa == GV_ISA_AVX2) (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+    float one[64 * 64] = {0}, two[64 * 64] = {0};
+    const char kinds[] = "NTN"; /* NT, TN, NN */
+    for (int i = 0; i < 3; i++) {
+        (void)dnnl_sgemm(kinds[i], i == 2 ? 'N' : kinds[i + 1], 64, 64, 64, 1.0f, one, 64, one, 64, 0.0f, two, 64);
+    }
+    const dnnl_version_t *version = dnnl_version();
+    (void)snprintf(gv_onednn_text, sizeof gv_onednn_text, "%d.%d.%d", version->major, version->minor, version->patch);
+    const char *own = gv_kernels_get()->isa;
+    (void)snprintf(gv_gemm_text, sizeof gv_gemm_text, "dnnl_sgemm %s (%s) for m >= %d, own product_nt (%s) below",
+                   gv_onednn_text, isa == GV_ISA_SCALAR ? "baseline" : own, (int)GV_SMALL_ROWS, own);
+}
+
+const char *gv_onednn_version(void) {
+    (void)pthread_once(&gv_onednn_once, gv_onednn_start);
+    return gv_onednn_text;
+}
+
+const char *gv_gemm_description(void) {
+    (void)pthread_once(&gv_onednn_once, gv_onednn_start);
+    return gv_gemm_text;
+}
+
+/* ------------------------------------------------------------------------------------------------------ tiles -- */
+
+typedef struct {
+    int64_t size, count; /* one tile, tiles */
+} gv_cut;
+
+/* Equal tiles of at most `most`, multiples of `unit`. */
+static gv_cut gv_cut_make(int64_t length, int64_t most, int64_t unit) {
+    int64_t count = (length + most - 1) / most;
+    int64_t size = (length + count - 1) / count;
+    size = (size + unit - 1) / unit * unit;
+    return (gv_cut){.size = size, .count = (length + size - 1) / size};
+}
+
+static inline int64_t gv_cut_length(const gv_cut *cut, int64_t tile, int64_t length) {
+    int64_t left = length - tile * cut->size;
+    return left < cut->size ? left : cut->size;
+}
+
+typedef struct {
+    const gv_kernels *kernels;
+    const gv_weight *weights;
+    int count;
+    int64_t m;
+    gv_cut rows;                  /* of m (of k in the backward pass of weights) */
+    gv_cut cols[GV_LINEAR_GROUP]; /* of n_i (of k in the backward pass of inputs, cols[0] only) */
+    gv_activation activation;
+    float *const *y;
+    const int64_t *y_stride;
+    float *const *before;
+    const float *x;
+    int64_t x_stride;
+    float *dx;
+    int64_t dx_stride;
+    const float *const *dy;
+    const int64_t *dy_stride;
+    float *const *dw;
+    float *const *dbias;
+    const bool *accumulate;
+    bool add;
+    bool small;        /* few rows */
+    bool own;          /* product_nn instead of oneDNN, which is slower at these tiles (70 against 90 of 100 GFLOP/s) */
+    float *copies;     /* [width][GV_COPY_ROWS][GV_TILE_COLS] */
+    atomic_int failed; /* first status of oneDNN that was not success */
+} gv_linear;
+
+static void gv_sgemm(gv_linear *job, char ta, char tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
+                     const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
+    dnnl_status_t status = dnnl_sgemm(ta, tb, m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
+    if (status != dnnl_success) {
+        int none = 0;
+        (void)atomic_compare_exchange_strong(&job->failed, &none, (int)status);
+    }
+}
+
+/* Which weight a tile belongs to; *tile becomes its number there. */
+static int gv_linear_find(const gv_linear *job, int64_t *tile, int64_t others) {
+    int i = 0;
+    while (i + 1 < job->count && *tile >= job->cols[i].count * others) *tile -= job->cols[i++].count * others;
+    return i;
+}
+
+static gv_status gv_linear_run(gv_linear *job, int64_t tiles, gv_tile_fn fn, gv_error *error) {
+    (void)pthread_once(&gv_onednn_once, gv_onednn_start);
+    gv_status status = gv_parallel_for(tiles, fn, job);
+    if (status == GV_ERR_CANCELLED) return gv_fail(error, status, "cancelled");
+    int failed = atomic_load(&job->failed);
+    if (failed == (int)dnnl_out_of_memory) return gv_fail(error, GV_ERR_MEMORY, "oneDNN ran out of memory in a matrix product");
+    if (failed != 0) return gv_fail(error, GV_ERR_INTERNAL, "oneDNN failed in a matrix product (status %d)", failed);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------------- forward -- */
+
+static void gv_forward_tile(void *context, int64_t tile, int worker) {
+    (void)worker;
+    gv_linear *job = context;
+    int i = gv_linear_find(job, &tile, job->rows.count);
+    const gv_weight *w = &job->weights[i];
+    int64_t row = tile % job->rows.count, col = tile / job->rows.count;
+    int64_t rows = gv_cut_length(&job->rows, row, job->m), cols = gv_cut_length(&job->cols[i], col, w->n);
+    int64_t r = row * job->rows.size, c = col * job->cols[i].size, stride = job->y_stride[i];
+    float *y = job->y[i] + r * stride + c;
+    const float *x = job->x + r * job->x_stride, *bias = w->bias != NULL ? w->bias + c : NULL;
+    if (job->small && !w->transposed) {
+        job->kernels->product_nt(y, stride, x, job->x_stride, w->w + c * w->stride, w->stride, bias, rows, cols, w->k);
+    } else if (job->small) {
+        job->kernels->product_nn(y, stride, x, job->x_stride, 1, w->w + c, w->stride, rows, cols, w->k, false, false);
+        if (bias != NULL) job->kernels->bias_add(y, bias, rows, cols, stride);
+    } else {
+        const float *part = w->transposed ? w->w + c : w->w + c * w->stride;
+        gv_sgemm(job, 'N', w->transposed ? 'N' : 'T', rows, cols, w->k, x, job->x_stride, part, w->stride, 0.0f, y, stride);
+        if (bias != NULL) job->kernels->bias_add(y, bias, rows, cols, stride);
+    }
+    float *before = job->before != NULL && job->before[i] != NULL ? job->before[i] + r * stride + c : NULL;
+    if (before == NULL && job->activation == GV_ACT_NONE) return;
+    for (int64_t j = 0; j < rows; j++, y += stride) {
+        if (before != NULL) memcpy(before + j * stride, y, (size_t)cols * sizeof *y);
+        if (job->activation != GV_ACT_NONE) job->kernels->activation(job->activation, y, y, cols);
+    }
+}
+
+gv_status gv_linear_forward(float *const y[], const int64_t y_stride[], float *const before[], const gv_weight weights[],
+                            int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation, gv_error *error) {
+    if (m <= 0) return GV_OK;
+    gv_linear job = {.kernels = gv_kernels_get(), .weights = weights, .count = count, .m = m, .activation = activation};
+    job.y = y;
+    job.y_stride = y_stride;
+    job.before = before;
+    job.x = x;
+    job.x_stride = x_stride;
+    job.small = m < GV_SMALL_ROWS;
+    job.rows = gv_cut_make(m, job.small ? m : GV_TILE_ROWS, 1);
+    int64_t tiles = 0;
+    for (int i = 0; i < count; i++) {
+        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, 48);
+        tiles += job.cols[i].count * job.rows.count;
+    }
+    return gv_linear_run(&job, tiles, gv_forward_tile, error);
+}
+
+/* ----------------------------------------------------------------------------------------- gradient of inputs -- */
+
+static void gv_backward_input_tile(void *context, int64_t tile, int worker) {
+    (void)worker;
+    gv_linear *job = context;
+    int64_t row = tile % job->rows.count, col = tile / job->rows.count, k = job->weights[0].k;
+    int64_t rows = gv_cut_length(&job->rows, row, job->m), cols = gv_cut_length(&job->cols[0], col, k);
+    int64_t r = row * job->rows.size, c = col * job->cols[0].size;
+    float *dx = job->dx + r * job->dx_stride + c;
+    for (int i = 0; i < job->count; i++) {
+        const gv_weight *w = &job->weights[i];
+        const float *dy = job->dy[i] + r * job->dy_stride[i], *part = w->transposed ? w->w + c * w->stride : w->w + c;
+        bool add = job->add || i > 0;
+        if (!w->transposed && job->own) {
+            job->kernels->product_nn(dx, job->dx_stride, dy, job->dy_stride[i], 1, part, w->stride, rows, cols, w->n, add,
+                                     false);
+        } else {
+            gv_sgemm(job, 'N', w->transposed ? 'T' : 'N', rows, cols, w->n, dy, job->dy_stride[i], part, w->stride,
+                     add ? 1.0f : 0.0f, dx, job->dx_stride);
+        }
+    }
+}
+
+gv_status gv_linear_backward_input(float *dx, int64_t dx_stride, const float *const dy[], const int64_t dy_stride[],
+                                   const gv_weight weights[], int count, int64_t m, bool accumulate, gv_error *error) {
+    if (m <= 0 || count <= 0) return GV_OK;
+    gv_linear job = {.kernels = gv_kernels_get(), .weights = weights, .count = count, .m = m, .add = accumulate};
+    job.dx = dx;
+    job.dx_stride = dx_stride;
+    job.dy = dy;
+    job.dy_stride = dy_stride;
+    job.own = m < GV_SMALL_ROWS || gv_cpu_isa() != GV_ISA_SCALAR;
+    job.rows = gv_cut_make(m, GV_TILE_ROWS, 1);
+    job.cols[0] = gv_cut_make(weights[0].k, GV_TILE_COLS, 48);
+    return gv_linear_run(&job, job.rows.count * job.cols[0].count, gv_backward_input_tile, error);
+}
+
+/* ---------------------------------------------------------------------------------------- gradient of weights -- */
+
+/* dw tile (+)= dy^T x. The tile's columns of dy are copied together first: rows 12 KB apart collide in the caches, which
+ * halves the speed of either product. */
+static void gv_backward_weight_tile(void *context, int64_t tile, int worker) {
+    gv_linear *job = context;
+    int i = gv_linear_find(job, &tile, job->rows.count);
+    const gv_weight *w = &job->weights[i];
+    int64_t row = tile % job->rows.count, col = tile / job->rows.count;
+    int64_t inputs = gv_cut_length(&job->rows, row, w->k), outputs = gv_cut_length(&job->cols[i], col, w->n);
+    int64_t in = row * job->rows.size, out = col * job->cols[i].size;
+    const float *dy = job->dy[i] + out;
+    if (job->dw[i] != NULL) {
+        float *dw = job->dw[i] + (w->transposed ? in * w->stride + out : out * w->stride + in);
+        float *copy = job->copies + (int64_t)worker * GV_COPY_ROWS * GV_TILE_COLS;
+        for (int64_t r = 0; r < job->m || r == 0; r += GV_COPY_ROWS) {
+            int64_t rows = job->m - r < GV_COPY_ROWS ? job->m - r : GV_COPY_ROWS;
+            bool add = job->accumulate[i] || r > 0;
+            const float *x = job->x + r * job->x_stride + in;
+            for (int64_t j = 0; j < rows; j++) {
+                memcpy(copy + j * outputs, dy + (r + j) * job->dy_stride[i], (size_t)outputs * sizeof *copy);
+            }
+            if (job->own && w->transposed) {
+                job->kernels->product_nn(dw, w->stride, x, 1, job->x_stride, copy, outputs, inputs, outputs, rows, add, true);
+            } else if (job->own) {
+                job->kernels->product_nn(dw, w->stride, copy, 1, outputs, x, job->x_stride, outputs, inputs, rows, add, true);
+            } else if (w->transposed) {
+                gv_sgemm(job, 'T', 'N', inputs, outputs, rows, x, job->x_stride, copy, outputs, add ? 1.0f : 0.0f, dw,
+                         w->stride);
+            } else {
+                gv_sgemm(job, 'T', 'N', outputs, inputs, rows, copy, outputs, x, job->x_stride, add ? 1.0f : 0.0f, dw,
+                         w->stride);
+            }
+        }
+    }
+    if (row == 0 && job->dbias != NULL && job->dbias[i] != NULL) {
+        float *dbias = job->dbias[i] + out;
+        if (!job->accumulate[i]) memset(dbias, 0, (size_t)outputs * sizeof *dbias);
+        job->kernels->column_sum(dbias, dy, job->m, outputs, job->dy_stride[i]);
+    }
+}
+
+gv_status gv_linear_backward_weight(float *const dw[], float *const dbias[], const bool accumulate[], const gv_weight weights[],
+                                    int count, const float *const dy[], const int64_t dy_stride[], const float *x,
+                                    int64_t x_stride, int64_t m, gv_error *error) {
+    if (count <= 0) return GV_OK;
+    gv_linear job = {.kernels = gv_kernels_get(), .weights = weights, .count = count, .m = m < 0 ? 0 : m};
+    job.dw = dw;
+    job.dbias = dbias;
+    job.accumulate = accumulate;
+    job.dy = dy;
+    job.dy_stride = dy_stride;
+    job.x = x;
+    job.x_stride = x_stride;
+    job.own = job.m < GV_SMALL_ROWS || gv_cpu_isa() != GV_ISA_SCALAR;
+    job.rows = gv_cut_make(weights[0].k, GV_TILE_ROWS, 48);
+    int64_t tiles = 0;
+    for (int i = 0; i < count; i++) {
+        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, 48);
+        tiles += job.cols[i].count * job.rows.count;
+    }
+    size_t size = (size_t)gv_parallel_width() * GV_COPY_ROWS * GV_TILE_COLS * sizeof(float);
+    job.copies = gv_alloc(NULL, size);
+    if (job.copies == NULL) return gv_fail(error, GV_ERR_MEMORY, "no memory for %zu bytes of matrix product scratch", size);
+    gv_status status = gv_linear_run(&job, tiles, gv_backward_weight_tile, error);
+    gv_release(NULL, job.copies, size);
+    return status;
+}

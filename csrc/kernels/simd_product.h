@@ -1,0 +1,344 @@
+/* simd_product.h - small matrix products, included by avx2.c and avx512.c after they have defined their vectors.
+ *
+ * product_nt walks along k and keeps GV_NT_FEW x PRODUCT_NT_COLS sums in registers: weights are read where they lie,
+ * once, with the next rows fetched ahead. product_nn walks along the rows of B and keeps PRODUCT_NN_ROWS rows of two
+ * vectors. Every sum runs along k in one order that depends on k alone, so a row's result does not depend on its
+ * neighbours.
+ */
+
+enum {
+    GV_NT_FEW = 4,     /* rows of x for which dot products do */
+    GV_NN_DEPTH = 256, /* of a panel of B: 256 rows of 64 bytes stay in the L1 cache */
+    GV_NT_ROWS = 64,   /* of x taken at once */
+    GV_NT_COLS = 192   /* rows of w between two packings of x */
+};
+
+/* ------------------------------------------------------------------------------------------ x [m,k], w [n,k] -- */
+
+/* y[i,j] = sum over p < k of x[i,p] w[j,p] (+ bias[j]) for constant rows, cols. `ahead`: rows to fetch, or NULL. */
+GV_INLINE void gv_nt_block(int rows, int cols, float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w,
+                           int64_t w_stride, int64_t k, const float *bias, const float *ahead) {
+    vf sum[GV_NT_FEW][PRODUCT_NT_COLS];
+    GV_UNROLL for (int i = 0; i < rows; i++) {
+        GV_UNROLL for (int j = 0; j < cols; j++) sum[i][j] = v_zero();
+    }
+    int64_t p = 0;
+    for (; p + VW <= k; p += VW) {
+        vf b[PRODUCT_NT_COLS];
+        GV_UNROLL for (int j = 0; j < cols; j++) b[j] = v_load(w + j * w_stride + p);
+        if (ahead != NULL && p % 16 == 0) {
+            GV_UNROLL for (int j = 0; j < cols; j++) gv_prefetch(ahead + j * w_stride + p);
+        }
+        GV_UNROLL for (int i = 0; i < rows; i++) {
+            vf a = v_load(x + i * x_stride + p);
+            GV_UNROLL for (int j = 0; j < cols; j++) sum[i][j] = v_fma(a, b[j], sum[i][j]);
+        }
+    }
+    if (p < k) {
+        int left = (int)(k - p);
+        GV_UNROLL for (int i = 0; i < rows; i++) {
+            vf a = v_load_n(x + i * x_stride + p, left);
+            GV_UNROLL for (int j = 0; j < cols; j++) sum[i][j] = v_fma(a, v_load_n(w + j * w_stride + p, left), sum[i][j]);
+        }
+    }
+    GV_UNROLL for (int i = 0; i < rows; i++) {
+        GV_UNROLL for (int j = 0; j < cols; j++) {
+            float total = v_sum(sum[i][j]);
+            y[i * y_stride + j] = bias != NULL ? total + bias[j] : total;
+        }
+    }
+}
+
+#define GV_NT_CASE(R, C)                                                          \
+    case (R)*8 + (C):                                                             \
+        gv_nt_block(R, C, y, y_stride, x, x_stride, w, w_stride, k, bias, ahead); \
+        break
+#define GV_NT_CASES(R) \
+    GV_NT_CASE(R, 1);  \
+    GV_NT_CASE(R, 2);  \
+    GV_NT_CASE(R, 3)
+
+static void gv_nt_dispatch(int rows, int cols, float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w,
+                           int64_t w_stride, int64_t k, const float *bias, const float *ahead) {
+    switch (rows * 8 + cols) {
+        GV_NT_CASES(1);
+        GV_NT_CASES(2);
+        GV_NT_CASES(3);
+        GV_NT_CASES(4);
+        default:
+            break;
+    }
+}
+
+/* A few rows: dot products along k, each weight row read once from end to end. */
+static void gv_nt_few(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
+                      const float *bias, int64_t m, int64_t n, int64_t k) {
+    for (int64_t j = 0; j < n; j += PRODUCT_NT_COLS) {
+        int cols = (int)(n - j < PRODUCT_NT_COLS ? n - j : PRODUCT_NT_COLS);
+        const float *ahead = j + PRODUCT_NT_COLS + cols <= n ? w + (j + PRODUCT_NT_COLS) * w_stride : NULL;
+        gv_nt_dispatch((int)m, cols, y + j, y_stride, x, x_stride, w + j * w_stride, w_stride, k,
+                       bias != NULL ? bias + j : NULL, ahead);
+    }
+}
+/* ------------------------------------------------------------------------------- a (any strides), b row-major -- */
+
+/* c[i, 0..nv*VW) (+)= sum over p < k of a[i*row + p*step] b[p, :] for constant rows and nv. Whole vectors of b are read; only
+ * `last` floats of c's last vector are touched when `masked`. */
+GV_INLINE void gv_nn_block(int rows, int nv, bool masked, float *c, int64_t c_stride, const float *a, int64_t row, int64_t step,
+                           const float *b, int64_t b_stride, int64_t k, bool add, int last, const float *ahead,
+                           int64_t ahead_step, bool stream) {
+    vf sum[PRODUCT_NN_MOST][2];
+    GV_UNROLL for (int i = 0; i < rows; i++) {
+        GV_UNROLL for (int v = 0; v < nv; v++) {
+            const float *from = c + i * c_stride + v * VW;
+            sum[i][v] = !add ? v_zero() : masked && v == nv - 1 ? v_load_n(from, last) : v_load(from);
+        }
+    }
+    for (int64_t p = 0; p < k; p++, b += b_stride, a += step) {
+        vf in[2];
+        GV_UNROLL for (int v = 0; v < nv; v++) in[v] = v_load(b + v * VW);
+        if (ahead != NULL) {
+            gv_prefetch(ahead);
+            ahead += ahead_step;
+        }
+        GV_UNROLL for (int i = 0; i < rows; i++) {
+            vf factor = v_set1(a[i * row]);
+            GV_UNROLL for (int v = 0; v < nv; v++) sum[i][v] = v_fma(factor, in[v], sum[i][v]);
+        }
+    }
+    GV_UNROLL for (int i = 0; i < rows; i++) {
+        GV_UNROLL for (int v = 0; v < nv; v++) {
+            float *to = c + i * c_stride + v * VW;
+            if (masked && v == nv - 1) {
+                v_store_n(to, sum[i][v], last);
+            } else if (stream) {
+                v_stream(to, sum[i][v]);
+            } else {
+                v_store(to, sum[i][v]);
+            }
+        }
+    }
+}
+
+#define GV_NN_CASE(R)                                                                                                \
+    case R:                                                                                                          \
+        if (kind == 0)                                                                                               \
+            gv_nn_block(R, 2, false, c, c_stride, a, row, step, b, b_stride, k, add, 0, ahead, ahead_step, stream);  \
+        else                                                                                                         \
+            gv_nn_block(R, 2, true, c, c_stride, a, row, step, b, b_stride, k, add, last, ahead, ahead_step, false); \
+        break
+#define GV_N1_CASE(R)                                                                                            \
+    case R:                                                                                                      \
+        gv_nn_block(R, 1, true, c, c_stride, a, row, step, b, b_stride, k, add, last, ahead, ahead_step, false); \
+        break
+#define GV_SIX_CASES(CASE, R) \
+    CASE(R + 1);              \
+    CASE(R + 2);              \
+    CASE(R + 3);              \
+    CASE(R + 4);              \
+    CASE(R + 5);              \
+    CASE(R + 6)
+
+/* kind 0: two whole vectors; 1: two, the last with `last` floats; 2: one with `last` floats */
+static void gv_nn_dispatch(int rows, int kind, float *c, int64_t c_stride, const float *a, int64_t row, int64_t step,
+                           const float *b, int64_t b_stride, int64_t k, bool add, int last, const float *ahead,
+                           int64_t ahead_step, bool stream) {
+    if (kind == 2) {
+        switch (rows) {
+            GV_SIX_CASES(GV_N1_CASE, 0);
+            GV_SIX_CASES(GV_N1_CASE, 6);
+            default:
+                break;
+        }
+        return;
+    }
+    switch (rows) {
+        GV_SIX_CASES(GV_NN_CASE, 0);
+#if PRODUCT_NN_ROWS > 6
+        GV_SIX_CASES(GV_NN_CASE, 6);
+#endif
+        default:
+            break;
+    }
+}
+
+/* What a panel of `left` remaining columns is. */
+GV_INLINE int gv_nn_kind(int64_t left, int *last) {
+    int kind = left >= 2 * VW ? 0 : left > VW ? 1 : 2;
+    *last = kind == 0 ? VW : (int)(kind == 1 ? left - VW : left);
+    return kind;
+}
+
+static void simd_product_nn(float *c, int64_t c_stride, const float *a, int64_t row, int64_t step, const float *b,
+                            int64_t b_stride, int64_t m, int64_t n, int64_t k, bool add, bool stream) {
+    _Alignas(64) float panel[GV_NN_DEPTH * 2 * VW];
+    stream = stream && (uintptr_t)c % (4 * VW) == 0 && c_stride % VW == 0 && k <= GV_NN_DEPTH && !add;
+    if (k == 0 && !add) {
+        for (int64_t i = 0; i < m; i++) memset(c + i * c_stride, 0, (size_t)n * sizeof *c);
+    }
+    for (int64_t p = 0; p < k; p += GV_NN_DEPTH) {
+        int64_t depth = k - p < GV_NN_DEPTH ? k - p : GV_NN_DEPTH;
+        for (int64_t j = 0; j < n; j += 2 * VW) {
+            int last, kind = gv_nn_kind(n - j, &last);
+            const float *from = b + p * b_stride + j, *ahead = NULL, *in = from;
+            int64_t in_stride = b_stride;
+            if (n - j >= 4 * VW) {
+                ahead = from + 2 * VW;
+            } else if (p + 2 * depth <= k) {
+                ahead = b + (p + depth) * b_stride;
+            }
+            /* Rows far apart collide in the caches, and a short last vector must not be read past its end. */
+            if (kind != 0 || (m > 2 * PRODUCT_NN_ROWS && b_stride > 64)) {
+                int whole = kind == 2 ? 0 : 1;
+                for (int64_t q = 0; q < depth; q++) {
+                    float *to = panel + q * 2 * VW;
+                    if (whole) v_store(to, v_load(from + q * b_stride));
+                    v_store(to + whole * VW,
+                            kind == 0 ? v_load(from + q * b_stride + VW) : v_load_n(from + q * b_stride + whole * VW, last));
+                }
+                in = panel;
+                in_stride = 2 * VW;
+            }
+            int64_t most = kind == 2 ? PRODUCT_NN_MOST : PRODUCT_NN_ROWS, blocks = (m + most - 1) / most;
+            most = (m + blocks - 1) / blocks; /* blocks of nearly one height */
+            for (int64_t i = 0; i < m; i += most) {
+                int rows = (int)(m - i < most ? m - i : most);
+                gv_nn_dispatch(rows, kind, c + i * c_stride + j, c_stride, a + i * row + p * step, row, step, in, in_stride,
+                               depth, add || p > 0, last, ahead, b_stride, stream);
+                ahead = NULL;
+            }
+        }
+    }
+    if (stream) v_fence();
+}
+
+/* ----------------------------------------------------------------------------- x [m,k], w [n,k], more than a few rows -- */
+
+/* packed[panel of 2 VW rows][depth][2 VW] from rows of x, missing rows as 0 */
+static void gv_pack_columns(float *packed, const float *x, int64_t x_stride, int64_t rows, int64_t depth) {
+    for (int64_t s = 0; s < rows; s += 8) {
+        float *to = packed + s / (2 * VW) * (2 * VW) * GV_NN_DEPTH + s % (2 * VW);
+        const float *from = x + s * x_stride;
+        int64_t p = 0;
+        if (rows - s >= 8) {
+            for (; p + 8 <= depth; p += 8) gv_transpose8(to + p * 2 * VW, 2 * VW, from + p, x_stride);
+        }
+        for (; p < depth; p++) {
+            for (int64_t i = 0; i < 8; i++) to[p * 2 * VW + i] = s + i < rows ? from[i * x_stride + p] : 0.0f;
+        }
+    }
+    /* what the last panel holds beyond */
+    for (int64_t s = (rows + 7) / 8 * 8; s % (2 * VW) != 0; s += 8) {
+        float *to = packed + s / (2 * VW) * (2 * VW) * GV_NN_DEPTH + s % (2 * VW);
+        for (int64_t p = 0; p < depth; p++) memset(to + p * 2 * VW, 0, 8 * sizeof *to);
+    }
+}
+
+static void gv_unpack_columns(float *y, int64_t y_stride, const float *sums, const float *bias, int64_t rows, int64_t cols) {
+    for (int64_t j = 0; j < cols; j += 8) {
+        int64_t i = 0;
+        if (cols - j >= 8) {
+            for (; i + 8 <= rows; i += 8) {
+                gv_transpose8(y + i * y_stride + j, y_stride, sums + j * GV_NT_ROWS + i, GV_NT_ROWS);
+            }
+        }
+        for (int64_t c = j; c < cols && c < j + 8; c++) {
+            for (int64_t r = i; r < rows; r++) y[r * y_stride + c] = sums[c * GV_NT_ROWS + r];
+        }
+    }
+    if (bias == NULL) return;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t j = 0;
+        for (; j + VW <= cols; j += VW) v_store(y + i * y_stride + j, v_add(v_load(y + i * y_stride + j), v_load(bias + j)));
+        for (; j < cols; j++) y[i * y_stride + j] += bias[j];
+    }
+}
+
+/* sum[i, 0..nv*VW) (+)= sum over p < k of w[i, p] x[p, :], rows of `sum` GV_NT_ROWS apart; constant rows and nv */
+GV_INLINE void gv_nt_block_packed(int rows, int nv, float *to, const float *w, int64_t w_stride, const float *x, int64_t k,
+                                  bool add, const float *ahead) {
+    vf sum[PRODUCT_NN_MOST][2];
+    GV_UNROLL for (int i = 0; i < rows; i++) {
+        GV_UNROLL for (int v = 0; v < nv; v++) sum[i][v] = add ? v_load(to + i * GV_NT_ROWS + v * VW) : v_zero();
+    }
+    for (int64_t q = 0; q < k; q += 16) {
+        int64_t end = k - q < 16 ? k : q + 16;
+        if (ahead != NULL) {
+            GV_UNROLL for (int i = 0; i < rows; i++) gv_prefetch(ahead + i * w_stride + q);
+        }
+        for (int64_t p = q; p < end; p++, x += 2 * VW) {
+            vf in[2];
+            GV_UNROLL for (int v = 0; v < nv; v++) in[v] = v_load(x + v * VW);
+            GV_UNROLL for (int i = 0; i < rows; i++) {
+                vf factor = v_set1(w[i * w_stride + p]);
+                GV_UNROLL for (int v = 0; v < nv; v++) sum[i][v] = v_fma(factor, in[v], sum[i][v]);
+            }
+        }
+    }
+    GV_UNROLL for (int i = 0; i < rows; i++) {
+        GV_UNROLL for (int v = 0; v < nv; v++) v_store(to + i * GV_NT_ROWS + v * VW, sum[i][v]);
+    }
+}
+
+#define GV_NT_WIDE(R)                                                \
+    case R:                                                          \
+        gv_nt_block_packed(R, 2, to, w, w_stride, x, k, add, ahead); \
+        break
+#define GV_NT_NARROW(R)                                              \
+    case R:                                                          \
+        gv_nt_block_packed(R, 1, to, w, w_stride, x, k, add, ahead); \
+        break
+
+static void gv_nt_columns(int rows, bool wide, float *to, const float *w, int64_t w_stride, const float *x, int64_t k, bool add,
+                          const float *ahead) {
+    if (!wide) {
+        switch (rows) {
+            GV_SIX_CASES(GV_NT_NARROW, 0);
+            GV_SIX_CASES(GV_NT_NARROW, 6);
+            default:
+                break;
+        }
+        return;
+    }
+    switch (rows) {
+        GV_SIX_CASES(GV_NT_WIDE, 0);
+#if PRODUCT_NN_ROWS > 6
+        GV_SIX_CASES(GV_NT_WIDE, 6);
+#endif
+        default:
+            break;
+    }
+}
+
+/* y^T = w x^T: w is walked along its own rows, one factor at a time, against packed columns of x. */
+static void simd_product_nt(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
+                            const float *bias, int64_t m, int64_t n, int64_t k) {
+    if (m <= GV_NT_FEW) {
+        gv_nt_few(y, y_stride, x, x_stride, w, w_stride, bias, m, n, k);
+        return;
+    }
+    _Alignas(64) float columns[GV_NN_DEPTH * GV_NT_ROWS], sums[GV_NT_COLS * GV_NT_ROWS];
+    for (int64_t r = 0; r < m; r += GV_NT_ROWS) {
+        int64_t rows = m - r < GV_NT_ROWS ? m - r : GV_NT_ROWS;
+        for (int64_t j = 0; j < n; j += GV_NT_COLS) {
+            int64_t cols = n - j < GV_NT_COLS ? n - j : GV_NT_COLS;
+            for (int64_t p = 0; p < k; p += GV_NN_DEPTH) {
+                int64_t depth = k - p < GV_NN_DEPTH ? k - p : GV_NN_DEPTH;
+                gv_pack_columns(columns, x + r * x_stride + p, x_stride, rows, depth);
+                int64_t step = rows <= VW ? PRODUCT_NN_MOST : PRODUCT_NN_ROWS;
+                for (int64_t q = 0; q < cols; q += step) {
+                    const float *from = w + (j + q) * w_stride + p;
+                    for (int64_t s = 0; s < rows; s += 2 * VW) {
+                        bool wide = rows - s > VW;
+                        int64_t block = cols - q < step ? cols - q : step;
+                        /* the same lines of the rows after these, once */
+                        const float *ahead = s == 0 && q + step < cols ? from + step * w_stride : NULL;
+                        gv_nt_columns((int)block, wide, sums + q * GV_NT_ROWS + s, from, w_stride, columns + s * GV_NN_DEPTH,
+                                      depth, p > 0, ahead);
+                    }
+                }
+            }
+            gv_unpack_columns(y + r * y_stride + j, y_stride, sums, bias != NULL ? bias + j : NULL, rows, cols);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+/* tables.h - what the kernel files share with each other and with nobody else. */
+#ifndef GV_KERNELS_TABLES_H
+#define GV_KERNELS_TABLES_H
+
+#include <math.h>
+
+#include "kernels/kernels.h"
+
+extern const gv_kernels gv_kernels_scalar;
+#if defined(__x86_64__)
+extern const gv_kernels gv_kernels_avx2, gv_kernels_avx512;
+#endif
+
+int64_t gv_attention_scratch_scalar(int64_t query_rows, int64_t key_rows, int64_t head_dim);
+void gv_attention_scalar(float *out, int64_t out_stride, float *lse, float *probs, const gv_attention_head *head,
+                         float *scratch);
+void gv_attention_backward_scalar(float *dquery, float *dkey, float *dvalue, float *dbias, const float *dout, const float *out,
+                                  int64_t out_stride, const float *lse, const float *dprobs, const gv_attention_head *head,
+                                  float *scratch);
+
+/* A word at or above it is kept. */
+static inline uint32_t gv_dropout_threshold(float p) {
+    double words = (double)p * 4294967296.0 + 0.5;
+    return words >= 4294967295.0 ? UINT32_MAX : (uint32_t)words;
+}
+
+/* What one AdamW step multiplies with, computed once in double. */
+typedef struct {
+    float decay, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_root, eps, grad_scale;
+} gv_adamw_factors;
+
+static inline gv_adamw_factors gv_adamw_prepare(const gv_adamw *hyper) {
+    double step = (double)hyper->step;
+    gv_adamw_factors f;
+    f.decay = (float)(1.0 - hyper->lr * hyper->weight_decay);
+    f.one_minus_beta1 = (float)(1.0 - hyper->beta1);
+    f.beta2 = (float)hyper->beta2;
+    f.one_minus_beta2 = (float)(1.0 - hyper->beta2);
+    f.step_size = (float)(hyper->lr / (1.0 - pow(hyper->beta1, step)));
+    f.inverse_root = (float)(1.0 / sqrt(1.0 - pow(hyper->beta2, step)));
+    f.eps = (float)hyper->eps;
+    f.grad_scale = hyper->grad_scale;
+    return f;
+}
+
+#endif

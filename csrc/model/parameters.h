@@ -1,0 +1,73 @@
+/* parameters.h - the model's named arrays: where they lie, their gradients, what has been reached. */
+#ifndef GV_MODEL_PARAMETERS_H
+#define GV_MODEL_PARAMETERS_H
+
+#include <pthread.h>
+
+#include "kernels/gemm.h"
+#include "model/config.h"
+
+/* A gradient's state since the last zero_grad. */
+typedef enum {
+    GV_GRAD_NONE = 0, /* counts as zero; memory may hold old numbers */
+    GV_GRAD_ROWS,     /* an embedding: zero outside the rows flagged in `touched` */
+    GV_GRAD_DENSE
+} gv_grad_state;
+
+typedef struct {
+    char name[64];
+    int64_t shape[2];
+    int dimensions;
+    int64_t size, offset;
+    const float *data;
+    float *grad;
+    bool requires_grad;
+    bool embedding;      /* gradient arrives row by row */
+    gv_grad_state state;
+    bool dirty;          /* embedding only: memory outside `touched` may be non-zero */
+    uint8_t *touched;    /* embedding only: [shape[0]], since zero_grad */
+} gv_parameter;
+
+/* Indices of one linear layer's parameters; bias -1 = none. */
+typedef struct {
+    int64_t weight, bias;
+} gv_linear_ids;
+typedef struct {
+    gv_linear_ids query, key, value, output; /* fused: all three of qkv name the one matrix */
+    int64_t query_norm, key_norm, norm, norm_bias;
+} gv_attention_ids;
+typedef struct {
+    gv_attention_ids self, cross;
+    gv_linear_ids gate, up, down;
+    int64_t mlp_norm, mlp_norm_bias;
+} gv_layer_ids;
+
+struct gv_workspaces;
+
+struct gv_model {
+    const gv_allocator *allocator;
+    gv_config config;
+    gv_parameter *parameters;
+    int64_t parameter_count, parameter_capacity, flat_size;
+    gv_layer_ids *layers; /* [L]; shared layers repeat the first one's */
+    int64_t word, position, token_type, embedding_norm, embedding_norm_bias, relative_bias, final_norm, final_norm_bias;
+    int64_t mlm_norm, mlm_norm_bias, mlm_decoder, mlm_bias;
+    gv_linear_ids projection, pooler, classifier, mlm_dense;
+    float *flat, *flat_grad; /* NULL until trainable */
+    uint64_t version;        /* grows whenever weights change */
+    pthread_mutex_t lock;    /* backward and optimiser against each other */
+    struct gv_workspaces *workspaces;
+};
+
+const float *gv_data(const gv_model *model, int64_t index); /* NULL for index -1 */
+
+/* Where a gradient may be written with `beta` 0 or added with `beta` 1. NULL when it needs none. Marks it as reached. */
+float *gv_grad_dense(gv_model *model, int64_t index, bool *accumulate);
+/* The same, zeroed first when nothing had reached it: for kernels that only add. */
+float *gv_grad_added(gv_model *model, int64_t index);
+/* An embedding's gradient to add rows to; the caller flags `touched`. */
+float *gv_grad_rows(gv_model *model, int64_t index);
+
+gv_status gv_check_bound(const gv_model *model, gv_error *error);
+
+#endif

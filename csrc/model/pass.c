@@ -1,0 +1,481 @@
+/* pass.c - one forward and its backward: inputs checked and copied, activations laid out, layers walked both ways. */
+#include "model/pass.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/parallel.h"
+
+#define GV_TRY(expression)                                                     \
+    do {                                                                       \
+        status = (expression);                                                 \
+        if (status != GV_OK) {                                                 \
+            if (error->text[0] == '\0') gv_fail(error, status, "interrupted"); \
+            goto done;                                                         \
+        }                                                                      \
+    } while (0)
+
+/* ---- arguments ---------------------------------------------------------------------------------------------------- */
+
+static gv_status gv_check_splits(const char *name, const int64_t *splits, int64_t sequences, int64_t total, gv_error *error) {
+    if (splits[0] != 0) return gv_fail(error, GV_ERR_VALUE, "%s must start at 0, got %lld", name, (long long)splits[0]);
+    for (int64_t b = 0; b < sequences; b++) {
+        if (splits[b + 1] < splits[b]) return gv_fail(error, GV_ERR_VALUE, "%s decreases at sequence %lld", name, (long long)b);
+    }
+    if (total >= 0 && splits[sequences] != total) {
+        return gv_fail(error, GV_ERR_VALUE, "%s ends at %lld, but there are %lld tokens", name, (long long)splits[sequences], (long long)total);
+    }
+    return GV_OK;
+}
+
+static gv_status gv_check_ids(const char *name, const int32_t *ids, int64_t count, int64_t limit, gv_error *error) {
+    for (int64_t t = 0; t < count; t++) {
+        if (ids[t] < 0 || ids[t] >= limit) {
+            return gv_fail(error, GV_ERR_INDEX, "%s[%lld] is %d, outside 0..%lld", name, (long long)t, ids[t], (long long)limit - 1);
+        }
+    }
+    return GV_OK;
+}
+
+static gv_status gv_check_labels(const gv_model *model, const gv_forward_args *args, gv_error *error) {
+    const gv_config *c = &model->config;
+    if (args->labels == NULL && args->label_values == NULL) return GV_OK;
+    if (c->head == GV_HEAD_NONE) return gv_fail(error, GV_ERR_VALUE, "labels were given, but this model has no head");
+    if (args->label_values != NULL && (c->head != GV_HEAD_SEQUENCE || args->loss == GV_LOSS_SINGLE_LABEL)) {
+        return gv_fail(error, GV_ERR_VALUE, "real-valued labels need a sequence classification head and a multi-label or regression loss");
+    }
+    if (args->labels == NULL) return GV_OK;
+    int64_t limit = c->head == GV_HEAD_MLM ? c->vocab_size : c->num_labels;
+    int64_t count = c->head == GV_HEAD_SEQUENCE ? args->sequences : args->rows != NULL ? args->row_count : args->tokens;
+    for (int64_t i = 0; i < count; i++) {
+        if (args->labels[i] != -100 && (args->labels[i] < 0 || args->labels[i] >= limit)) {
+            return gv_fail(error, GV_ERR_INDEX, "labels[%lld] is %lld, outside 0..%lld (-100 = ignored)", (long long)i,
+                           (long long)args->labels[i], (long long)limit - 1);
+        }
+    }
+    return GV_OK;
+}
+
+static gv_status gv_check_args(const gv_model *model, const gv_forward_args *args, gv_error *error) {
+    gv_status status = GV_OK;
+    const gv_config *c = &model->config;
+    GV_TRY(gv_check_bound(model, error));
+    GV_TRY(gv_check_splits("row_splits", args->row_splits, args->sequences, args->tokens, error));
+    GV_TRY(gv_check_ids("input_ids", args->input_ids, args->tokens, c->vocab_size, error));
+    if (args->token_type_ids != NULL && c->type_vocab_size > 0) {
+        GV_TRY(gv_check_ids("token_type_ids", args->token_type_ids, args->tokens, c->type_vocab_size, error));
+    }
+    if (c->position == GV_POSITION_LEARNED) {
+        if (args->position_ids != NULL) {
+            GV_TRY(gv_check_ids("position_ids", args->position_ids, args->tokens, c->max_positions, error));
+        }
+        for (int64_t b = 0; args->position_ids == NULL && b < args->sequences; b++) {
+            int64_t length = args->row_splits[b + 1] - args->row_splits[b];
+            if (length > c->max_positions) {
+                status = gv_fail(error, GV_ERR_INDEX, "sequence %lld has %lld tokens, but the model has %lld positions: truncate it",
+                                 (long long)b, (long long)length, (long long)c->max_positions);
+                goto done;
+            }
+        }
+    }
+    if (args->rows != NULL) {
+        GV_TRY(gv_check_ids("rows", args->rows, args->row_count, args->tokens, error));
+        for (int64_t r = 1; r < args->row_count; r++) {
+            if (args->rows[r] <= args->rows[r - 1]) {
+                status = gv_fail(error, GV_ERR_VALUE, "rows must ascend: rows[%lld] = %d after %d", (long long)r, args->rows[r], args->rows[r - 1]);
+                goto done;
+            }
+        }
+        if (c->num_layers == 0) {
+            status = gv_fail(error, GV_ERR_VALUE, "rows need a model with layers");
+            goto done;
+        }
+    }
+    for (int64_t b = 0; args->key_counts != NULL && b < args->sequences; b++) {
+        if (args->key_counts[b] < 0 || args->key_counts[b] > args->row_splits[b + 1] - args->row_splits[b]) {
+            status = gv_fail(error, GV_ERR_VALUE, "key_counts[%lld] = %lld is outside its sequence", (long long)b, (long long)args->key_counts[b]);
+            goto done;
+        }
+    }
+    if (c->cross_attention && args->memory == NULL) {
+        status = gv_fail(error, GV_ERR_VALUE, "a model with cross attention needs memory and memory_splits");
+        goto done;
+    }
+    if (args->memory != NULL) {
+        if (!c->cross_attention) {
+            status = gv_fail(error, GV_ERR_VALUE, "memory was given, but the model has no cross attention");
+            goto done;
+        }
+        GV_TRY(gv_check_splits("memory_splits", args->memory_splits, args->sequences, -1, error));
+    }
+    GV_TRY(gv_check_labels(model, args, error));
+done:
+    return status;
+}
+
+/* ---- inputs ------------------------------------------------------------------------------------------------------- */
+
+static void *gv_copy_in(gv_arena *arena, const void *source, int64_t count, size_t size) {
+    void *target = gv_arena_take(arena, (size_t)count * size);
+    if (target != NULL && source != NULL && count > 0) memcpy(target, source, (size_t)count * size);
+    return target;
+}
+
+static void gv_fill_rotary(float *cosine, float *sine, const int32_t *position, int64_t rows, int64_t dim, double theta) {
+    for (int64_t i = 0; i < dim / 2; i++) {
+        /* float32 as the reference: the angle is rounded before cos and sin */
+        float inverse = (float)(1.0 / pow(theta, (double)(2 * i) / (double)dim));
+        for (int64_t r = 0; r < rows; r++) {
+            double angle = (double)((float)position[r] * inverse);
+            cosine[r * (dim / 2) + i] = (float)cos(angle);
+            sine[r * (dim / 2) + i] = (float)sin(angle);
+        }
+    }
+}
+
+static void gv_take_rotary(gv_row_set *rows, gv_arena *arena, const gv_config *c) {
+    if (c->position != GV_POSITION_ROTARY) return;
+    size_t size = (size_t)(rows->count * (c->head_dim / 2)) * sizeof(float);
+    float *cosine = gv_arena_take(arena, size), *sine = gv_arena_take(arena, size);
+    if (cosine != NULL && sine != NULL) gv_fill_rotary(cosine, sine, rows->position, rows->count, c->head_dim, c->rope_theta);
+    rows->cosine = cosine;
+    rows->sine = sine;
+}
+
+/* Called twice: with an empty arena to count, then to fill. */
+static void gv_take_inputs(gv_pass *pass, gv_arena *arena, const gv_forward_args *args) {
+    const gv_config *c = &pass->model->config;
+    int64_t t = args->tokens, b = args->sequences, r = args->rows != NULL ? args->row_count : t;
+    bool real = arena->base != NULL;
+    pass->ids = gv_copy_in(arena, args->input_ids, t, sizeof(int32_t));
+    pass->types = args->token_type_ids != NULL ? gv_copy_in(arena, args->token_type_ids, t, sizeof(int32_t)) : NULL;
+    int64_t *splits = gv_copy_in(arena, args->row_splits, b + 1, sizeof(int64_t));
+    int32_t *position = gv_copy_in(arena, args->position_ids, t, sizeof(int32_t));
+    uint32_t *samples = gv_copy_in(arena, args->samples, b, sizeof(uint32_t));
+    uint32_t *token_sample = gv_arena_take(arena, (size_t)t * sizeof(uint32_t));
+    pass->key_counts = args->key_counts != NULL ? gv_copy_in(arena, args->key_counts, b, sizeof(int64_t)) : NULL;
+    for (int64_t s = 0; real && s < b; s++) {
+        if (args->samples == NULL) samples[s] = (uint32_t)s;
+        for (int64_t i = splits[s]; i < splits[s + 1]; i++) {
+            if (args->position_ids == NULL) position[i] = (int32_t)(i - splits[s]);
+            token_sample[i] = samples[s];
+        }
+    }
+    pass->samples = samples;
+    pass->all = (gv_row_set){t, NULL, splits, position, token_sample, NULL, NULL};
+    gv_take_rotary(&pass->all, arena, c);
+    int32_t *first = gv_arena_take(arena, (size_t)b * sizeof(int32_t));
+    int32_t *zero = gv_arena_take(arena, (size_t)b * sizeof(int32_t));
+    pass->selected = pass->all;
+    if (args->rows != NULL) {
+        int32_t *index = gv_copy_in(arena, args->rows, r, sizeof(int32_t));
+        int64_t *row_splits = gv_arena_take(arena, (size_t)(b + 1) * sizeof(int64_t));
+        int32_t *row_position = gv_arena_take(arena, (size_t)r * sizeof(int32_t));
+        uint32_t *row_sample = gv_arena_take(arena, (size_t)r * sizeof(uint32_t));
+        if (real) {
+            int64_t at = 0;
+            for (int64_t s = 0; s < b; s++) {
+                row_splits[s] = at;
+                while (at < r && index[at] < splits[s + 1]) at++;
+            }
+            row_splits[b] = at;
+            for (int64_t i = 0; i < r; i++) {
+                row_position[i] = position[index[i]];
+                row_sample[i] = token_sample[index[i]];
+            }
+        }
+        pass->selected = (gv_row_set){r, index, row_splits, row_position, row_sample, NULL, NULL};
+        gv_take_rotary(&pass->selected, arena, c);
+    }
+    for (int64_t s = 0; real && s < b; s++) {
+        bool any = pass->selected.splits[s + 1] > pass->selected.splits[s];
+        first[s] = any ? (int32_t)pass->selected.splits[s] : -1;
+        zero[s] = 0;
+    }
+    pass->first = first;
+    bool per_sequence = c->head == GV_HEAD_SEQUENCE || (c->head == GV_HEAD_NONE && c->pooler);
+    pass->head_set = per_sequence ? (gv_row_set){b, NULL, NULL, zero, samples, NULL, NULL} : pass->selected;
+    pass->logit_cols = c->head == GV_HEAD_MLM ? c->vocab_size : c->num_labels;
+    pass->labels = args->labels != NULL ? gv_copy_in(arena, args->labels, pass->head_set.count, sizeof(int64_t)) : NULL;
+    pass->label_values = args->label_values != NULL ? gv_copy_in(arena, args->label_values, b * c->num_labels, sizeof(float)) : NULL;
+    pass->class_weights = args->class_weights != NULL ? gv_copy_in(arena, args->class_weights, c->num_labels, sizeof(float)) : NULL;
+    if (args->memory != NULL) {
+        pass->memory_rows = args->memory_splits[b];
+        pass->memory = gv_copy_in(arena, args->memory, pass->memory_rows * c->hidden_size, sizeof(float));
+        int64_t *memory_splits = gv_copy_in(arena, args->memory_splits, b + 1, sizeof(int64_t));
+        int32_t *memory_position = gv_arena_take(arena, (size_t)pass->memory_rows * sizeof(int32_t));
+        for (int64_t s = 0; real && s < b; s++) {
+            for (int64_t i = memory_splits[s]; i < memory_splits[s + 1]; i++) memory_position[i] = (int32_t)(i - memory_splits[s]);
+        }
+        pass->memory_splits = memory_splits;
+        pass->memory_position = memory_position;
+    }
+    if (c->position == GV_POSITION_RELATIVE) {
+        int32_t *bucket = gv_arena_take(arena, (size_t)(2 * c->relative_max_distance + 1) * sizeof(int32_t));
+        if (real) gv_relative_buckets(bucket, c->relative_buckets, c->relative_max_distance, c->relative_bidirectional);
+        pass->relative_bucket = bucket;
+    }
+    pass->hidden = gv_arena_take(arena, (size_t)(c->num_layers + 1) * sizeof(float *));
+    pass->layers = gv_arena_take(arena, (size_t)(c->num_layers + 1) * sizeof(gv_layer_state));
+    if (real) memset(pass->hidden, 0, (size_t)(c->num_layers + 1) * sizeof(float *));
+}
+
+static void gv_take_results(gv_pass *pass, gv_arena *arena, bool want_logits) {
+    const gv_config *c = &pass->model->config;
+    for (int64_t l = 0; l <= c->num_layers; l++) {
+        int64_t rows = l == c->num_layers ? pass->selected.count : pass->tokens;
+        if (l < c->num_layers && !pass->keep_hidden) continue;
+        float *hidden = gv_arena_take(arena, (size_t)(rows * c->hidden_size) * sizeof(float));
+        if (pass->hidden != NULL) pass->hidden[l] = hidden;
+    }
+    if (pass->hidden != NULL) pass->last = pass->hidden[c->num_layers];
+    gv_head_take_results(pass, arena, want_logits);
+}
+
+/* Every layer's own when saved, else one set for all but the last, and the last. */
+static void gv_take_activations(gv_pass *pass, gv_arena *arena) {
+    int64_t layers = pass->model->config.num_layers;
+    gv_layer_state state = {0};
+    pass->embedded = gv_arena_take(arena, (size_t)(pass->tokens * pass->model->config.hidden_size) * sizeof(float));
+    bool own = pass->save || pass->keep_attention;
+    for (int64_t l = 0; l < layers; l++) {
+        bool last = l == layers - 1;
+        if (own || last || l == 0) gv_layer_state_take(&state, arena, pass, last);
+        pass->layers[l] = state;
+    }
+    gv_head_take(pass, arena);
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------------------ */
+
+static gv_status gv_run_forward(gv_pass *pass, const gv_forward_temps *temps, gv_error *error) {
+    gv_status status = GV_OK;
+    const gv_model *model = pass->model;
+    const gv_config *c = &model->config;
+    size_t row = (size_t)c->hidden_size * sizeof(float);
+    float *x = pass->embedded;
+    GV_TRY(gv_embed_forward(pass, temps, error));
+    for (int64_t l = 0; l < c->num_layers; l++) {
+        if (pass->keep_hidden) memcpy(pass->hidden[l], x, (size_t)pass->tokens * row);
+        GV_TRY(gv_layer_forward(&x, pass, l, x, temps, error));
+    }
+    pass->last_raw = x;
+    if (c->final_norm) {
+        gv_norm norm = gv_norm_of(model, model->final_norm, model->final_norm_bias, c->norm_eps);
+        gv_row_dropout dropout = gv_pass_dropout(pass, c->num_layers, GV_SITE_FINAL, c->final_dropout, &pass->selected);
+        GV_TRY(gv_norm_forward(pass->last, x, &norm, pass->selected.count, c->hidden_size));
+        GV_TRY(gv_dropout_rows(pass->last, pass->last, &dropout, pass->selected.count, c->hidden_size));
+    } else if (pass->selected.count > 0) {
+        memcpy(pass->last, x, (size_t)pass->selected.count * row);
+    }
+    GV_TRY(gv_head_forward(pass, error));
+done:
+    return status;
+}
+
+gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args *args, gv_error *error) {
+    gv_status status = GV_OK;
+    gv_arena temporary = {0}, plan = {0};
+    gv_forward_temps temps;
+    gv_error local = {0};
+    *out = NULL;
+    if (error == NULL) error = &local;
+    gv_pass *pass = gv_alloc_zero(model->allocator, sizeof *pass);
+    if (pass == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a forward pass");
+    pass->model = model;
+    GV_TRY(gv_check_args(model, args, error));
+    pass->version = model->version;
+    pass->width = gv_parallel_width();
+    pass->tokens = args->tokens;
+    pass->sequences = args->sequences;
+    pass->save = args->save;
+    pass->training = args->training;
+    pass->keep_hidden = args->hidden_states;
+    pass->keep_attention = args->attentions;
+    pass->seed = args->seed;
+    pass->step = args->step;
+    pass->loss_kind = args->loss;
+    gv_take_inputs(pass, &plan, args);
+    GV_TRY(gv_workspaces_borrow(&pass->inputs, model->workspaces, plan.used, error));
+    gv_take_inputs(pass, &pass->inputs, args);
+    plan = (gv_arena){0};
+    gv_take_results(pass, &plan, args->logits);
+    GV_TRY(gv_workspaces_borrow(&pass->results, model->workspaces, plan.used, error));
+    gv_take_results(pass, &pass->results, args->logits);
+    plan = (gv_arena){0};
+    gv_take_activations(pass, &plan);
+    GV_TRY(gv_workspaces_borrow(&pass->arena, model->workspaces, plan.used, error));
+    gv_take_activations(pass, &pass->arena);
+    plan = (gv_arena){0};
+    gv_forward_temps_take(&temps, &plan, pass);
+    GV_TRY(gv_workspaces_borrow(&temporary, model->workspaces, plan.used, error));
+    gv_forward_temps_take(&temps, &temporary, pass);
+    GV_TRY(gv_run_forward(pass, &temps, error));
+    if (!pass->save && !pass->keep_attention) gv_workspaces_return(model->workspaces, &pass->arena);
+done:
+    gv_workspaces_return(model->workspaces, &temporary);
+    if (status != GV_OK) {
+        gv_pass_free(pass);
+    } else {
+        *out = pass;
+    }
+    return status;
+}
+
+void gv_pass_free(gv_pass *pass) {
+    if (pass == NULL) return;
+    gv_workspaces_return(pass->model->workspaces, &pass->arena);
+    gv_workspaces_return(pass->model->workspaces, &pass->results);
+    gv_workspaces_return(pass->model->workspaces, &pass->inputs);
+    gv_release(pass->model->allocator, pass, sizeof *pass);
+}
+
+/* ---- backward ----------------------------------------------------------------------------------------------------- */
+
+/* Does anything below the output of `layer` (-1 = the embeddings) want a gradient? */
+static bool gv_wants_below(const gv_model *model, int64_t layer, bool memory) {
+    if (memory) return true;
+    const gv_config *c = &model->config;
+    char prefix[32];
+    for (int64_t i = 0; i < model->parameter_count; i++) {
+        const gv_parameter *p = &model->parameters[i];
+        if (!p->requires_grad) continue;
+        if (strncmp(p->name, "embeddings.", 11) == 0 || strncmp(p->name, "attention.", 10) == 0) return true;
+        for (int64_t l = 0; l < (c->shared_layers ? 1 : layer); l++) {
+            int length = snprintf(prefix, sizeof prefix, "layers.%lld.", (long long)l);
+            if (strncmp(p->name, prefix, (size_t)length) == 0) return true;
+        }
+    }
+    return false;
+}
+
+static gv_status gv_run_backward(gv_pass *pass, const gv_backward_args *args, const gv_backward_temps *temps, gv_error *error) {
+    gv_status status = GV_OK;
+    gv_model *model = pass->model;
+    const gv_config *c = &model->config;
+    const gv_kernels *k = gv_kernels_get();
+    int64_t layers = c->num_layers, h = c->hidden_size, r = pass->selected.count;
+    float *d = temps->dx;
+    if (args->memory != NULL) memset(args->memory, 0, (size_t)(pass->memory_rows * h) * sizeof(float));
+    GV_TRY(gv_head_backward(d, pass, args, error));
+    if (args->hidden != NULL && args->hidden[layers] != NULL) k->add(d, d, args->hidden[layers], r * h);
+    if (c->final_norm && r > 0) {
+        gv_norm norm = gv_norm_of(model, model->final_norm, model->final_norm_bias, c->norm_eps);
+        gv_row_dropout dropout = gv_pass_dropout(pass, layers, GV_SITE_FINAL, c->final_dropout, &pass->selected);
+        GV_TRY(gv_dropout_rows(d, d, &dropout, r, h));
+        GV_TRY(gv_norm_backward(d, gv_grad_added(model, model->final_norm), gv_grad_added(model, model->final_norm_bias), d,
+                                pass->last_raw, &norm, r, h, temps->stats));
+    }
+    for (int64_t l = layers - 1; l >= 0; l--) {
+        if (!gv_wants_below(model, l + 1, args->memory != NULL)) goto done;
+        const float *const *dprobs = args->attention != NULL ? args->attention + l * pass->sequences : NULL;
+        GV_TRY(gv_layer_backward(pass, l, d, dprobs, args->memory, temps, error));
+        if (args->hidden != NULL && args->hidden[l] != NULL) k->add(d, d, args->hidden[l], pass->tokens * h);
+    }
+    if (gv_wants_below(model, 0, false)) GV_TRY(gv_embed_backward(pass, d, temps, error));
+done:
+    return status;
+}
+
+gv_status gv_pass_backward(gv_pass *pass, const gv_backward_args *args, gv_error *error) {
+    gv_status status = GV_OK;
+    gv_model *model = pass->model;
+    gv_arena temporary = {0}, plan = {0};
+    gv_backward_temps temps;
+    gv_error local = {0};
+    if (error == NULL) error = &local;
+    if (pass->spent) return gv_fail(error, GV_ERR_STATE, "backward was already called on this forward: run the model again");
+    if (!pass->save) return gv_fail(error, GV_ERR_STATE, "this forward did not save its activations (save=False)");
+    if (args->has_scale && !pass->has_loss) {
+        return gv_fail(error, GV_ERR_STATE, "this forward has no loss: pass labels, or a gradient at logits or hidden states");
+    }
+    GV_TRY(gv_model_make_trainable(model, error));
+    pthread_mutex_lock(&model->lock);
+    pass->width = gv_parallel_width();
+    if (pass->version != model->version) {
+        status = gv_fail(error, GV_ERR_STATE, "the weights changed since this forward: run the model again before backward");
+    } else {
+        gv_backward_temps_take(&temps, &plan, pass);
+        status = gv_workspaces_borrow(&temporary, model->workspaces, plan.used, error);
+        if (status == GV_OK) {
+            gv_backward_temps_take(&temps, &temporary, pass);
+            pass->spent = true;
+            status = gv_run_backward(pass, args, &temps, error);
+            /* Attention probabilities lie among the activations and may still be looked at. */
+            if (!pass->keep_attention) gv_workspaces_return(model->workspaces, &pass->arena);
+        }
+    }
+    pthread_mutex_unlock(&model->lock);
+done:
+    gv_workspaces_return(model->workspaces, &temporary);
+    return status;
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------------ */
+
+bool gv_pass_loss(double *out, const gv_pass *pass) {
+    *out = pass->loss;
+    return pass->has_loss;
+}
+
+gv_view gv_pass_logits(const gv_pass *pass) {
+    return (gv_view){pass->logits, {pass->head_set.count, pass->logit_cols, 0}};
+}
+
+gv_view gv_pass_pooled(const gv_pass *pass) {
+    return (gv_view){pass->pooled, {pass->sequences, pass->model->config.hidden_size, 0}};
+}
+
+gv_view gv_pass_hidden(const gv_pass *pass, int64_t layer) {
+    int64_t layers = pass->model->config.num_layers;
+    return (gv_view){pass->hidden[layer], {layer == layers ? pass->selected.count : pass->tokens, pass->model->config.hidden_size, 0}};
+}
+
+gv_view gv_pass_attention(const gv_pass *pass, int64_t layer, int64_t sequence, bool cross) {
+    const gv_config *c = &pass->model->config;
+    const gv_attention_state *s = cross ? &pass->layers[layer].cross : &pass->layers[layer].self;
+    const gv_row_set *rows = layer == c->num_layers - 1 ? &pass->selected : &pass->all;
+    const int64_t *keys = cross ? pass->memory_splits : pass->all.splits;
+    gv_view view = {NULL, {c->num_heads, rows->splits[sequence + 1] - rows->splits[sequence], 0}};
+    if (s->probs == NULL || keys == NULL) return view;
+    view.data = s->probs + s->probs_offset[sequence];
+    view.shape[2] = !cross && pass->key_counts != NULL ? pass->key_counts[sequence] : keys[sequence + 1] - keys[sequence];
+    return view;
+}
+
+gv_view gv_pass_memory(const gv_pass *pass) {
+    return (gv_view){pass->memory, {pass->memory_rows, pass->model->config.hidden_size, 0}};
+}
+
+int64_t gv_pass_layers(const gv_pass *pass) { return pass->model->config.num_layers; }
+int64_t gv_pass_sequences(const gv_pass *pass) { return pass->sequences; }
+
+void gv_pass_first_nonfinite(char *out, size_t size, const gv_pass *pass) {
+    const gv_kernels *k = gv_kernels_get();
+    const gv_config *c = &pass->model->config;
+    out[0] = '\0';
+    bool there = pass->arena.base != NULL;
+    if (there && !k->all_finite(pass->embedded, pass->tokens * c->hidden_size)) {
+        (void)snprintf(out, size, "embeddings");
+        return;
+    }
+    for (int64_t l = 0; there && pass->save && l < c->num_layers; l++) {
+        int64_t rows = l == c->num_layers - 1 ? pass->selected.count : pass->tokens;
+        if (!k->all_finite(pass->layers[l].self.sum, rows * c->hidden_size)) {
+            (void)snprintf(out, size, "attention output of layer %lld", (long long)l);
+            return;
+        }
+        if (!k->all_finite(pass->layers[l].sum, rows * c->hidden_size)) {
+            (void)snprintf(out, size, "hidden state of layer %lld", (long long)l + 1);
+            return;
+        }
+    }
+    if (!k->all_finite(pass->last, pass->selected.count * c->hidden_size)) {
+        (void)snprintf(out, size, "last hidden state");
+    } else if (pass->logits != NULL && !k->all_finite(pass->logits, pass->head_set.count * pass->logit_cols)) {
+        (void)snprintf(out, size, "logits");
+    } else if (pass->has_loss && !isfinite(pass->loss)) {
+        (void)snprintf(out, size, "loss");
+    }
+}

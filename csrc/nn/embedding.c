@@ -1,0 +1,60 @@
+/* embedding.c - see embedding.h. */
+#include "nn/embedding.h"
+
+#include <string.h>
+
+#include "base/parallel.h"
+
+enum { GV_TOKEN_TILE = 32, GV_COLUMN_TILE = 64 };
+
+typedef struct {
+    float *y;
+    const float *word, *position, *type, *dy;
+    const int32_t *ids, *positions, *types;
+    float scale;
+    int64_t tokens, cols, skip;
+} gv_embedding_job;
+
+static void gv_embedding_tile(void *context, int64_t tile, int worker) {
+    (void)worker;
+    const gv_embedding_job *job = context;
+    const gv_kernels *k = gv_kernels_get();
+    int64_t end = (tile + 1) * GV_TOKEN_TILE < job->tokens ? (tile + 1) * GV_TOKEN_TILE : job->tokens;
+    for (int64_t t = tile * GV_TOKEN_TILE; t < end; t++) {
+        float *y = job->y + t * job->cols;
+        k->scale(y, job->scale, job->word + job->ids[t] * job->cols, job->cols);
+        if (job->type != NULL) k->add(y, y, job->type + (job->types != NULL ? job->types[t] : 0) * job->cols, job->cols);
+        if (job->position != NULL) k->add(y, y, job->position + job->positions[t] * job->cols, job->cols);
+    }
+}
+
+gv_status gv_embedding_forward(float *y, const float *word, const float *position, const float *type, const int32_t *ids,
+                               const int32_t *positions, const int32_t *types, float scale, int64_t tokens, int64_t cols) {
+    gv_embedding_job job = {.y = y, .word = word, .position = position, .type = type, .ids = ids, .positions = positions,
+                            .types = types, .scale = scale, .tokens = tokens, .cols = cols};
+    return gv_parallel_for((tokens + GV_TOKEN_TILE - 1) / GV_TOKEN_TILE, gv_embedding_tile, &job);
+}
+
+/* A tile owns a range of columns of the whole table, so tokens that share a row add in order. */
+static void gv_embedding_backward_tile(void *context, int64_t tile, int worker) {
+    (void)worker;
+    const gv_embedding_job *job = context;
+    const gv_kernels *k = gv_kernels_get();
+    int64_t c = tile * GV_COLUMN_TILE;
+    int64_t cols = job->cols - c < GV_COLUMN_TILE ? job->cols - c : GV_COLUMN_TILE;
+    for (int64_t t = 0; t < job->tokens; t++) {
+        int64_t row = job->ids != NULL ? job->ids[t] : 0;
+        if (row != job->skip) k->axpy(job->y + row * job->cols + c, job->scale, job->dy + t * job->cols + c, cols);
+    }
+}
+
+gv_status gv_embedding_backward(float *table, uint8_t *touched, const float *dy, const int32_t *index, float scale,
+                                int64_t skip, int64_t tokens, int64_t cols) {
+    gv_embedding_job job = {.y = table, .dy = dy, .ids = index, .scale = scale, .skip = skip, .tokens = tokens, .cols = cols};
+    if (tokens == 0) return GV_OK;
+    for (int64_t t = 0; t < tokens; t++) {
+        int64_t row = index != NULL ? index[t] : 0;
+        if (row != skip) touched[row] = 1;
+    }
+    return gv_parallel_for((cols + GV_COLUMN_TILE - 1) / GV_COLUMN_TILE, gv_embedding_backward_tile, &job);
+}

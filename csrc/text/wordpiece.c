@@ -1,0 +1,524 @@
+/* wordpiece.c - text to ids: one table look-up per code point, longest match first inside words.
+ *
+ * Every code point of the basic plane has an entry: an id (an ideograph or punctuation, a word of its own), or a code that says
+ * what it does to the word being read. Chinese text is then a run of look-ups and stores. Words of letters and digits are
+ * collected normalised and matched greedily against a trie (Devlin et al., arXiv:1810.04805; Wu et al., arXiv:1609.08144).
+ */
+#include <string.h>
+
+#include "base/memory.h"
+#include "text/normalise.h"
+#include "text/text.h"
+#include "text/trie.h"
+
+enum {
+    /* entries below zero; -(GV_ENTRY_WORD + code) is a word character that becomes `code` */
+    GV_ENTRY_REMOVED = -1,
+    GV_ENTRY_SPACE = -2,
+    GV_ENTRY_SLOW = -3,  /* several codes, or a mark */
+    GV_ENTRY_ADDED = -4, /* an added token may start here */
+    GV_ENTRY_WORD = 16,
+    GV_PLANE = 0x10000
+};
+
+typedef struct {
+    int32_t id;
+    bool single_word, left_strip, right_strip;
+} gv_added;
+
+struct gv_tokenizer {
+    const gv_allocator *allocator;
+    gv_tokenizer_options options;
+    int32_t *entries;       /* [GV_PLANE] what to do */
+    gv_trie pieces;         /* vocabulary, continuing pieces under the prefix */
+    uint32_t continuing;    /* trie node after the prefix; 0 when no piece has it */
+    bool has_continuing;
+    gv_trie added, added_normalized;
+    gv_added *added_tokens;
+    int64_t added_count, added_capacity;
+};
+
+/* ---- output --------------------------------------------------------------------------------------------------------- */
+
+/* Large buffers are mapped: 2 MB pages, and what is not written costs nothing. */
+static const size_t GV_MAPPED_BYTES = (size_t)4 << 20;
+
+static int32_t *gv_column_alloc(const gv_allocator *allocator, int64_t capacity) {
+    size_t size = (size_t)capacity * sizeof(int32_t);
+    return size >= GV_MAPPED_BYTES ? gv_map_zero(allocator, size, true) : gv_alloc(allocator, size);
+}
+
+static void gv_column_release(const gv_allocator *allocator, int32_t *column, int64_t capacity) {
+    size_t size = (size_t)capacity * sizeof(int32_t);
+    if (size >= GV_MAPPED_BYTES) {
+        gv_unmap(allocator, column, size);
+    } else {
+        gv_release(allocator, column, size);
+    }
+}
+
+void gv_tokens_clear(gv_tokens *tokens) {
+    int32_t **columns[] = {&tokens->ids, &tokens->starts, &tokens->ends, &tokens->words};
+    for (int i = 0; i < 4; i++) {
+        gv_column_release(tokens->allocator, *columns[i], tokens->capacity);
+        *columns[i] = NULL;
+    }
+    tokens->count = tokens->capacity = 0;
+}
+
+gv_status gv_tokens_reserve(gv_tokens *tokens, int64_t more, gv_error *error) {
+    if (tokens->count + more <= tokens->capacity) return GV_OK;
+    int64_t capacity = tokens->capacity + tokens->capacity / 2;
+    if (capacity < tokens->count + more) capacity = tokens->count + more + 64;
+    gv_tokens bigger = {.allocator = tokens->allocator, .offsets = tokens->offsets, .count = tokens->count, .capacity = capacity};
+    int32_t **from[] = {&tokens->ids, &tokens->starts, &tokens->ends, &tokens->words};
+    int32_t **to[] = {&bigger.ids, &bigger.starts, &bigger.ends, &bigger.words};
+    for (int i = 0; i < (tokens->offsets ? 4 : 1); i++) {
+        *to[i] = gv_column_alloc(tokens->allocator, capacity);
+        if (*to[i] == NULL) {
+            gv_tokens_clear(&bigger);
+            return gv_fail(error, GV_ERR_MEMORY, "out of memory for %lld tokens", (long long)capacity);
+        }
+        if (tokens->count > 0) memcpy(*to[i], *from[i], (size_t)tokens->count * sizeof(int32_t));
+    }
+    gv_tokens_clear(tokens);
+    *tokens = bigger;
+    return GV_OK;
+}
+
+gv_status gv_tokens_push(gv_tokens *tokens, int32_t id, gv_error *error) {
+    gv_status status = gv_tokens_reserve(tokens, 1, error);
+    if (status != GV_OK) return status;
+    tokens->ids[tokens->count] = id;
+    if (tokens->offsets) {
+        tokens->starts[tokens->count] = tokens->ends[tokens->count] = 0;
+        tokens->words[tokens->count] = -1;
+    }
+    tokens->count++;
+    return GV_OK;
+}
+
+/* ---- making one --------------------------------------------------------------------------------------------------- */
+
+static int32_t gv_id_of(const gv_tokenizer *t, uint32_t code) {
+    const gv_trie_slot *slot = gv_trie_step(&t->pieces, GV_TRIE_ROOT, code);
+    return slot != NULL && slot->value >= 0 && t->options.max_word >= 1 ? slot->value : t->options.unknown_id;
+}
+
+static int32_t gv_entry_of(const gv_tokenizer *t, uint32_t code) {
+    gv_piece piece;
+    gv_normalise_code(&piece, &t->options, code);
+    switch (piece.kind) {
+        case GV_PIECE_REMOVED:
+            return GV_ENTRY_REMOVED;
+        case GV_PIECE_SPACE:
+            return GV_ENTRY_SPACE;
+        case GV_PIECE_ALONE:
+            return gv_id_of(t, piece.codes[0]);
+        case GV_PIECE_WORD:
+            if (piece.count == 1) return -(int32_t)(GV_ENTRY_WORD + piece.codes[0]);
+            return GV_ENTRY_SLOW;
+        default:
+            return GV_ENTRY_SLOW;
+    }
+}
+
+gv_status gv_tokenizer_create(gv_tokenizer **out, const gv_text *vocabulary, int64_t count, const gv_tokenizer_options *options,
+                              const gv_allocator *allocator, gv_error *error) {
+    gv_status status = GV_OK;
+    *out = NULL;
+    gv_tokenizer *t = gv_alloc_zero(allocator, sizeof *t);
+    if (t == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a tokenizer");
+    t->allocator = allocator;
+    t->options = *options;
+    t->entries = gv_alloc_array(allocator, GV_PLANE, sizeof *t->entries);
+    if (t->entries == NULL) {
+        status = gv_fail(error, GV_ERR_MEMORY, "out of memory for a tokenizer");
+        goto done;
+    }
+    if ((status = gv_trie_init(&t->pieces, allocator, error)) != GV_OK) goto done;
+    if ((status = gv_trie_init(&t->added, allocator, error)) != GV_OK) goto done;
+    if ((status = gv_trie_init(&t->added_normalized, allocator, error)) != GV_OK) goto done;
+    for (int64_t i = 0; i < count; i++) {
+        if (vocabulary[i].length == 0) continue;
+        if ((status = gv_trie_add(&t->pieces, vocabulary[i], (int32_t)i, allocator, error)) != GV_OK) goto done;
+    }
+    t->has_continuing = gv_trie_walk(&t->continuing, &t->pieces, options->continuing_prefix);
+    for (uint32_t code = 0; code < GV_PLANE; code++) {
+        t->entries[code] = gv_uc_is_surrogate(code) ? GV_ENTRY_SLOW : gv_entry_of(t, code);
+    }
+done:
+    if (status != GV_OK) {
+        gv_tokenizer_free(t);
+    } else {
+        *out = t;
+    }
+    return status;
+}
+
+void gv_tokenizer_free(gv_tokenizer *t) {
+    if (t == NULL) return;
+    gv_release(t->allocator, t->entries, GV_PLANE * sizeof *t->entries);
+    gv_trie_clear(&t->pieces, t->allocator);
+    gv_trie_clear(&t->added, t->allocator);
+    gv_trie_clear(&t->added_normalized, t->allocator);
+    gv_release(t->allocator, t->added_tokens, (size_t)t->added_capacity * sizeof *t->added_tokens);
+    gv_release(t->allocator, t, sizeof *t);
+}
+
+gv_status gv_tokenizer_add_token(gv_tokenizer *t, const gv_added_token *token, gv_error *error) {
+    gv_status status = GV_OK;
+    uint32_t *codes = NULL;
+    size_t codes_size = 0;
+    if (token->text.length == 0) return gv_fail(error, GV_ERR_VALUE, "an added token must not be empty");
+    if (t->added_count == t->added_capacity) {
+        int64_t capacity = t->added_capacity * 2 + 16;
+        gv_added *bigger = gv_alloc_array(t->allocator, (size_t)capacity, sizeof *bigger);
+        if (bigger == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for an added token");
+        if (t->added_count > 0) memcpy(bigger, t->added_tokens, (size_t)t->added_count * sizeof *bigger);
+        gv_release(t->allocator, t->added_tokens, (size_t)t->added_capacity * sizeof *bigger);
+        t->added_tokens = bigger;
+        t->added_capacity = capacity;
+    }
+    gv_text text = token->text;
+    if (token->normalized) {
+        codes_size = (size_t)(text.length * GV_PIECE_MAX) * sizeof *codes;
+        codes = gv_alloc(t->allocator, codes_size);
+        if (codes == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for an added token");
+        int64_t n = 0;
+        for (int64_t i = 0; i < text.length; i++) {
+            gv_piece piece;
+            gv_normalise_code(&piece, &t->options, gv_text_at(text, i));
+            for (int j = 0; j < piece.count; j++) codes[n++] = piece.codes[j];
+        }
+        text = (gv_text){codes, n, 4};
+    }
+    if (text.length > 0) {
+        gv_trie *trie = token->normalized ? &t->added_normalized : &t->added;
+        status = gv_trie_add(trie, text, (int32_t)t->added_count, t->allocator, error);
+    }
+    if (status == GV_OK) {
+        t->added_tokens[t->added_count++] = (gv_added){token->id, token->single_word, token->left_strip, token->right_strip};
+        /* Every code point that could be the first of a match gets the slow look. */
+        uint32_t first = gv_text_at(token->text, 0);
+        if (!token->normalized && first < GV_PLANE) t->entries[first] = GV_ENTRY_ADDED;
+        for (uint32_t code = 0; token->normalized && text.length > 0 && code < GV_PLANE; code++) {
+            gv_piece piece;
+            if (gv_uc_is_surrogate(code)) continue;
+            gv_normalise_code(&piece, &t->options, code);
+            if (piece.count > 0 && piece.codes[0] == codes[0]) t->entries[code] = GV_ENTRY_ADDED;
+        }
+    }
+    gv_release(t->allocator, codes, codes_size);
+    return status;
+}
+
+/* ---- encoding ------------------------------------------------------------------------------------------------------- */
+
+enum { GV_WORD_STACK = 256 };
+
+/* The word being read. Beyond max_word characters only its end matters. */
+typedef struct {
+    uint32_t codes[GV_WORD_STACK];
+    int32_t origins[GV_WORD_STACK];
+    int64_t length;
+    int32_t first, last; /* origins */
+    int32_t words;       /* words finished so far */
+    bool marks;          /* met a mark that stays */
+} gv_word;
+
+static void gv_emit(gv_tokens *out, int32_t id, int64_t start, int64_t end, int32_t word) {
+    out->ids[out->count] = id;
+    if (out->offsets) {
+        out->starts[out->count] = (int32_t)start;
+        out->ends[out->count] = (int32_t)end;
+        out->words[out->count] = word;
+    }
+    out->count++;
+}
+
+static gv_status gv_finish_word(gv_tokens *out, const gv_tokenizer *t, gv_word *word, gv_error *error) {
+    int64_t length = word->length, first = out->count;
+    if (length == 0) return GV_OK;
+    gv_status status = gv_tokens_reserve(out, length < t->options.max_word ? length : t->options.max_word + 1, error);
+    if (status != GV_OK) return status;
+    word->length = 0;
+    int32_t number = word->words++;
+    if (length > t->options.max_word || length > GV_WORD_STACK) {
+        gv_emit(out, t->options.unknown_id, word->first, word->last + 1, number);
+        return GV_OK;
+    }
+    for (int64_t start = 0; start < length;) {
+        uint32_t node = start == 0 ? GV_TRIE_ROOT : t->continuing;
+        int32_t best = -1;
+        int64_t end = start;
+        if (start == 0 || t->has_continuing) {
+            for (int64_t i = start; i < length; i++) {
+                const gv_trie_slot *slot = gv_trie_step(&t->pieces, node, word->codes[i]);
+                if (slot == NULL) break;
+                if (slot->value >= 0) {
+                    best = slot->value;
+                    end = i + 1;
+                }
+                node = slot->child;
+            }
+        }
+        if (best < 0) { /* one piece is missing: the whole word is unknown */
+            out->count = first;
+            gv_emit(out, t->options.unknown_id, word->origins[0], word->origins[length - 1] + 1, number);
+            return GV_OK;
+        }
+        gv_emit(out, best, word->origins[start], word->origins[end - 1] + 1, number);
+        start = end;
+    }
+    return GV_OK;
+}
+
+static void gv_word_push(gv_word *word, uint32_t code, int64_t origin) {
+    if (word->length < GV_WORD_STACK) {
+        word->codes[word->length] = code;
+        word->origins[word->length] = (int32_t)origin;
+    }
+    if (word->length == 0) word->first = (int32_t)origin;
+    word->last = (int32_t)origin;
+    word->length++;
+}
+
+/* One normalised code, whose neighbours are settled. `alone`: an ideograph. */
+static gv_status gv_take_code(gv_tokens *out, const gv_tokenizer *t, gv_word *word, uint32_t code, bool alone, int64_t origin,
+                              gv_error *error) {
+    gv_status status = GV_OK;
+    gv_piece_kind kind = gv_code_kind(code);
+    if (kind == GV_PIECE_WORD && !alone) {
+        gv_word_push(word, code, origin);
+        return GV_OK;
+    }
+    if ((status = gv_finish_word(out, t, word, error)) != GV_OK) return status;
+    if (kind == GV_PIECE_SPACE) return GV_OK;
+    if ((status = gv_tokens_reserve(out, 1, error)) != GV_OK) return status;
+    gv_emit(out, gv_id_of(t, code), origin, origin + 1, word->words++);
+    return GV_OK;
+}
+
+/* The longest added token that starts at `at`; *end is where it stops. NULL = none. */
+static const gv_added *gv_find_added(int64_t *end, const gv_tokenizer *t, gv_text text, int64_t at) {
+    const gv_added *found = NULL;
+    uint32_t node = GV_TRIE_ROOT;
+    for (int64_t i = at; i < text.length; i++) {
+        const gv_trie_slot *slot = gv_trie_step(&t->added, node, gv_text_at(text, i));
+        if (slot == NULL) break;
+        if (slot->value >= 0) {
+            found = &t->added_tokens[slot->value];
+            *end = i + 1;
+        }
+        node = slot->child;
+    }
+    if (found == NULL && t->added_normalized.edges > 0) {
+        node = GV_TRIE_ROOT;
+        bool matching = true;
+        for (int64_t i = at; i < text.length && matching; i++) {
+            gv_piece piece;
+            uint32_t code = gv_text_at(text, i);
+            if (gv_uc_is_surrogate(code)) break;
+            gv_normalise_code(&piece, &t->options, code);
+            if (piece.count == 0 && i == at) break;
+            for (int j = 0; j < piece.count && matching; j++) {
+                const gv_trie_slot *slot = gv_trie_step(&t->added_normalized, node, piece.codes[j]);
+                matching = slot != NULL;
+                if (!matching) break;
+                node = slot->child;
+                if (slot->value >= 0 && j == piece.count - 1) {
+                    found = &t->added_tokens[slot->value];
+                    *end = i + 1;
+                }
+            }
+        }
+    }
+    if (found != NULL && found->single_word) {
+        bool before = at > 0 && (gv_uc_flags(gv_text_at(text, at - 1)) & GV_UC_WORD) != 0;
+        bool after = *end < text.length && (gv_uc_flags(gv_text_at(text, *end)) & GV_UC_WORD) != 0;
+        if (before || after) return NULL;
+    }
+    return found;
+}
+
+static gv_status gv_take_added(int64_t *next, gv_tokens *out, const gv_tokenizer *t, const gv_added *token, gv_word *word, gv_text text,
+                               int64_t at, int64_t end, gv_error *error) {
+    gv_status status = gv_finish_word(out, t, word, error);
+    if (status != GV_OK) return status;
+    if ((status = gv_tokens_reserve(out, 1, error)) != GV_OK) return status;
+    while (token->left_strip && at > 0 && (gv_uc_flags(gv_text_at(text, at - 1)) & GV_UC_SPACE)) at--;
+    while (token->right_strip && end < text.length && (gv_uc_flags(gv_text_at(text, end)) & GV_UC_SPACE)) end++;
+    gv_emit(out, token->id, at, end, word->words++);
+    *next = end;
+    return GV_OK;
+}
+
+/* Any code point, with all that may happen. *next: where reading goes on. */
+static gv_status gv_take_slow(int64_t *next, gv_tokens *out, const gv_tokenizer *t, gv_word *word, gv_text text, int64_t at,
+                              gv_error *error) {
+    gv_status status = GV_OK;
+    uint32_t code = gv_text_at(text, at);
+    gv_piece piece;
+    *next = at + 1;
+    if (gv_uc_is_surrogate(code)) {
+        return gv_fail(error, GV_ERR_VALUE, "text holds a lone surrogate U+%04X at character %lld: it is no Unicode text", (unsigned)code,
+                       (long long)at);
+    }
+    if (code >= GV_UC_LIMIT) return gv_fail(error, GV_ERR_VALUE, "text holds %u, which is no code point", (unsigned)code);
+    if (code >= GV_PLANE || t->entries[code] == GV_ENTRY_ADDED) {
+        int64_t end;
+        const gv_added *token = gv_find_added(&end, t, text, at);
+        if (token != NULL) return gv_take_added(next, out, t, token, word, text, at, end, error);
+    }
+    gv_normalise_code(&piece, &t->options, code);
+    if (piece.kind == GV_PIECE_MARK) {
+        word->marks = true; /* the caller reads the text again */
+        *next = text.length;
+        return GV_OK;
+    }
+    bool alone = t->options.handle_chinese_chars && (gv_uc_flags(code) & GV_UC_CJK) != 0;
+    for (int i = 0; i < piece.count && status == GV_OK; i++) status = gv_take_code(out, t, word, piece.codes[i], alone, at, error);
+    return status;
+}
+
+/* ---- text with marks that stay ------------------------------------------------------------------------------------- */
+
+/* Some marks survive accent stripping, and canonical ordering may move them (musical signs, Hangul tones, some halants). Such
+ * text is rare: it is read again as the reference reads it, a whole segment at a time. The reference's alignment counts parts:
+ * after ordering, the i-th part that is not a later part of a decomposition belongs to the i-th source. */
+static gv_status gv_take_segment(gv_tokens *out, const gv_tokenizer *t, gv_word *word, gv_text text, int64_t from, int64_t to,
+                                 gv_error *error) {
+    gv_status status = GV_OK;
+    size_t most = (size_t)(to - from) * 3; /* an ideograph gets a space on both sides */
+    size_t parts = most * GV_UC_MAX_EXPANSION / 2;
+    size_t size = most * sizeof(int32_t) + parts * (sizeof(uint32_t) + 1);
+    char *memory = gv_alloc(t->allocator, size);
+    if (memory == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory while normalising");
+    uint32_t *codes = (uint32_t *)(void *)memory;
+    int32_t *sources = (int32_t *)(codes + parts);
+    uint8_t *added = (uint8_t *)(sources + most);
+    int64_t count = 0, source_count = 0;
+    for (int64_t i = from; i < to; i++) {
+        uint32_t code = gv_text_at(text, i), flags = gv_uc_flags(code);
+        if (t->options.clean_text && (flags & GV_UC_CONTROL)) continue;
+        bool ideograph = t->options.handle_chinese_chars && (flags & GV_UC_CJK) != 0;
+        uint32_t decomposed[GV_UC_MAX_EXPANSION] = {' '};
+        for (int side = ideograph ? -1 : 0; side <= (ideograph ? 1 : 0); side++) {
+            int n = 1;
+            if (side != 0 || (t->options.clean_text && (flags & GV_UC_SPACE))) {
+                decomposed[0] = ' ';
+            } else {
+                n = gv_uc_decompose(decomposed, code);
+            }
+            for (int j = 0; j < n; j++) {
+                codes[count] = decomposed[j];
+                added[count++] = j > 0;
+            }
+            sources[source_count++] = (int32_t)i;
+        }
+    }
+    gv_order_marks(codes, added, count);
+    int64_t source = -1;
+    for (int64_t i = 0; i < count && status == GV_OK; i++) {
+        if (!added[i]) source++;
+        if (gv_uc_flags(codes[i]) & GV_UC_NONSPACING) continue;
+        uint32_t lower[GV_UC_MAX_EXPANSION] = {codes[i]};
+        int lowered = t->options.lowercase ? gv_uc_lower(lower, codes[i]) : 1;
+        bool alone = t->options.handle_chinese_chars && (gv_uc_flags(codes[i]) & GV_UC_CJK) != 0;
+        int64_t origin = sources[source < 0 ? 0 : source];
+        for (int j = 0; j < lowered && status == GV_OK; j++) status = gv_take_code(out, t, word, lower[j], alone, origin, error);
+    }
+    gv_release(t->allocator, memory, size);
+    return status;
+}
+
+static gv_status gv_encode_marks(gv_tokens *out, const gv_tokenizer *t, gv_text text, gv_error *error) {
+    gv_status status = GV_OK;
+    gv_word word = {.length = 0};
+    int64_t from = 0;
+    for (int64_t at = 0; at < text.length && status == GV_OK;) {
+        int64_t end;
+        uint32_t code = gv_text_at(text, at);
+        if (gv_uc_is_surrogate(code) || code >= GV_UC_LIMIT) return gv_take_slow(&at, out, t, &word, text, at, error);
+        const gv_added *token = gv_find_added(&end, t, text, at);
+        if (token == NULL) {
+            at++;
+            continue;
+        }
+        status = gv_take_segment(out, t, &word, text, from, at, error);
+        if (status == GV_OK) status = gv_take_added(&at, out, t, token, &word, text, at, end, error);
+        from = at;
+    }
+    if (status == GV_OK) status = gv_take_segment(out, t, &word, text, from, text.length, error);
+    return status == GV_OK ? gv_finish_word(out, t, &word, error) : status;
+}
+
+/* The loop for one width. *marks: the text must be read again by gv_encode_marks. */
+#define GV_DEFINE_ENCODE(name, type)                                                                                             \
+    static gv_status name(gv_tokens *out, bool *marks, const gv_tokenizer *t, gv_text text, gv_error *error) {                   \
+        gv_status status = GV_OK;                                                                                                \
+        const type *source = text.data;                                                                                          \
+        const int32_t *entries = t->entries;                                                                                     \
+        gv_word word = {.length = 0};                                                                                            \
+        for (int64_t at = 0; at < text.length;) {                                                                                \
+            /* Every code point gives at most one token until a slow one comes: room for the rest at once. */                    \
+            int64_t stop = at + 65536 < text.length ? at + 65536 : text.length;                                                  \
+            if ((status = gv_tokens_reserve(out, stop - at + t->options.max_word + 1, error)) != GV_OK) return status;           \
+            if (!out->offsets && word.length == 0) {                                                                             \
+                int32_t *ids = out->ids + out->count, entry;                                                                     \
+                int64_t begin = at;                                                                                              \
+                while (at < stop && (uint32_t)source[at] < (uint32_t)GV_PLANE && (entry = entries[source[at]]) >= 0) {                               \
+                    *ids++ = entry;                                                                                              \
+                    at++;                                                                                                        \
+                }                                                                                                                \
+                out->count += at - begin;                                                                                        \
+                word.words += (int32_t)(at - begin);                                                                             \
+                if (at == stop) continue;                                                                                        \
+            }                                                                                                                    \
+            int32_t entry = (uint32_t)source[at] < (uint32_t)GV_PLANE ? entries[source[at]] : GV_ENTRY_SLOW;                                         \
+            if (entry <= -GV_ENTRY_WORD) {                                                                                       \
+                gv_word_push(&word, (uint32_t)(-entry - GV_ENTRY_WORD), at);                                                     \
+                at++;                                                                                                            \
+            } else if (entry == GV_ENTRY_REMOVED) {                                                                              \
+                at++;                                                                                                            \
+            } else if (entry == GV_ENTRY_SPACE || entry >= 0) {                                                                  \
+                if (word.length > 0 && (status = gv_finish_word(out, t, &word, error)) != GV_OK) return status;                  \
+                if (entry >= 0) gv_emit(out, entry, at, at + 1, word.words++);                                                   \
+                at++;                                                                                                            \
+            } else if ((status = gv_take_slow(&at, out, t, &word, text, at, error)) != GV_OK) {                                  \
+                return status;                                                                                                   \
+            }                                                                                                                    \
+        }                                                                                                                        \
+        *marks = word.marks;                                                                                                     \
+        return gv_finish_word(out, t, &word, error);                                                                             \
+    }
+
+GV_DEFINE_ENCODE(gv_encode_1, uint8_t)
+GV_DEFINE_ENCODE(gv_encode_2, uint16_t)
+GV_DEFINE_ENCODE(gv_encode_4, uint32_t)
+
+gv_status gv_tokenizer_encode(gv_tokens *out, const gv_tokenizer *t, gv_text text, gv_error *error) {
+    if (text.length > INT32_MAX) return gv_fail(error, GV_ERR_VALUE, "a text of more than 2^31 - 1 characters: cut it");
+    gv_status status = GV_OK;
+    bool marks = false;
+    int64_t first = out->count;
+    switch (text.width) {
+        case 1:
+            status = gv_encode_1(out, &marks, t, text, error);
+            break;
+        case 2:
+            status = gv_encode_2(out, &marks, t, text, error);
+            break;
+        case 4:
+            status = gv_encode_4(out, &marks, t, text, error);
+            break;
+        default:
+            return gv_fail(error, GV_ERR_VALUE, "a character must have 1, 2 or 4 bytes, got %d", text.width);
+    }
+    if (status == GV_OK && marks) {
+        out->count = first;
+        status = gv_encode_marks(out, t, text, error);
+    }
+    return status;
+}

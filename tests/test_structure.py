@@ -1,0 +1,120 @@
+"""The house's plan, held against the code: who may include and import whom, what lies where, what git holds."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+# Which folders of csrc a folder may include besides itself and include/govlm.h. text and model never meet.
+C_ARROWS = {
+    "base": set(),
+    "text": {"base"},
+    "kernels": {"base"},
+    "nn": {"base", "kernels"},
+    "model": {"base", "kernels", "nn"},
+    "python": {"base", "kernels", "text", "model"},
+}
+TOP_LEVEL = {
+    "csrc", "govlm", "tests", "benchmarks", "notebooks", "setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md",
+    "CONTRIBUTING.md", "MANIFEST.in",
+}  # fmt: skip
+INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
+
+
+def c_files() -> list[Path]:
+    return sorted(p for p in CSRC.rglob("*") if p.suffix in {".c", ".h"})
+
+
+def includes(path: Path) -> list[str]:
+    return INCLUDE.findall(path.read_text(encoding="utf-8"))
+
+
+def tracked() -> list[str]:
+    result = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        pytest.skip("not a git checkout: nothing says which files are the project's")
+    return result.stdout.splitlines()
+
+
+@pytest.mark.parametrize("path", c_files(), ids=lambda p: str(p.relative_to(CSRC)))
+def test_c_arrows(path: Path) -> None:
+    folder = path.relative_to(CSRC).parts[0]
+    if folder == "include":
+        assert all("/" not in name for name in includes(path))
+        return
+    for name in includes(path):
+        target = name.split("/")[0]
+        if "/" in name and target in C_ARROWS:
+            assert target == folder or target in C_ARROWS[folder], f"{path.name} includes {name}: no arrow {target} <- {folder}"
+
+
+def test_foreign_headers_have_one_owner() -> None:
+    for path in c_files():
+        own = path.relative_to(CSRC)
+        for name in includes(path):
+            if name.startswith(("dnnl", "oneapi")):
+                assert str(own) == "kernels/gemm.c", f"{own} includes {name}"
+            if name == "Python.h" or name.startswith("numpy/"):
+                assert own.parts[0] == "python", f"{own} includes {name}"
+            if name == "omp.h":
+                assert own.parts[0] == "base", f"{own} includes {name}"
+
+
+def test_the_core_neither_prints_nor_exits() -> None:
+    forbidden = re.compile(r"(?<![A-Za-z_])(?:printf|puts|exit|abort)\s*\(")
+    for path in c_files():
+        code = re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not forbidden.search(code), path
+
+
+def test_files_hold_one_concept() -> None:
+    for path in [*c_files(), *(ROOT / "govlm").rglob("*.py")]:
+        if "_tables" in path.name:  # generated
+            continue
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 1000, path
+    for path in CSRC.rglob("*.h"):
+        limit = 1000 if path.name.startswith("simd_") else 300  # code that two instruction sets include
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= limit, path
+
+
+def test_hall_and_portal_point_one_way() -> None:
+    for path in (ROOT / "govlm").rglob("*.py"):
+        folder = path.relative_to(ROOT / "govlm").parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in names:
+                assert not name.startswith("torch"), f"{path}: torch is never imported"
+                if name.startswith("govlm.portal"):
+                    assert folder in {"portal", "cli.py"}, f"{path} imports {name}"
+                if name.startswith("govlm.hall"):
+                    assert folder in {"hall", "portal", "cli.py"}, f"{path} imports {name}"
+
+
+def test_import_is_light() -> None:
+    code = "import sys, govlm; print(' '.join(sys.modules))"
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    heavy = {"torch", "transformers", "safetensors", "matplotlib", "tqdm", "argparse", "multiprocessing"}
+    assert loaded & heavy == set()
+
+
+def test_top_level() -> None:
+    names = {name.split("/")[0] for name in tracked()}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+
+
+def test_git_holds_no_products_and_no_paths_of_a_machine() -> None:
+    machine = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users)/\w")
+    for name in tracked():
+        assert not name.endswith((".so", ".o", ".whl", ".pyc", ".log")), name
+        path = ROOT / name
+        if path.suffix in {".py", ".c", ".h", ".md", ".toml", ".ipynb", ".pyi"} and path.exists() and path != Path(__file__):
+            assert not machine.search(path.read_text(encoding="utf-8")), name
