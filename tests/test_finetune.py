@@ -83,10 +83,10 @@ def weights(out):
 
 
 def test_it_learns_and_what_it_writes_can_be_used(work):
-    result = train(work, epochs=20)
+    result = train(work, epochs=20, batch_size=4)
     assert result["best"]["report"]["accuracy"] >= 0.8
     assert result["history"][-1]["train_loss"] < 0.5 < result["history"][0]["train_loss"]
-    assert result["steps"] == 20 * 6 == len(losses(work / "out"))
+    assert result["steps"] == 20 * 11 == len(losses(work / "out"))
     report = evaluate(work / "out", work / "dev.jsonl")
     assert report["accuracy"] == result["best"]["report"]["accuracy"]
     assert report["loss"] == pytest.approx(result["best"]["report"]["loss"], rel=1e-6)
