@@ -95,7 +95,8 @@ class Model:
         memory_splits: I64 | None = None,  # [B+1]
         hidden_states: bool = False,  # keep every layer's output
         attentions: bool = False,  # keep attention probabilities
-        labels: NDArray[Any] | None = None,  # int64 [B], [R] (token, mlm; -100 = ignored) or float32 [B, num_labels] (multi_label, regression)
+        labels: NDArray[Any]
+        | None = None,  # int64 [B], [R] (token, mlm; -100 = ignored) or float32 [B, num_labels] (multi_label, regression)
         loss: str = "single_label",  # "single_label" | "multi_label" | "regression"
         class_weights: F32 | None = None,  # [num_labels], single_label and token
         logits: bool = True,  # False: mlm computes the loss without holding logits
