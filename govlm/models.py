@@ -102,7 +102,13 @@ class PreTrainedModel:
 
     def _make_cores(self) -> None:
         family = self._family
-        self._cores[""] = native.Model(family.core_config(self.config, self.task, self._pooler))
+        core = family.core_config(self.config, self.task, self._pooler)
+        pad = self.config.__dict__.get("pad_token_id")
+        if family.padding_row and isinstance(pad, int) and 0 <= pad < self.config.vocab_size:
+            core["padding_id"] = pad  # its embedding gets no gradient, as in transformers
+            if self.config.model_type == "roberta":
+                core["position_padding_id"] = pad
+        self._cores[""] = native.Model(core)
         for name, core_name in family.weight_map(self.config, self.task, self._pooler).items():
             head = families.is_head(name) and not name.startswith("pooler")
             self._names[f"{self._prefix}.{name}" if self._prefix and not head else name] = ("", core_name)
@@ -598,20 +604,7 @@ class PreTrainedModel:
         output.backward(**{"last_hidden_state" if self.task == "none" else "logits": gradient})
 
     def _after_backward(self, call: Call) -> None:
-        """The embedding of the padding token gets no gradient, as in transformers."""
-        pad = self.config.__dict__.get("pad_token_id")
-        if not self._has_padding_row or not isinstance(pad, int):
-            return
-        batches = [call.batch] + ([call.batch.with_first] if call.batch.with_first is not None else [])
-        if not any((batch.ids == pad).any() for batch in batches):
-            return
-        names = ["embeddings.position.weight"] if self.config.model_type == "roberta" else []
-        if self.task != "mlm" or not self.config.tie_word_embeddings:
-            names.append("embeddings.word.weight")  # a tied decoder's gradient is in the same rows
-        for name in names:
-            gradient = call.core.gradient(name)
-            if gradient is not None and pad < len(gradient):
-                gradient[pad] = 0.0
+        """A place for families whose parts share a parameter."""
 
     # ---- embeddings of sentences -------------------------------------------------------------------------------------------
 
