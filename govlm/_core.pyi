@@ -157,4 +157,38 @@ class Moments:
     ) -> None:
         """One AdamW step on those of `names` that have a gradient and require one (torch.optim.AdamW's update)."""
 
-class WordPiece: ...
+class WordPiece:
+    """WordPiece with BERT's normalisation; immutable, so threads may share one. vocabulary[i] has id i ("" = no token)."""
+
+    def __new__(
+        cls,
+        vocabulary: Sequence[str],
+        unknown_id: int,
+        *,
+        lowercase: bool = True,
+        strip_accents: bool = True,
+        clean_text: bool = True,
+        handle_chinese_chars: bool = True,
+        max_word: int = 100,
+        continuing_prefix: str = "##",
+        added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # text, id, single_word, lstrip, rstrip, normalized
+    ) -> WordPiece: ...
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+        max_length: int = -1,  # with prefix and suffix; -1 = no limit
+        offsets: bool = False,
+    ) -> Any:
+        """(ids int32 [T], row_splits int64 [B+1]) and, with offsets, (starts, ends, words) int32 [T] each."""
+
+class WordPieceTrainer:
+    """Counts words, then merges pieces into a vocabulary."""
+
+    def __new__(
+        cls, *, lowercase: bool = True, strip_accents: bool = True, clean_text: bool = True, handle_chinese_chars: bool = True
+    ) -> WordPieceTrainer: ...
+    def feed(self, text: str, /) -> None: ...
+    def build(self, vocab_size: int, min_frequency: int = 2, limit_alphabet: int = -1) -> list[str]: ...

@@ -14,7 +14,9 @@ def _libdnnl_candidates() -> list[Path]:
     candidates: list[Path] = []
     root = os.environ.get("GOVLM_ONEDNN_ROOT")
     if root:
-        candidates += [Path(root, folder, "libdnnl.so.3") for folder in ("lib", "lib64", ".")]
+        # Debian keeps libraries one folder deeper: lib/x86_64-linux-gnu
+        for pattern in ("lib/libdnnl.so.3", "lib64/libdnnl.so.3", "lib/*/libdnnl.so.3", "libdnnl.so.3"):
+            candidates += sorted(Path(root).glob(pattern))
     try:
         files = importlib.metadata.files("onednn-cpu-gomp") or []
         candidates += [Path(str(f.locate())) for f in files if f.name == "libdnnl.so.3"]
@@ -32,6 +34,12 @@ def _load() -> ModuleType:
         first = error
     if "libgomp" in str(first):
         raise ImportError(f"govlm needs the GNU OpenMP runtime libgomp.so.1: apt-get install libgomp1 ({first})") from None
+    if isinstance(first, ModuleNotFoundError) and first.name == "govlm._core":
+        folder = Path(__file__).resolve().parent
+        raise ImportError(
+            f"{folder} holds no built extension: run `pip install -e {folder.parent}`, or, when govlm is installed, "
+            "start from another folder (this one hides the installed package)"
+        ) from None
     if "libdnnl" not in str(first):
         raise first
     for path in _libdnnl_candidates():

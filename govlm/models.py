@@ -12,6 +12,7 @@ A model may predict from many threads at once; forward and backward of one model
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import warnings
@@ -150,6 +151,17 @@ class PreTrainedModel:
                 value *= np.float32(self._deviation(name, shape))
                 self._zero_padding(core_name, value)
             self._bind(part, core_name, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PreTrainedModel:
+        """A model of its own with copies of the weights (a teacher, a moving average); gradients are not copied."""
+        twin = type(self).__new__(type(self))
+        twin._build(copy.deepcopy(self.config, memo), self._pooler)
+        for name, parameter in self._parameters.items():
+            twin._bind(*twin._names[name], np.array(parameter.data))
+            if not parameter.requires_grad:
+                twin._parameters[name].requires_grad = False
+        twin._loaded()
+        return twin.train(self.training)
 
     def _zero_padding(self, core_name: str, value: F32) -> None:
         pad = self.config.__dict__.get("pad_token_id")
@@ -743,11 +755,7 @@ class _Auto:
             raise ValueError(
                 f"{cls.__name__} has no class for {config.model_type!r}; it knows {', '.join(sorted(cls._classes))}"
             )
-        if name == "T5Model":
-            from .t5 import T5Model
-
-            return T5Model
-        return globals()[name]
+        return globals().get(name) or __getattr__(name)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -793,3 +801,12 @@ class AutoModelForMaskedLM(_Auto):
     _classes: ClassVar[dict[str, str]] = {
         kind: f"{stem}ForMaskedLM" for kind, stem in (("bert", "Bert"), ("roberta", "Roberta"), ("albert", "Albert"))
     }
+
+
+def __getattr__(name: str) -> Any:
+    """T5's classes stand in a module of their own."""
+    if name in ("T5Model", "T5EncoderModel"):
+        from . import t5
+
+        return getattr(t5, name)
+    raise AttributeError(f"govlm.models has no {name!r}")

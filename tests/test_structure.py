@@ -118,3 +118,14 @@ def test_git_holds_no_products_and_no_paths_of_a_machine() -> None:
         path = ROOT / name
         if path.suffix in {".py", ".c", ".h", ".md", ".toml", ".ipynb", ".pyi"} and path.exists() and path != Path(__file__):
             assert not machine.search(path.read_text(encoding="utf-8")), name
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    """The two commands that the README gives stand in .ci/run word for word."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [block.strip() for block in re.findall(r"^```bash\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)][:2]
+    assert commands[0].startswith("pip install . && govlm demo")
+    assert commands[1] == 'pip install ".[test]" && pytest'
+    script = [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
+    for command in commands:
+        assert command in script, command

@@ -1,0 +1,21 @@
+"""Which govlm is tested: the installed one, unless the checkout holds a built extension (`setup.py build_ext --inplace`).
+
+`pip install .` leaves none in the checkout, whose folder would hide the installed package from `python -m pytest` and from
+every `python -c` that a test starts here.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+if not any((ROOT / "govlm").glob("_core*.so")):
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT] + [str(ROOT)]  # last, not first
+
+_spec = importlib.util.find_spec("govlm")
+if _spec is not None and _spec.origin is not None:
+    _found = str(Path(_spec.origin).resolve().parent.parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_found, os.environ.get("PYTHONPATH", "")]))
+os.environ["PYTHONSAFEPATH"] = "1"  # children of the tests do not look into the working folder first
