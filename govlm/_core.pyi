@@ -33,6 +33,7 @@ class Model:
     mlp         activation: "gelu" | "gelu_tanh" | "relu" | "silu" | "tanh";  gated False
     layout      fused_qkv False (one [H, 3H] matrix, GPT-2);  conv1d False (weights in x out);  shared_layers False (ALBERT)
                 embedding_scale 1.0
+    padding     padding_id -1, position_padding_id -1: rows of the word and position tables that get no gradient from look-ups
     dropout     hidden_dropout 0.0 (embeddings, after attention output, after mlp);  attention_dropout 0.0 (probabilities);
                 mlp_dropout 0.0 (after the activation, T5);  classifier_dropout 0.0;  pooler_dropout 0.0 (before pooler; RoBERTa)
                 final_dropout 0.0 (after the final norm, T5)
@@ -95,7 +96,8 @@ class Model:
         memory_splits: I64 | None = None,  # [B+1]
         hidden_states: bool = False,  # keep every layer's output
         attentions: bool = False,  # keep attention probabilities
-        labels: NDArray[Any] | None = None,  # int64 [B], [R] (token, mlm; -100 = ignored) or float32 [B, num_labels] (multi_label, regression)
+        labels: NDArray[Any]
+        | None = None,  # int64 [B], [R] (token, mlm; -100 = ignored) or float32 [B, num_labels] (multi_label, regression)
         loss: str = "single_label",  # "single_label" | "multi_label" | "regression"
         class_weights: F32 | None = None,  # [num_labels], single_label and token
         logits: bool = True,  # False: mlm computes the loss without holding logits
@@ -157,4 +159,38 @@ class Moments:
     ) -> None:
         """One AdamW step on those of `names` that have a gradient and require one (torch.optim.AdamW's update)."""
 
-class WordPiece: ...
+class WordPiece:
+    """WordPiece with BERT's normalisation; immutable, so threads may share one. vocabulary[i] has id i ("" = no token)."""
+
+    def __new__(
+        cls,
+        vocabulary: Sequence[str],
+        unknown_id: int,
+        *,
+        lowercase: bool = True,
+        strip_accents: bool = True,
+        clean_text: bool = True,
+        handle_chinese_chars: bool = True,
+        max_word: int = 100,
+        continuing_prefix: str = "##",
+        added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # text, id, single_word, lstrip, rstrip, normalized
+    ) -> WordPiece: ...
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+        max_length: int = -1,  # with prefix and suffix; -1 = no limit
+        offsets: bool = False,
+    ) -> Any:
+        """(ids int32 [T], row_splits int64 [B+1]) and, with offsets, (starts, ends, words) int32 [T] each."""
+
+class WordPieceTrainer:
+    """Counts words, then merges pieces into a vocabulary."""
+
+    def __new__(
+        cls, *, lowercase: bool = True, strip_accents: bool = True, clean_text: bool = True, handle_chinese_chars: bool = True
+    ) -> WordPieceTrainer: ...
+    def feed(self, text: str, /) -> None: ...
+    def build(self, vocab_size: int, min_frequency: int = 2, limit_alphabet: int = -1) -> list[str]: ...

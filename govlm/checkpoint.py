@@ -207,7 +207,8 @@ def _chunks(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | N
     yield struct.pack("<Q", len(text)) + text
     for name in order:
         if tensors[name].nbytes:
-            yield memoryview(np.ascontiguousarray(tensors[name]).reshape(-1)).cast("B")
+            flat: Any = np.ascontiguousarray(tensors[name]).reshape(-1)
+            yield memoryview(flat).cast("B")
 
 
 def save_file(
@@ -229,7 +230,8 @@ def write_atomically(files: Mapping[Path, bytes | Iterable[Any]]) -> None:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             written.append((temporary, file))
             with os.fdopen(descriptor, "wb") as handle:
-                for piece in [content] if isinstance(content, bytes) else content:
+                pieces: Iterable[Any] = [content] if isinstance(content, bytes) else content
+                for piece in pieces:
                     handle.write(piece)
                 handle.flush()
                 os.fsync(handle.fileno())

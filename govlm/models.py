@@ -12,6 +12,7 @@ A model may predict from many threads at once; forward and backward of one model
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import warnings
@@ -101,7 +102,13 @@ class PreTrainedModel:
 
     def _make_cores(self) -> None:
         family = self._family
-        self._cores[""] = native.Model(family.core_config(self.config, self.task, self._pooler))
+        core = family.core_config(self.config, self.task, self._pooler)
+        pad = self.config.__dict__.get("pad_token_id")
+        if family.padding_row and isinstance(pad, int) and 0 <= pad < self.config.vocab_size:
+            core["padding_id"] = pad  # its embedding gets no gradient, as in transformers
+            if self.config.model_type == "roberta":
+                core["position_padding_id"] = pad
+        self._cores[""] = native.Model(core)
         for name, core_name in family.weight_map(self.config, self.task, self._pooler).items():
             head = families.is_head(name) and not name.startswith("pooler")
             self._names[f"{self._prefix}.{name}" if self._prefix and not head else name] = ("", core_name)
@@ -150,6 +157,17 @@ class PreTrainedModel:
                 value *= np.float32(self._deviation(name, shape))
                 self._zero_padding(core_name, value)
             self._bind(part, core_name, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PreTrainedModel:
+        """A model of its own with copies of the weights (a teacher, a moving average); gradients are not copied."""
+        twin = type(self).__new__(type(self))
+        twin._build(copy.deepcopy(self.config, memo), self._pooler)
+        for name, parameter in self._parameters.items():
+            twin._bind(*twin._names[name], np.array(parameter.data))
+            if not parameter.requires_grad:
+                twin._parameters[name].requires_grad = False
+        twin._loaded()
+        return twin.train(self.training)
 
     def _zero_padding(self, core_name: str, value: F32) -> None:
         pad = self.config.__dict__.get("pad_token_id")
@@ -586,20 +604,7 @@ class PreTrainedModel:
         output.backward(**{"last_hidden_state" if self.task == "none" else "logits": gradient})
 
     def _after_backward(self, call: Call) -> None:
-        """The embedding of the padding token gets no gradient, as in transformers."""
-        pad = self.config.__dict__.get("pad_token_id")
-        if not self._has_padding_row or not isinstance(pad, int):
-            return
-        batches = [call.batch] + ([call.batch.with_first] if call.batch.with_first is not None else [])
-        if not any((batch.ids == pad).any() for batch in batches):
-            return
-        names = ["embeddings.position.weight"] if self.config.model_type == "roberta" else []
-        if self.task != "mlm" or not self.config.tie_word_embeddings:
-            names.append("embeddings.word.weight")  # a tied decoder's gradient is in the same rows
-        for name in names:
-            gradient = call.core.gradient(name)
-            if gradient is not None and pad < len(gradient):
-                gradient[pad] = 0.0
+        """A place for families whose parts share a parameter."""
 
     # ---- embeddings of sentences -------------------------------------------------------------------------------------------
 
@@ -743,11 +748,7 @@ class _Auto:
             raise ValueError(
                 f"{cls.__name__} has no class for {config.model_type!r}; it knows {', '.join(sorted(cls._classes))}"
             )
-        if name == "T5Model":
-            from .t5 import T5Model
-
-            return T5Model
-        return globals()[name]
+        return globals().get(name) or __getattr__(name)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -793,3 +794,12 @@ class AutoModelForMaskedLM(_Auto):
     _classes: ClassVar[dict[str, str]] = {
         kind: f"{stem}ForMaskedLM" for kind, stem in (("bert", "Bert"), ("roberta", "Roberta"), ("albert", "Albert"))
     }
+
+
+def __getattr__(name: str) -> Any:
+    """T5's classes stand in a module of their own."""
+    if name in ("T5Model", "T5EncoderModel"):
+        from . import t5
+
+        return getattr(t5, name)
+    raise AttributeError(f"govlm.models has no {name!r}")

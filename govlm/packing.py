@@ -60,10 +60,12 @@ def mask_of(value: Any, name: str, shape: tuple[int, int]) -> NDArray[np.bool_] 
         raise TypeError(f"{name} must hold integers or booleans, not {array.dtype}")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {list(array.shape)}, the ids have {list(shape)}")
+    if (array == 1).all():
+        return None
     mask = array != 0
     if array.dtype.kind != "b" and not np.array_equal(array, mask):
         raise ValueError(f"{name} must hold 0 and 1 only")
-    return None if mask.all() else mask
+    return mask
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ class Batch:
         else:
             positions = None
         batch = cls._pack(rules, shape, ids, mask, types, positions, name)
-        if rules.causal and position_ids is not None:
-            rises = np.diff(batch.positions) > 0  # the core orders causal attention by position
+        if rules.causal and batch.positions is not None and position_ids is not None:
+            rises = np.asarray(np.diff(batch.positions) > 0)  # the core orders causal attention by position
             rises[batch.row_splits[1:-1][(batch.row_splits[1:-1] > 0) & (batch.row_splits[1:-1] < len(batch.ids))] - 1] = True
             if not rises.all():
                 raise ValueError("position_ids must ascend in every sequence of a causal model")
@@ -191,7 +193,9 @@ class Batch:
         limit = rules.max_positions
         if limit is None or not len(self.ids):
             return
-        if self.positions is None:
+        if self.positions is None and self.places is None:
+            last = self.shape[1] - 1
+        elif self.positions is None:
             last = int(np.diff(self.row_splits).max()) - 1
         else:
             last = int(self.positions.max())
@@ -229,6 +233,8 @@ class Batch:
         """The packed row of every sequence's first column; sequences without a token have none."""
         if self.first_rows is not None:
             return self.first_rows
+        if self.places is None and self.shape[1]:
+            return _i32(self.row_splits[:-1])
         return _i32(self.row_splits[:-1][np.diff(self.row_splits) > 0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import unicodedata
@@ -23,7 +24,7 @@ Int = NDArray[np.int32]
 
 
 class Packed(NamedTuple):
-    """A batch without padding: `ids` int32 [T]; sequence b is ids[row_splits[b]:row_splits[b + 1]], row_splits int64 [B + 1]."""
+    """A batch without padding: sequence b is ids[row_splits[b] : row_splits[b + 1]]; int32 [T] and int64 [B + 1]."""
 
     ids: NDArray[np.int32]
     row_splits: NDArray[np.int64]
@@ -214,7 +215,9 @@ class BertTokenizer:
         if folder.is_file():
             return cls(folder, **overrides)
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder; govlm loads tokenizers from a local folder, never from a network")
+            raise FileNotFoundError(
+                f"{folder}: no such folder; govlm loads tokenizers from a local folder, never from a network"
+            )
         options, added = _read_config(folder)
         whole = folder / "tokenizer.json"
         vocabulary: Mapping[str, int] | Path = folder / "vocab.txt"
@@ -228,7 +231,7 @@ class BertTokenizer:
         return cls(vocabulary, **(options | overrides))
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Writes vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json; transformers loads them as well."""
+        """Writes vocab.txt, tokenizer.json and the two configuration files; transformers loads them as well."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         ordered = sorted(self._vocabulary, key=self._vocabulary.__getitem__)
@@ -313,7 +316,9 @@ class BertTokenizer:
 
     @property
     def all_special_tokens(self) -> list[str]:
-        return list(dict.fromkeys([*(getattr(self, n) for n in SPECIAL_NAMES), *(self._added[i].content for i in self._special_ids)]))
+        return list(
+            dict.fromkeys([*(getattr(self, n) for n in SPECIAL_NAMES), *(self._added[i].content for i in self._special_ids)])
+        )
 
     @property
     def all_special_ids(self) -> list[int]:
@@ -345,7 +350,11 @@ class BertTokenizer:
         items = [new_tokens] if isinstance(new_tokens, str | AddedToken) else list(new_tokens)
         new = 0
         for item in items:
-            token = item if isinstance(item, AddedToken) else AddedToken(item, normalized=not special_tokens, special=special_tokens)
+            token = (
+                item
+                if isinstance(item, AddedToken)
+                else AddedToken(item, normalized=not special_tokens, special=special_tokens)
+            )
             if not token.content:
                 raise ValueError("an added token must not be empty")
             new += self._register(token, None)
@@ -362,7 +371,9 @@ class BertTokenizer:
                 new += self.add_tokens(str(value), special_tokens=True)
                 setattr(self, name, str(value))
             else:
-                raise ValueError(f"{name!r} is no special token; known are {', '.join(SPECIAL_NAMES)}, additional_special_tokens")
+                raise ValueError(
+                    f"{name!r} is no special token; known are {', '.join(SPECIAL_NAMES)}, additional_special_tokens"
+                )
         self._build()
         return new
 
@@ -402,7 +413,9 @@ class BertTokenizer:
         tidy = self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
         return _tidy(text) if tidy else text
 
-    def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None) -> list[str]:
+    def batch_decode(
+        self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> list[str]:
         return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in sequences]
 
     # ---- special tokens ----------------------------------------------------------------------------------------------
@@ -440,7 +453,9 @@ class BertTokenizer:
         return Packed(*self._native.encode(texts, prefix=prefix, suffix=suffix, max_length=limit))
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
-        encoded = self(text, pair, add_special_tokens=add_special_tokens, return_token_type_ids=False, return_attention_mask=False)
+        encoded = self(
+            text, pair, add_special_tokens=add_special_tokens, return_token_type_ids=False, return_attention_mask=False
+        )
         return self.convert_ids_to_tokens(encoded["input_ids"])
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
@@ -468,7 +483,7 @@ class BertTokenizer:
         bounds = splits.tolist()
         return [
             _Segment(ids[a:b], list(zip(starts[a:b], ends[a:b], strict=True)), words[a:b])
-            for a, b in zip(bounds, bounds[1:], strict=False)
+            for a, b in itertools.pairwise(bounds)
         ]
 
     def _split_segment(self, words: Sequence[str]) -> _Segment:
@@ -511,6 +526,10 @@ class BertTokenizer:
             raise ValueError(f'return_tensors={return_tensors!r}: govlm makes NumPy arrays ("np") or lists (None)')
         batched = _is_batch(text, is_split_into_words)
         texts = list(text) if batched else [text]
+        if batched and isinstance(text_pair, str):
+            raise TypeError("a batch of texts needs a list of pairs as long, got one str")
+        if not batched and not text_pair:
+            text_pair = None  # an empty pair is none, as in transformers
         pairs = None if text_pair is None else (list(text_pair) if batched else [text_pair])
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"{len(texts)} texts, but {len(pairs)} pairs")
@@ -519,6 +538,15 @@ class BertTokenizer:
                 if not isinstance(row, str):
                     raise ValueError(f"text input must be str, a list of str, or lists of words, got {type(row).__name__}")
         strategy, limit = self._strategy(truncation, padding, max_length)
+        if strategy != "do_not_truncate" and 0 <= limit - 2 < stride:
+            raise ValueError(f"stride {stride} must be smaller than the {limit - 2} tokens that max_length {limit} leaves")
+        if (
+            strategy != "do_not_truncate"
+            and padding not in (False, None, "do_not_pad")
+            and pad_to_multiple_of
+            and limit % pad_to_multiple_of
+        ):
+            raise ValueError(f"max_length {limit} is no multiple of pad_to_multiple_of {pad_to_multiple_of}")
         firsts = self._segments(texts, is_split_into_words)
         seconds = self._segments(pairs, is_split_into_words) if pairs is not None else [None] * len(firsts)
         rows: list[tuple[_Segment, _Segment | None]] = []
@@ -530,8 +558,7 @@ class BertTokenizer:
             rows += cut
             samples += [number] * len(cut)
         data, words = self._assemble(rows, add_special_tokens)
-        if return_length:
-            data["length"] = [len(row) for row in data["input_ids"]]
+        firsts_of = [row for row, sample in enumerate(samples) if row == 0 or samples[row - 1] != sample]
         wanted = {
             "token_type_ids": return_token_type_ids is not False,
             "attention_mask": return_attention_mask is not False,
@@ -541,7 +568,7 @@ class BertTokenizer:
         for name, want in wanted.items():
             if not want:
                 del data[name]
-        self._pad_rows(data, words, padding, limit if max_length is None else max_length, pad_to_multiple_of, padding_side)
+        self._pad_rows(data, words, padding, limit, pad_to_multiple_of, padding_side, firsts_of)
         if return_overflowing_tokens:
             data["overflow_to_sample_mapping"] = samples
         if return_length:
@@ -549,12 +576,12 @@ class BertTokenizer:
         if return_tensors == "np":
             return BatchEncoding({name: _as_array(name, value) for name, value in data.items()}, words)
         if not batched and not return_overflowing_tokens:
-            data = {name: value[0] for name, value in data.items()}
+            data = {name: value if name == "length" else value[0] for name, value in data.items()}
         return BatchEncoding(data, words)
 
     def _strategy(self, truncation: bool | str | None, padding: bool | str | None, max_length: int | None) -> tuple[str, int]:
         if truncation is None:
-            truncation = max_length is not None and padding in (False, None, "do_not_pad")
+            truncation = max_length is not None and (padding is False or padding is None)
         names = {True: "longest_first", False: "do_not_truncate"}
         strategy = names.get(truncation, truncation) if isinstance(truncation, bool) else truncation
         if strategy not in ("longest_first", "only_first", "only_second", "do_not_truncate"):
@@ -573,26 +600,31 @@ class BertTokenizer:
             return [(first, second)]
         if room < 0:
             raise ValueError(f"max_length {limit} leaves no room for the special tokens")
-        side = self.truncation_side
-        stride = stride if overflow else 0
-        if second is None:
-            if strategy == "only_second":
-                raise ValueError("truncation only_second, but there is no second text")
-            return [(part, None) for part in _parts(first, room, stride, side)]
-        if strategy == "longest_first":
+        if room == 0:
+            a = b = 0
+        elif strategy == "longest_first":
             small, large = min(a, b), max(a, b)
-            large = small if small > room else max(small, room - small)
-            if small + large > room:
-                small, large = room // 2, room // 2 + room % 2
-            a, b = (large, small) if a > b else (small, large)
-            if overflow:
-                raise ValueError("return_overflowing_tokens with a pair needs truncation only_first or only_second")
-            return [(_parts(first, a, 0, side)[0], _parts(second, b, 0, side)[0])]
-        target, other = (first, b) if strategy == "only_first" else (second, a)
-        if other > room or (other == room and len(target.ids) > 0 and room - other <= 0):
-            raise ValueError(f"{strategy}: the other text alone has {other} tokens, {room} fit: use longest_first")
-        parts = _parts(target, room - other, stride, side)
-        return [(part, second) if strategy == "only_first" else (first, part) for part in parts]
+            if second is None:
+                a = room
+            else:
+                large = small if small > room else max(small, room - small)
+                if small + large > room:
+                    small, large = room // 2, room // 2 + room % 2
+                a, b = (large, small) if a > b else (small, large)
+        else:
+            if strategy == "only_second" and second is None:
+                raise ValueError("truncation only_second, but there is no second text")
+            other = b if strategy == "only_first" else a
+            if other >= room:
+                raise ValueError(f"{strategy}: the other text alone has {other} tokens, {room} fit: use longest_first")
+            a, b = (room - b, b) if strategy == "only_first" else (a, room - a)
+        heads = _parts(first, a, stride, self.truncation_side)
+        tails: list[_Segment | None] = [None] if second is None else [*_parts(second, b, stride, self.truncation_side)]
+        if not overflow:
+            return [(heads[0], tails[0])]
+        # The whole row first, then each later part of the first text with every part of the second, then its own later parts.
+        rest = [(head, tail) for head in heads[1:] for tail in tails]
+        return [(heads[0], tails[0]), *rest, *((heads[0], tail) for tail in tails[1:])]
 
     def _assemble(
         self, rows: list[tuple[_Segment, _Segment | None]], specials: bool
@@ -626,19 +658,29 @@ class BertTokenizer:
         limit: int,
         multiple: int | None,
         side: str | None,
+        counted: Iterable[int] | None = None,
     ) -> None:
+        """Pads in place; `counted` rows (None = all) decide how long the longest is: overflowing ones do not."""
         if padding in (False, None, "do_not_pad"):
             return
         if padding not in (True, "longest", "max_length"):
             raise ValueError(f"padding={padding!r}: use True, False, longest or max_length")
         rows = data["input_ids"]
-        width = max((len(row) for row in rows), default=0)
-        if padding == "max_length" and limit < VERY_LARGE:
+        width = max((len(rows[i]) for i in (range(len(rows)) if counted is None else counted)), default=0)
+        if padding == "max_length":
+            if limit >= VERY_LARGE:
+                return
             width = max(limit, 0)
         if multiple:
             width = (width + multiple - 1) // multiple * multiple
         left = _side(side or self.padding_side, "padding_side") == "left"
-        fill = {"input_ids": self.pad_token_id, "token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
+        fill = {
+            "input_ids": self.pad_token_id,
+            "token_type_ids": 0,
+            "attention_mask": 0,
+            "special_tokens_mask": 1,
+            "offset_mapping": (0, 0),
+        }
         for name, value in fill.items():
             if name in data:
                 data[name] = [_pad(row, width, value, left) for row in data[name]]
@@ -659,7 +701,9 @@ class BertTokenizer:
         if return_tensors not in (None, "np"):
             raise ValueError(f'return_tensors={return_tensors!r}: govlm makes NumPy arrays ("np") or lists (None)')
         if isinstance(encoded_inputs, list | tuple):
-            encoded_inputs = {name: [row[name] for row in encoded_inputs] for name in encoded_inputs[0]} if encoded_inputs else {}
+            encoded_inputs = (
+                {name: [row[name] for row in encoded_inputs] for name in encoded_inputs[0]} if encoded_inputs else {}
+            )
         data = {name: [np.asarray(row).tolist() for row in rows] for name, rows in encoded_inputs.items()}
         if "input_ids" not in data:
             raise ValueError("pad() needs input_ids")
@@ -672,7 +716,8 @@ class BertTokenizer:
         return BatchEncoding(data)
 
     def __repr__(self) -> str:
-        return f"BertTokenizer(vocab_size={self.vocab_size}, do_lower_case={self.do_lower_case}, model_max_length={self.model_max_length})"
+        limits = f"do_lower_case={self.do_lower_case}, model_max_length={self.model_max_length}"
+        return f"BertTokenizer(vocab_size={self.vocab_size}, {limits})"
 
 
 class AutoTokenizer:
@@ -789,7 +834,9 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], dict[int, AddedToken]]:
 def _read_tokenizer_json(path: Path) -> tuple[dict[str, int], dict[str, Any], dict[int, AddedToken]]:
     whole = _read_json(path)
     model = whole.get("model") or {}
-    kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model and "merges" not in model else "another kind")
+    kind = model.get("type") or (
+        "WordPiece" if "continuing_subword_prefix" in model and "merges" not in model else "another kind"
+    )
     if kind != "WordPiece":
         raise ValueError(f"{path}: is a {kind} tokenizer, but govlm reads WordPiece")
     normalizer = whole.get("normalizer") or {}

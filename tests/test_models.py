@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -289,11 +291,12 @@ def numeric(model: Any, value: Callable[[], float], name: str, index: tuple[int,
     return (up - down) / (2 * step)
 
 
-@pytest.mark.parametrize("tap", ["hidden", "attention"])
-def test_taps_by_finite_differences(tap: str) -> None:
+@pytest.mark.parametrize("first_masked", [False, True])  # True: the classifier and the taps take different passes
+@pytest.mark.parametrize(("tap", "layer"), [("hidden", 1), ("hidden", -1), ("attention", 0), ("attention", -1)])
+def test_taps_by_finite_differences(tap: str, layer: int, first_masked: bool) -> None:
     ids, mask = batch()
-    mask[0, 0] = 0  # the first column masked: the classifier and the taps take different passes
-    mask[0, 1:] = 1
+    mask[0] = 1
+    mask[0, 0] = not first_masked
     model = make(BertForSequenceClassification)
     rng = np.random.default_rng(3)
     weights = rng.normal(size=(4, 7, 16) if tap == "hidden" else (4, 4, 7, 7)).astype(np.float32)
@@ -301,10 +304,10 @@ def test_taps_by_finite_differences(tap: str) -> None:
 
     def value() -> float:
         out = model(ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
-        taken = out.hidden_states[1] if tap == "hidden" else out.attentions[0]
+        taken = out.hidden_states[layer] if tap == "hidden" else out.attentions[layer]
         return float((taken.astype(np.float64) * weights).sum() + (out.logits.astype(np.float64) * dlogits).sum())
 
-    model(ids, attention_mask=mask).backward(logits=dlogits, **{tap: {1 if tap == "hidden" else 0: weights}})
+    model(ids, attention_mask=mask).backward(logits=dlogits, **{tap: {layer: weights}})
     for name in ("bert.encoder.layer.0.attention.self.query.weight", "bert.embeddings.word_embeddings.weight"):
         gradient = dict(model.named_parameters())[name].grad
         for index in ((1, 2), (int(ids[1, 0]), 3) if "word" in name else (5, 7)):
@@ -508,6 +511,56 @@ def test_frozen_parameters() -> None:
         assert np.array_equal(before[name], parameter.data) == (name in frozen), name
         assert (parameter.grad is None) == (name in frozen), name
     assert len(frozen) == 5 + 16 and model.num_parameters(only_trainable=True) < model.num_parameters()
+
+
+def test_automatic_classes_and_public_names(tmp_path: Path) -> None:
+    for name in govlm.__all__:
+        assert getattr(govlm, name) is not None
+    with pytest.raises(AttributeError, match="banana"):
+        _ = govlm.banana
+    t5 = govlm.T5Config(vocab_size=30, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    for config, auto, wanted in (
+        (BertConfig(**TINY), govlm.AutoModel, BertModel),
+        (govlm.RobertaConfig(**TINY), govlm.AutoModelForMaskedLM, govlm.RobertaForMaskedLM),
+        (
+            govlm.AlbertConfig(**TINY, embedding_size=8),
+            govlm.AutoModelForTokenClassification,
+            govlm.AlbertForTokenClassification,
+        ),
+        (BertConfig(**TINY), govlm.AutoModelForSequenceClassification, BertForSequenceClassification),
+        (t5, govlm.AutoModel, govlm.T5Model),
+    ):
+        model = auto.from_config(config)
+        assert type(model) is wanted
+        model.save_pretrained(tmp_path / wanted.__name__)
+        assert type(auto.from_pretrained(tmp_path / wanted.__name__)) is wanted
+    with pytest.raises(ValueError, match="no class for 't5'"):
+        govlm.AutoModelForMaskedLM.from_pretrained(tmp_path / "T5Model")
+
+
+def test_sentence_rows_of_a_tuned_classifier_stay_sparse() -> None:
+    """Only the rows of words that were seen change when the weights do not decay."""
+    ids, mask = batch()
+    model = make(BertForSequenceClassification).train()
+    before = np.array(model.get_input_embeddings().data)
+    optimizer = AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    model(ids, attention_mask=mask, labels=[0, 1, 0, 1]).loss.backward()
+    optimizer.step()
+    moved = np.flatnonzero(np.abs(model.get_input_embeddings().data - before).max(axis=1))
+    assert moved.tolist() == np.unique(ids[mask == 1]).tolist()
+
+
+def test_copies_are_independent() -> None:
+    ids, mask = batch()
+    model = make(BertForSequenceClassification).train()
+    model.bert.embeddings.requires_grad_(False)
+    twin = copy.deepcopy(model)
+    wanted = np.array(twin.eval()(ids, attention_mask=mask).logits)
+    np.testing.assert_array_equal(model.eval()(ids, attention_mask=mask).logits, wanted)
+    model(ids, attention_mask=mask, labels=[0, 1, 0, 1]).loss.backward()
+    AdamW(model.parameters(), lr=1e-2).step()
+    np.testing.assert_array_equal(twin(ids, attention_mask=mask).logits, wanted)
+    assert not twin.bert.embeddings.word_embeddings.weight.requires_grad and twin.classifier.weight.grad is None
 
 
 def test_initialisation_is_seeded() -> None:

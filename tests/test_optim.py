@@ -192,7 +192,7 @@ def test_state_dict_that_does_not_fit_changes_nothing():
     wide = AdamW(other.parameters())
     steps(other, wide, 0, 1)
     before = optimizer._moments[id(network.core)].first("classifier.weight").copy()
-    with pytest.raises(ValueError, match="exp_avg of embeddings.word.weight has shape"):
+    with pytest.raises(ValueError, match=r"exp_avg of embeddings\.word\.weight has shape"):
         optimizer.load_state_dict(wide.state_dict())
     with pytest.raises(ValueError, match="2 parameter groups, this one 1"):
         optimizer.load_state_dict(AdamW(no_decay_groups(network)).state_dict())

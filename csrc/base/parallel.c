@@ -312,6 +312,13 @@ gv_status gv_parallel_for(int64_t tiles, gv_tile_fn fn, void *context) {
     return atomic_load_explicit(&job.stopped, memory_order_relaxed) != 0 ? GV_ERR_CANCELLED : GV_OK;
 }
 
+void gv_parallel_alone(gv_tile_fn fn, void *context) {
+    int before = omp_get_max_threads();
+    if (before != 1) omp_set_num_threads(1);
+    fn(context, 0, self.worker);
+    if (before != 1) omp_set_num_threads(before);
+}
+
 int gv_parallel_width(void) {
     (void)pthread_once(&pool_once, gv_pool_start);
     if (self.inside == 0 || self.promised == 0) self.promised = atomic_load(&pool.threads);

@@ -16,6 +16,9 @@ typedef void (*gv_tile_fn)(void *context, int64_t tile, int worker);
  * was raised: the remaining tiles were then not run. A job inside a tile runs on that thread alone. */
 gv_status gv_parallel_for(int64_t tiles, gv_tile_fn fn, void *context);
 
+/* Runs one tile on the calling thread, without the pool, with other libraries kept to this thread as inside any tile. */
+void gv_parallel_alone(gv_tile_fn fn, void *context);
+
 /* The largest number of threads a job may use: size scratch by it. It is also a promise to the calling thread: until that
  * thread asks again, its jobs use no more, whatever gv_set_num_threads does meanwhile. So ask once at the start of a pass,
  * on the thread that runs the pass, and let the scratch hold at least that many. */

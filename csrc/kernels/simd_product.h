@@ -9,6 +9,7 @@
 enum {
     GV_NT_FEW = 4,     /* rows of x for which dot products do */
     GV_NN_DEPTH = 256, /* of a panel of B: 256 rows of 64 bytes stay in the L1 cache */
+    GV_NT_DEPTH = 768, /* of packed x: weight rows are read 3 KB at a time */
     GV_NT_ROWS = 64,   /* of x taken at once */
     GV_NT_COLS = 192   /* rows of w between two packings of x */
 };
@@ -73,9 +74,10 @@ static void gv_nt_dispatch(int rows, int cols, float *y, int64_t y_stride, const
 /* A few rows: dot products along k, each weight row read once from end to end. */
 static void gv_nt_few(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
                       const float *bias, int64_t m, int64_t n, int64_t k) {
-    for (int64_t j = 0; j < n; j += PRODUCT_NT_COLS) {
-        int cols = (int)(n - j < PRODUCT_NT_COLS ? n - j : PRODUCT_NT_COLS);
-        const float *ahead = j + PRODUCT_NT_COLS + cols <= n ? w + (j + PRODUCT_NT_COLS) * w_stride : NULL;
+    int64_t step = m == 1 ? 1 : PRODUCT_NT_COLS; /* one row alone is read in one stream */
+    for (int64_t j = 0; j < n; j += step) {
+        int cols = (int)(n - j < step ? n - j : step);
+        const float *ahead = j + step + cols <= n ? w + (j + step) * w_stride : NULL;
         gv_nt_dispatch((int)m, cols, y + j, y_stride, x, x_stride, w + j * w_stride, w_stride, k,
                        bias != NULL ? bias + j : NULL, ahead);
     }
@@ -188,7 +190,7 @@ static void simd_product_nn(float *c, int64_t c_stride, const float *a, int64_t 
                 ahead = b + (p + depth) * b_stride;
             }
             /* Rows far apart collide in the caches, and a short last vector must not be read past its end. */
-            if (kind != 0 || (m > 2 * PRODUCT_NN_ROWS && b_stride > 64)) {
+            if (kind != 0 || (m > 5 * PRODUCT_NN_ROWS && b_stride > 64)) {
                 int whole = kind == 2 ? 0 : 1;
                 for (int64_t q = 0; q < depth; q++) {
                     float *to = panel + q * 2 * VW;
@@ -217,7 +219,7 @@ static void simd_product_nn(float *c, int64_t c_stride, const float *a, int64_t 
 /* packed[panel of 2 VW rows][depth][2 VW] from rows of x, missing rows as 0 */
 static void gv_pack_columns(float *packed, const float *x, int64_t x_stride, int64_t rows, int64_t depth) {
     for (int64_t s = 0; s < rows; s += 8) {
-        float *to = packed + s / (2 * VW) * (2 * VW) * GV_NN_DEPTH + s % (2 * VW);
+        float *to = packed + s / (2 * VW) * (2 * VW) * GV_NT_DEPTH + s % (2 * VW);
         const float *from = x + s * x_stride;
         int64_t p = 0;
         if (rows - s >= 8) {
@@ -229,7 +231,7 @@ static void gv_pack_columns(float *packed, const float *x, int64_t x_stride, int
     }
     /* what the last panel holds beyond */
     for (int64_t s = (rows + 7) / 8 * 8; s % (2 * VW) != 0; s += 8) {
-        float *to = packed + s / (2 * VW) * (2 * VW) * GV_NN_DEPTH + s % (2 * VW);
+        float *to = packed + s / (2 * VW) * (2 * VW) * GV_NT_DEPTH + s % (2 * VW);
         for (int64_t p = 0; p < depth; p++) memset(to + p * 2 * VW, 0, 8 * sizeof *to);
     }
 }
@@ -294,7 +296,9 @@ static void gv_nt_columns(int rows, bool wide, float *to, const float *w, int64_
     if (!wide) {
         switch (rows) {
             GV_SIX_CASES(GV_NT_NARROW, 0);
+#if PRODUCT_NN_ROWS > 6
             GV_SIX_CASES(GV_NT_NARROW, 6);
+#endif
             default:
                 break;
         }
@@ -317,15 +321,15 @@ static void simd_product_nt(float *y, int64_t y_stride, const float *x, int64_t 
         gv_nt_few(y, y_stride, x, x_stride, w, w_stride, bias, m, n, k);
         return;
     }
-    _Alignas(64) float columns[GV_NN_DEPTH * GV_NT_ROWS], sums[GV_NT_COLS * GV_NT_ROWS];
+    _Alignas(64) float columns[GV_NT_DEPTH * GV_NT_ROWS], sums[GV_NT_COLS * GV_NT_ROWS];
     for (int64_t r = 0; r < m; r += GV_NT_ROWS) {
         int64_t rows = m - r < GV_NT_ROWS ? m - r : GV_NT_ROWS;
         for (int64_t j = 0; j < n; j += GV_NT_COLS) {
             int64_t cols = n - j < GV_NT_COLS ? n - j : GV_NT_COLS;
-            for (int64_t p = 0; p < k; p += GV_NN_DEPTH) {
-                int64_t depth = k - p < GV_NN_DEPTH ? k - p : GV_NN_DEPTH;
+            for (int64_t p = 0; p < k; p += GV_NT_DEPTH) {
+                int64_t depth = k - p < GV_NT_DEPTH ? k - p : GV_NT_DEPTH;
                 gv_pack_columns(columns, x + r * x_stride + p, x_stride, rows, depth);
-                int64_t step = rows <= VW ? PRODUCT_NN_MOST : PRODUCT_NN_ROWS;
+                int64_t step = PRODUCT_NN_ROWS;
                 for (int64_t q = 0; q < cols; q += step) {
                     const float *from = w + (j + q) * w_stride + p;
                     for (int64_t s = 0; s < rows; s += 2 * VW) {
@@ -333,7 +337,7 @@ static void simd_product_nt(float *y, int64_t y_stride, const float *x, int64_t 
                         int64_t block = cols - q < step ? cols - q : step;
                         /* the same lines of the rows after these, once */
                         const float *ahead = s == 0 && q + step < cols ? from + step * w_stride : NULL;
-                        gv_nt_columns((int)block, wide, sums + q * GV_NT_ROWS + s, from, w_stride, columns + s * GV_NN_DEPTH,
+                        gv_nt_columns((int)block, wide, sums + q * GV_NT_ROWS + s, from, w_stride, columns + s * GV_NT_DEPTH,
                                       depth, p > 0, ahead);
                     }
                 }

@@ -22,10 +22,14 @@ static const char *const gv_head_words[] = {"none", "sequence", "token", "mlm", 
 /* In the order of gv_activation. */
 static const char *const gv_activation_words[] = {"none", "gelu", "gelu_tanh", "relu", "silu", "tanh", NULL};
 
-#define GV_SIZE(field, initial) {#field, GV_FIELD_SIZE, offsetof(struct gv_config, field), initial, NULL}
-#define GV_SWITCH(field, initial) {#field, GV_FIELD_SWITCH, offsetof(struct gv_config, field), initial, NULL}
-#define GV_REAL(field, initial) {#field, GV_FIELD_REAL, offsetof(struct gv_config, field), initial, NULL}
-#define GV_WORD(field, initial, words) {#field, GV_FIELD_WORD, offsetof(struct gv_config, field), initial, words}
+#define GV_SIZE(field, initial) \
+    { #field, GV_FIELD_SIZE, offsetof(struct gv_config, field), initial, NULL }
+#define GV_SWITCH(field, initial) \
+    { #field, GV_FIELD_SWITCH, offsetof(struct gv_config, field), initial, NULL }
+#define GV_REAL(field, initial) \
+    { #field, GV_FIELD_REAL, offsetof(struct gv_config, field), initial, NULL }
+#define GV_WORD(field, initial, words) \
+    { #field, GV_FIELD_WORD, offsetof(struct gv_config, field), initial, words }
 
 static const gv_field gv_fields[] = {
     GV_SIZE(vocab_size, 0),
@@ -118,7 +122,8 @@ void gv_config_free(gv_config *config) {
 gv_status gv_config_set_number(gv_config *config, const char *name, double value, gv_error *error) {
     const gv_field *field = gv_find_field(name);
     if (field == NULL) return gv_fail(error, GV_ERR_VALUE, "model configuration: unknown field %.60s", name);
-    if (field->kind == GV_FIELD_WORD) return gv_fail(error, GV_ERR_TYPE, "model configuration: %s wants a word, got a number", name);
+    if (field->kind == GV_FIELD_WORD)
+        return gv_fail(error, GV_ERR_TYPE, "model configuration: %s wants a word, got a number", name);
     if (!isfinite(value)) return gv_fail(error, GV_ERR_VALUE, "model configuration: %s is not finite", name);
     if (field->kind == GV_FIELD_SIZE && (value != floor(value) || value < -1 || value > 1e12)) {
         return gv_fail(error, GV_ERR_VALUE, "model configuration: %s must be a whole number, got %g", name, value);
@@ -133,7 +138,8 @@ gv_status gv_config_set_number(gv_config *config, const char *name, double value
 gv_status gv_config_set_word(gv_config *config, const char *name, const char *value, gv_error *error) {
     const gv_field *field = gv_find_field(name);
     if (field == NULL) return gv_fail(error, GV_ERR_VALUE, "model configuration: unknown field %.60s", name);
-    if (field->kind != GV_FIELD_WORD) return gv_fail(error, GV_ERR_TYPE, "model configuration: %s wants a number, got \"%.60s\"", name, value);
+    if (field->kind != GV_FIELD_WORD)
+        return gv_fail(error, GV_ERR_TYPE, "model configuration: %s wants a number, got \"%.60s\"", name, value);
     for (int i = 0; field->words[i] != NULL; i++) {
         if (strcmp(field->words[i], value) == 0) {
             gv_store(config, field, i);
@@ -178,7 +184,8 @@ gv_status gv_config_finish(gv_config *config, gv_error *error) {
         if ((status = gv_need_positive("max_positions", config->max_positions, error)) != GV_OK) return status;
     }
     if (config->position == GV_POSITION_RELATIVE && (config->relative_buckets < 4 || config->relative_max_distance < 2)) {
-        return gv_fail(error, GV_ERR_VALUE, "model configuration: relative_buckets must be at least 4 and relative_max_distance 2");
+        return gv_fail(error, GV_ERR_VALUE,
+                       "model configuration: relative_buckets must be at least 4 and relative_max_distance 2");
     }
     if (config->embedding_size <= 0) config->embedding_size = config->hidden_size;
     if (config->head_norm_eps < 0) config->head_norm_eps = config->norm_eps;

@@ -20,7 +20,9 @@ enum { GV_CHUNK_ROWS = 64 };
         }                                                                      \
     } while (0)
 
-static float *gv_take(gv_arena *arena, int64_t count) { return gv_arena_take(arena, (size_t)count * sizeof(float)); }
+static float *gv_take(gv_arena *arena, int64_t count) {
+    return gv_arena_take(arena, (size_t)count * sizeof(float));
+}
 
 void gv_head_take_results(gv_pass *pass, gv_arena *arena, bool want_logits) {
     const gv_config *c = &pass->model->config;
@@ -82,7 +84,9 @@ static double gv_row_weight(const gv_pass *pass, int64_t row) {
     return pass->class_weights != NULL ? (double)pass->class_weights[label] : 1;
 }
 
-static double gv_softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
+static double gv_softplus(double x) {
+    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
 
 /* BCE with logits, or mean squared error; gradient (times scale) into dx when not NULL, added. */
 static double gv_value_loss(float *dx, const gv_pass *pass, double scale) {
@@ -202,7 +206,8 @@ done:
 /* ---- backward ----------------------------------------------------------------------------------------------------- */
 
 static void gv_row_scales(gv_pass *pass, double scale) {
-    for (int64_t i = 0; i < pass->head_set.count; i++) pass->row_scale[i] = (float)(scale * gv_row_weight(pass, i) / pass->label_weight);
+    for (int64_t i = 0; i < pass->head_set.count; i++)
+        pass->row_scale[i] = (float)(scale * gv_row_weight(pass, i) / pass->label_weight);
 }
 
 /* Gradient at rows [first, first + rows) of the logits into `out`, which holds the logits. */
@@ -237,10 +242,11 @@ static gv_status gv_mlm_backward(float *dlast, gv_pass *pass, const gv_backward_
             GV_TRY(gv_decode(pass->chunk, pass, first, rows, error));
         }
         GV_TRY(gv_logit_gradient(pass->chunk, pass, args, first, rows));
-        GV_TRY(gv_linear_backward(dout + first * e, false, model, decoder, v, e, pass->chunk, pass->mlm_out + first * e, rows, error));
+        GV_TRY(gv_linear_backward(dout + first * e, false, model, decoder, v, e, pass->chunk, pass->mlm_out + first * e, rows,
+                                  error));
     }
-    GV_TRY(gv_norm_backward(dout, gv_grad_added(model, model->mlm_norm), gv_grad_added(model, model->mlm_norm_bias), dout, pass->mlm_act,
-                            &norm, r, e, stats));
+    GV_TRY(gv_norm_backward(dout, gv_grad_added(model, model->mlm_norm), gv_grad_added(model, model->mlm_norm_bias), dout,
+                            pass->mlm_act, &norm, r, e, stats));
     GV_TRY(gv_activate_rows_backward(dout, NULL, NULL, pass->mlm_before, (gv_activation)c->head_activation, NULL, r, e));
     GV_TRY(gv_linear_backward(dlast, true, model, model->mlm_dense, e, c->hidden_size, dout, pass->last, r, error));
 done:
@@ -265,7 +271,8 @@ static gv_status gv_first_backward(float *dlast, float *dpooled, gv_pass *pass, 
         dpooled = dfirst;
     }
     for (int64_t i = 0; i < b; i++) {
-        if (pass->first[i] >= 0) gv_kernels_get()->add(dlast + pass->first[i] * h, dlast + pass->first[i] * h, dpooled + i * h, h);
+        if (pass->first[i] >= 0)
+            gv_kernels_get()->add(dlast + pass->first[i] * h, dlast + pass->first[i] * h, dpooled + i * h, h);
     }
 done:
     gv_workspaces_return(model->workspaces, &arena);
@@ -291,10 +298,12 @@ gv_status gv_head_backward(float *dlast, gv_pass *pass, const gv_backward_args *
     float *din = gv_take(&arena, most * h);
     bool first = false;
     if (through_logits && (c->head == GV_HEAD_SEQUENCE || c->head == GV_HEAD_TOKEN)) {
-        gv_row_dropout dropout = gv_pass_dropout(pass, c->num_layers, GV_SITE_CLASSIFIER, c->classifier_dropout, &pass->head_set);
+        gv_row_dropout dropout =
+            gv_pass_dropout(pass, c->num_layers, GV_SITE_CLASSIFIER, c->classifier_dropout, &pass->head_set);
         memcpy(pass->chunk, pass->logits, (size_t)(rows * pass->logit_cols) * sizeof(float));
         GV_TRY(gv_logit_gradient(pass->chunk, pass, args, 0, rows));
-        GV_TRY(gv_linear_backward(din, false, model, model->classifier, c->num_labels, h, pass->chunk, pass->head_in, rows, error));
+        GV_TRY(gv_linear_backward(din, false, model, model->classifier, c->num_labels, h, pass->chunk, pass->head_in, rows,
+                                  error));
         GV_TRY(gv_dropout_rows(din, din, &dropout, rows, h));
         if (c->head == GV_HEAD_TOKEN) {
             GV_TRY(gv_add_rows(dlast, din, rows, h));

@@ -17,8 +17,8 @@ typedef struct {
 struct gv_moments {
     gv_model *model;
     float *first, *second;
-    int64_t *steps;   /* [parameters] */
-    uint8_t **live;   /* [parameters]: NULL, or of an embedding: rows with moments */
+    int64_t *steps; /* [parameters] */
+    uint8_t **live; /* [parameters]: NULL, or of an embedding: rows with moments */
     gv_step_tile *tiles;
     int64_t tile_count;
     const gv_adamw *hyper; /* during a step: [parameters] */
@@ -50,7 +50,8 @@ gv_status gv_moments_create(gv_moments **out, gv_model *model, gv_error *error) 
     moments->steps = gv_alloc_zero(a, count * sizeof *moments->steps);
     moments->live = gv_alloc_zero(a, count * sizeof *moments->live);
     moments->tiles = gv_alloc_array(a, (size_t)moments->tile_count, sizeof *moments->tiles);
-    bool complete = moments->first != NULL && moments->second != NULL && moments->steps != NULL && moments->live != NULL && moments->tiles != NULL;
+    bool complete = moments->first != NULL && moments->second != NULL && moments->steps != NULL && moments->live != NULL &&
+                    moments->tiles != NULL;
     int64_t at = 0, dense = -1;
     for (int64_t i = 0; complete && i < model->parameter_count; i++) {
         const gv_parameter *p = &model->parameters[i];
@@ -98,9 +99,15 @@ void gv_moments_free(gv_moments *moments) {
     gv_release(a, moments, sizeof *moments);
 }
 
-float *gv_moments_first(gv_moments *moments, int64_t index) { return moments->first + moments->model->parameters[index].offset; }
-float *gv_moments_second(gv_moments *moments, int64_t index) { return moments->second + moments->model->parameters[index].offset; }
-int64_t gv_moments_step(const gv_moments *moments, int64_t index) { return moments->steps[index]; }
+float *gv_moments_first(gv_moments *moments, int64_t index) {
+    return moments->first + moments->model->parameters[index].offset;
+}
+float *gv_moments_second(gv_moments *moments, int64_t index) {
+    return moments->second + moments->model->parameters[index].offset;
+}
+int64_t gv_moments_step(const gv_moments *moments, int64_t index) {
+    return moments->steps[index];
+}
 
 void gv_moments_set_step(gv_moments *moments, int64_t index, int64_t step) {
     const gv_parameter *p = &moments->model->parameters[index];
@@ -140,7 +147,8 @@ static void gv_step(void *context, int64_t index, int worker) {
     }
 }
 
-gv_status gv_moments_adamw(gv_moments *moments, const int64_t *indices, int64_t count, const gv_adamw_group *group, gv_error *error) {
+gv_status gv_moments_adamw(gv_moments *moments, const int64_t *indices, int64_t count, const gv_adamw_group *group,
+                           gv_error *error) {
     gv_status status = GV_OK;
     gv_model *model = moments->model;
     size_t n = (size_t)model->parameter_count;
@@ -155,8 +163,13 @@ gv_status gv_moments_adamw(gv_moments *moments, const int64_t *indices, int64_t 
         gv_parameter *p = &model->parameters[indices[i]];
         if (p->state == GV_GRAD_NONE || !p->requires_grad || chosen[indices[i]]) continue;
         chosen[indices[i]] = true;
-        hyper[indices[i]] = (gv_adamw){.lr = group->lr, .beta1 = group->beta1, .beta2 = group->beta2, .eps = group->eps,
-                                       .weight_decay = group->weight_decay, .step = ++moments->steps[indices[i]], .grad_scale = 1};
+        hyper[indices[i]] = (gv_adamw){.lr = group->lr,
+                                       .beta1 = group->beta1,
+                                       .beta2 = group->beta2,
+                                       .eps = group->eps,
+                                       .weight_decay = group->weight_decay,
+                                       .step = ++moments->steps[indices[i]],
+                                       .grad_scale = 1};
         uint8_t *live = moments->live[indices[i]];
         if (live == NULL) continue;
         if (p->state == GV_GRAD_DENSE) {

@@ -49,7 +49,8 @@ static void gv_register_attention(gv_model *model, gv_attention_ids *ids, int64_
     ids->query_norm = ids->key_norm = -1;
 #define GV_NAMED(part) (snprintf(name, sizeof name, "layers.%lld.%s.%s", (long long)layer, kind, part), name)
     if (fused) {
-        ids->query = gv_register_linear(model, 3 * inner, c->hidden_size, c->attention_bias, c->conv1d, GV_NAMED("query_key_value"));
+        ids->query =
+            gv_register_linear(model, 3 * inner, c->hidden_size, c->attention_bias, c->conv1d, GV_NAMED("query_key_value"));
         ids->key = ids->value = ids->query;
     } else {
         ids->query = gv_register_linear(model, inner, c->hidden_size, c->attention_bias, c->conv1d, GV_NAMED("query"));
@@ -72,7 +73,8 @@ static void gv_register_layer(gv_model *model, gv_layer_ids *ids, int64_t layer)
     if (c->cross_attention) gv_register_attention(model, &ids->cross, layer, "cross");
     ids->gate = (gv_linear_ids){-1, -1};
 #define GV_NAMED(part) (snprintf(name, sizeof name, "layers.%lld.mlp.%s", (long long)layer, part), name)
-    if (c->gated) ids->gate = gv_register_linear(model, c->intermediate_size, c->hidden_size, c->mlp_bias, c->conv1d, GV_NAMED("gate"));
+    if (c->gated)
+        ids->gate = gv_register_linear(model, c->intermediate_size, c->hidden_size, c->mlp_bias, c->conv1d, GV_NAMED("gate"));
     ids->up = gv_register_linear(model, c->intermediate_size, c->hidden_size, c->mlp_bias, c->conv1d, GV_NAMED("up"));
     ids->down = gv_register_linear(model, c->hidden_size, c->intermediate_size, c->mlp_bias, c->conv1d, GV_NAMED("down"));
     gv_register_norm(model, &ids->mlp_norm, &ids->mlp_norm_bias, c->hidden_size, GV_NAMED("norm"));
@@ -84,11 +86,13 @@ static void gv_register_all(gv_model *model) {
     int64_t e = c->embedding_size, h = c->hidden_size;
     const gv_linear_ids none = {-1, -1};
     model->position = model->token_type = model->embedding_norm = model->embedding_norm_bias = model->relative_bias = -1;
-    model->final_norm = model->final_norm_bias = model->mlm_norm = model->mlm_norm_bias = model->mlm_decoder = model->mlm_bias = -1;
+    model->final_norm = model->final_norm_bias = model->mlm_norm = model->mlm_norm_bias = model->mlm_decoder = model->mlm_bias =
+        -1;
     model->projection = model->pooler = model->classifier = model->mlm_dense = none;
 
     model->word = gv_register(model, c->vocab_size, e, "embeddings.word.weight");
-    if (c->position == GV_POSITION_LEARNED) model->position = gv_register(model, c->max_positions, e, "embeddings.position.weight");
+    if (c->position == GV_POSITION_LEARNED)
+        model->position = gv_register(model, c->max_positions, e, "embeddings.position.weight");
     if (c->type_vocab_size > 0) model->token_type = gv_register(model, c->type_vocab_size, e, "embeddings.token_type.weight");
     for (int64_t i = 0; i < model->parameter_count; i++) model->parameters[i].embedding = true;
     if (c->embedding_norm) gv_register_norm(model, &model->embedding_norm, &model->embedding_norm_bias, e, "embeddings.norm");
@@ -127,7 +131,8 @@ gv_status gv_model_create(gv_model **out, const gv_config *config, const gv_allo
     pthread_mutex_init(&model->lock, NULL);
     if ((status = gv_config_finish(&model->config, error)) != GV_OK) goto done;
     if (model->config.num_layers > 10000) {
-        status = gv_fail(error, GV_ERR_VALUE, "model configuration: num_layers %lld is too large", (long long)model->config.num_layers);
+        status = gv_fail(error, GV_ERR_VALUE, "model configuration: num_layers %lld is too large",
+                         (long long)model->config.num_layers);
         goto done;
     }
     model->parameter_capacity = 32 + 32 * (model->config.shared_layers ? 1 : model->config.num_layers);
@@ -165,11 +170,14 @@ void gv_model_free(gv_model *model) {
     gv_release(allocator, model, sizeof *model);
 }
 
-int64_t gv_model_parameter_count(const gv_model *model) { return model->parameter_count; }
+int64_t gv_model_parameter_count(const gv_model *model) {
+    return model->parameter_count;
+}
 
 void gv_model_parameter(gv_parameter_info *out, const gv_model *model, int64_t index) {
     const gv_parameter *p = &model->parameters[index];
-    *out = (gv_parameter_info){p->name, {p->shape[0], p->shape[1]}, p->dimensions, p->size, p->offset, p->data, p->requires_grad};
+    *out =
+        (gv_parameter_info){p->name, {p->shape[0], p->shape[1]}, p->dimensions, p->size, p->offset, p->data, p->requires_grad};
 }
 
 int64_t gv_model_find(const gv_model *model, const char *name) {
@@ -181,21 +189,27 @@ int64_t gv_model_find(const gv_model *model, const char *name) {
 
 gv_status gv_model_bind(gv_model *model, int64_t index, const float *data, gv_error *error) {
     if (model->flat != NULL) {
-        return gv_fail(error, GV_ERR_STATE, "%s: the model is trainable; write into its parameter instead", model->parameters[index].name);
+        return gv_fail(error, GV_ERR_STATE, "%s: the model is trainable; write into its parameter instead",
+                       model->parameters[index].name);
     }
     model->parameters[index].data = data;
     model->version++;
     return GV_OK;
 }
 
-uint64_t gv_model_version(const gv_model *model) { return model->version; }
+uint64_t gv_model_version(const gv_model *model) {
+    return model->version;
+}
 
-const float *gv_data(const gv_model *model, int64_t index) { return index < 0 ? NULL : model->parameters[index].data; }
+const float *gv_data(const gv_model *model, int64_t index) {
+    return index < 0 ? NULL : model->parameters[index].data;
+}
 
 gv_status gv_check_bound(const gv_model *model, gv_error *error) {
     for (int64_t i = 0; i < model->parameter_count; i++) {
         if (model->parameters[i].data == NULL) {
-            return gv_fail(error, GV_ERR_STATE, "%s has no value: bind it or make the model trainable", model->parameters[i].name);
+            return gv_fail(error, GV_ERR_STATE, "%s has no value: bind it or make the model trainable",
+                           model->parameters[i].name);
         }
     }
     return GV_OK;
@@ -235,14 +249,16 @@ gv_status gv_model_make_trainable(gv_model *model, gv_error *error) {
     if (!complete) {
         gv_unmap(model->allocator, flat, bytes);
         gv_unmap(model->allocator, grad, bytes);
-        status = gv_fail(error, GV_ERR_MEMORY, "out of memory: training this model needs %zu MB for weights and gradients", 2 * bytes >> 20);
+        status = gv_fail(error, GV_ERR_MEMORY, "out of memory: training this model needs %zu MB for weights and gradients",
+                         2 * bytes >> 20);
         goto done;
     }
     /* Embedding gradients stay sparse; the rest is streamed whole, so it gets large pages. */
     int64_t first_dense = 0;
     while (first_dense < model->parameter_count && model->parameters[first_dense].embedding) first_dense++;
     if (first_dense < model->parameter_count && model->allocator == NULL) {
-        gv_advise_huge(grad + model->parameters[first_dense].offset, bytes - (size_t)model->parameters[first_dense].offset * sizeof(float));
+        gv_advise_huge(grad + model->parameters[first_dense].offset,
+                       bytes - (size_t)model->parameters[first_dense].offset * sizeof(float));
     }
     for (int64_t i = 0; i < model->parameter_count; i++) {
         gv_parameter *p = &model->parameters[i];
@@ -263,7 +279,9 @@ done:
     return status;
 }
 
-bool gv_model_is_trainable(const gv_model *model) { return model->flat != NULL; }
+bool gv_model_is_trainable(const gv_model *model) {
+    return model->flat != NULL;
+}
 
 float *gv_model_flat(gv_model *model, int64_t *size) {
     *size = model->flat_size;
@@ -287,7 +305,9 @@ float *gv_model_gradient(gv_model *model, int64_t index) {
     return p->state == GV_GRAD_NONE ? NULL : p->grad;
 }
 
-void gv_model_set_requires_grad(gv_model *model, int64_t index, bool value) { model->parameters[index].requires_grad = value; }
+void gv_model_set_requires_grad(gv_model *model, int64_t index, bool value) {
+    model->parameters[index].requires_grad = value;
+}
 
 void gv_model_zero_grad(gv_model *model) {
     pthread_mutex_lock(&model->lock);

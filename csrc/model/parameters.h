@@ -22,10 +22,10 @@ typedef struct {
     const float *data;
     float *grad;
     bool requires_grad;
-    bool embedding;      /* gradient arrives row by row */
+    bool embedding; /* gradient arrives row by row */
     gv_grad_state state;
-    bool dirty;          /* embedding only: memory outside `touched` may be non-zero */
-    uint8_t *touched;    /* embedding only: [shape[0]], since zero_grad */
+    bool dirty;       /* embedding only: memory outside `touched` may be non-zero */
+    uint8_t *touched; /* embedding only: [shape[0]], since zero_grad */
 } gv_parameter;
 
 /* Indices of one linear layer's parameters; bias -1 = none. */

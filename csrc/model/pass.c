@@ -24,7 +24,8 @@ static gv_status gv_check_splits(const char *name, const int64_t *splits, int64_
         if (splits[b + 1] < splits[b]) return gv_fail(error, GV_ERR_VALUE, "%s decreases at sequence %lld", name, (long long)b);
     }
     if (total >= 0 && splits[sequences] != total) {
-        return gv_fail(error, GV_ERR_VALUE, "%s ends at %lld, but there are %lld tokens", name, (long long)splits[sequences], (long long)total);
+        return gv_fail(error, GV_ERR_VALUE, "%s ends at %lld, but there are %lld tokens", name, (long long)splits[sequences],
+                       (long long)total);
     }
     return GV_OK;
 }
@@ -32,7 +33,8 @@ static gv_status gv_check_splits(const char *name, const int64_t *splits, int64_
 static gv_status gv_check_ids(const char *name, const int32_t *ids, int64_t count, int64_t limit, gv_error *error) {
     for (int64_t t = 0; t < count; t++) {
         if (ids[t] < 0 || ids[t] >= limit) {
-            return gv_fail(error, GV_ERR_INDEX, "%s[%lld] is %d, outside 0..%lld", name, (long long)t, ids[t], (long long)limit - 1);
+            return gv_fail(error, GV_ERR_INDEX, "%s[%lld] is %d, outside 0..%lld", name, (long long)t, ids[t],
+                           (long long)limit - 1);
         }
     }
     return GV_OK;
@@ -43,7 +45,8 @@ static gv_status gv_check_labels(const gv_model *model, const gv_forward_args *a
     if (args->labels == NULL && args->label_values == NULL) return GV_OK;
     if (c->head == GV_HEAD_NONE) return gv_fail(error, GV_ERR_VALUE, "labels were given, but this model has no head");
     if (args->label_values != NULL && (c->head != GV_HEAD_SEQUENCE || args->loss == GV_LOSS_SINGLE_LABEL)) {
-        return gv_fail(error, GV_ERR_VALUE, "real-valued labels need a sequence classification head and a multi-label or regression loss");
+        return gv_fail(error, GV_ERR_VALUE,
+                       "real-valued labels need a sequence classification head and a multi-label or regression loss");
     }
     if (args->labels == NULL) return GV_OK;
     int64_t limit = c->head == GV_HEAD_MLM ? c->vocab_size : c->num_labels;
@@ -73,8 +76,9 @@ static gv_status gv_check_args(const gv_model *model, const gv_forward_args *arg
         for (int64_t b = 0; args->position_ids == NULL && b < args->sequences; b++) {
             int64_t length = args->row_splits[b + 1] - args->row_splits[b];
             if (length > c->max_positions) {
-                status = gv_fail(error, GV_ERR_INDEX, "sequence %lld has %lld tokens, but the model has %lld positions: truncate it",
-                                 (long long)b, (long long)length, (long long)c->max_positions);
+                status =
+                    gv_fail(error, GV_ERR_INDEX, "sequence %lld has %lld tokens, but the model has %lld positions: truncate it",
+                            (long long)b, (long long)length, (long long)c->max_positions);
                 goto done;
             }
         }
@@ -83,7 +87,8 @@ static gv_status gv_check_args(const gv_model *model, const gv_forward_args *arg
         GV_TRY(gv_check_ids("rows", args->rows, args->row_count, args->tokens, error));
         for (int64_t r = 1; r < args->row_count; r++) {
             if (args->rows[r] <= args->rows[r - 1]) {
-                status = gv_fail(error, GV_ERR_VALUE, "rows must ascend: rows[%lld] = %d after %d", (long long)r, args->rows[r], args->rows[r - 1]);
+                status = gv_fail(error, GV_ERR_VALUE, "rows must ascend: rows[%lld] = %d after %d", (long long)r, args->rows[r],
+                                 args->rows[r - 1]);
                 goto done;
             }
         }
@@ -94,7 +99,8 @@ static gv_status gv_check_args(const gv_model *model, const gv_forward_args *arg
     }
     for (int64_t b = 0; args->key_counts != NULL && b < args->sequences; b++) {
         if (args->key_counts[b] < 0 || args->key_counts[b] > args->row_splits[b + 1] - args->row_splits[b]) {
-            status = gv_fail(error, GV_ERR_VALUE, "key_counts[%lld] = %lld is outside its sequence", (long long)b, (long long)args->key_counts[b]);
+            status = gv_fail(error, GV_ERR_VALUE, "key_counts[%lld] = %lld is outside its sequence", (long long)b,
+                             (long long)args->key_counts[b]);
             goto done;
         }
     }
@@ -198,15 +204,18 @@ static void gv_take_inputs(gv_pass *pass, gv_arena *arena, const gv_forward_args
     pass->head_set = per_sequence ? (gv_row_set){b, NULL, NULL, zero, samples, NULL, NULL} : pass->selected;
     pass->logit_cols = c->head == GV_HEAD_MLM ? c->vocab_size : c->num_labels;
     pass->labels = args->labels != NULL ? gv_copy_in(arena, args->labels, pass->head_set.count, sizeof(int64_t)) : NULL;
-    pass->label_values = args->label_values != NULL ? gv_copy_in(arena, args->label_values, b * c->num_labels, sizeof(float)) : NULL;
-    pass->class_weights = args->class_weights != NULL ? gv_copy_in(arena, args->class_weights, c->num_labels, sizeof(float)) : NULL;
+    pass->label_values =
+        args->label_values != NULL ? gv_copy_in(arena, args->label_values, b * c->num_labels, sizeof(float)) : NULL;
+    pass->class_weights =
+        args->class_weights != NULL ? gv_copy_in(arena, args->class_weights, c->num_labels, sizeof(float)) : NULL;
     if (args->memory != NULL) {
         pass->memory_rows = args->memory_splits[b];
         pass->memory = gv_copy_in(arena, args->memory, pass->memory_rows * c->hidden_size, sizeof(float));
         int64_t *memory_splits = gv_copy_in(arena, args->memory_splits, b + 1, sizeof(int64_t));
         int32_t *memory_position = gv_arena_take(arena, (size_t)pass->memory_rows * sizeof(int32_t));
         for (int64_t s = 0; real && s < b; s++) {
-            for (int64_t i = memory_splits[s]; i < memory_splits[s + 1]; i++) memory_position[i] = (int32_t)(i - memory_splits[s]);
+            for (int64_t i = memory_splits[s]; i < memory_splits[s + 1]; i++)
+                memory_position[i] = (int32_t)(i - memory_splits[s]);
         }
         pass->memory_splits = memory_splits;
         pass->memory_position = memory_position;
@@ -429,7 +438,8 @@ gv_view gv_pass_pooled(const gv_pass *pass) {
 
 gv_view gv_pass_hidden(const gv_pass *pass, int64_t layer) {
     int64_t layers = pass->model->config.num_layers;
-    return (gv_view){pass->hidden[layer], {layer == layers ? pass->selected.count : pass->tokens, pass->model->config.hidden_size, 0}};
+    return (gv_view){pass->hidden[layer],
+                     {layer == layers ? pass->selected.count : pass->tokens, pass->model->config.hidden_size, 0}};
 }
 
 gv_view gv_pass_attention(const gv_pass *pass, int64_t layer, int64_t sequence, bool cross) {
@@ -448,8 +458,12 @@ gv_view gv_pass_memory(const gv_pass *pass) {
     return (gv_view){pass->memory, {pass->memory_rows, pass->model->config.hidden_size, 0}};
 }
 
-int64_t gv_pass_layers(const gv_pass *pass) { return pass->model->config.num_layers; }
-int64_t gv_pass_sequences(const gv_pass *pass) { return pass->sequences; }
+int64_t gv_pass_layers(const gv_pass *pass) {
+    return pass->model->config.num_layers;
+}
+int64_t gv_pass_sequences(const gv_pass *pass) {
+    return pass->sequences;
+}
 
 void gv_pass_first_nonfinite(char *out, size_t size, const gv_pass *pass) {
     const gv_kernels *k = gv_kernels_get();

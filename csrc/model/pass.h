@@ -10,10 +10,10 @@
 /* A set of rows of the packed batch: all tokens, or those that the last layer is computed for. */
 typedef struct {
     int64_t count;
-    const int32_t *index;    /* [count] into all tokens; NULL = all of them */
-    const int64_t *splits;   /* [B+1] */
-    const int32_t *position; /* [count] */
-    const uint32_t *sample;  /* [count] */
+    const int32_t *index;       /* [count] into all tokens; NULL = all of them */
+    const int64_t *splits;      /* [B+1] */
+    const int32_t *position;    /* [count] */
+    const uint32_t *sample;     /* [count] */
     const float *cosine, *sine; /* [count, head_dim / 2], rotary only */
 } gv_row_set;
 
@@ -51,7 +51,7 @@ struct gv_pass {
     gv_model *model;
     uint64_t version;
     gv_arena inputs, results, arena; /* copies of the arguments; what views show; activations, until backward */
-    int width;              /* of the pool, asked once by the thread that runs */
+    int width;                       /* of the pool, asked once by the thread that runs */
     int64_t tokens, sequences, memory_rows;
     bool save, training, keep_hidden, keep_attention, spent;
     uint32_t seed, step;
@@ -63,8 +63,8 @@ struct gv_pass {
     const int64_t *memory_splits;
     const int32_t *memory_position;
     const int32_t *relative_bucket;
-    const int32_t *first; /* [B]: row of a sequence's first token among the selected rows, -1 = none */
-    gv_row_set head_set;  /* the rows the head works on, for dropout */
+    const int32_t *first;   /* [B]: row of a sequence's first token among the selected rows, -1 = none */
+    gv_row_set head_set;    /* the rows the head works on, for dropout */
     gv_layer_state *layers; /* [L] when saved, else all the same */
     float *embedded;        /* [T, H] */
     float **hidden;         /* [L+1], NULL where not kept; [L] is always there */
@@ -73,10 +73,11 @@ struct gv_pass {
     /* heads */
     gv_loss_kind loss_kind;
     int64_t logit_cols;
-    float *pooler_in, *pooler_before, *pooled, *head_in, *logits, *mlm_before, *mlm_act, *mlm_out, *chunk, *row_loss, *row_scale;
+    float *pooler_in, *pooler_before, *pooled, *head_in, *logits, *mlm_before, *mlm_act, *mlm_out, *chunk, *row_loss,
+        *row_scale;
     const int64_t *labels;
     const float *label_values, *class_weights;
-    double label_weight;    /* sum of the weights of what counts */
+    double label_weight; /* sum of the weights of what counts */
     bool has_loss;
     double loss;
 };

@@ -12,13 +12,13 @@
 #include "model/pass.h"
 #include "nn/embedding.h"
 
-#define GV_TRY(expression)                                                          \
-    do {                                                                            \
-        status = (expression);                                                      \
-        if (status != GV_OK) {                                                      \
-            if (error->text[0] == '\0') gv_fail(error, status, "interrupted");      \
-            goto done;                                                              \
-        }                                                                           \
+#define GV_TRY(expression)                                                     \
+    do {                                                                       \
+        status = (expression);                                                 \
+        if (status != GV_OK) {                                                 \
+            if (error->text[0] == '\0') gv_fail(error, status, "interrupted"); \
+            goto done;                                                         \
+        }                                                                      \
     } while (0)
 
 gv_row_dropout gv_pass_dropout(const gv_pass *pass, int64_t layer, int site, double rate, const gv_row_set *rows) {
@@ -72,7 +72,9 @@ gv_status gv_linear_backward(float *dx, bool accumulate, gv_model *model, gv_lin
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
-static float *gv_take(gv_arena *arena, int64_t count) { return gv_arena_take(arena, (size_t)count * sizeof(float)); }
+static float *gv_take(gv_arena *arena, int64_t count) {
+    return gv_arena_take(arena, (size_t)count * sizeof(float));
+}
 
 static int64_t gv_probs_size(const gv_pass *pass, const int64_t *query_splits, const int64_t *key_splits) {
     int64_t total = 0;
@@ -113,7 +115,8 @@ void gv_layer_state_take(gv_layer_state *out, gv_arena *arena, const gv_pass *pa
     const gv_row_set *rows = last ? &pass->selected : &pass->all;
     memset(out, 0, sizeof *out);
     gv_attention_state_take(&out->self, arena, pass, rows, pass->tokens, pass->all.splits, c->query_key_norm);
-    if (c->cross_attention) gv_attention_state_take(&out->cross, arena, pass, rows, pass->memory_rows, pass->memory_splits, false);
+    if (c->cross_attention)
+        gv_attention_state_take(&out->cross, arena, pass, rows, pass->memory_rows, pass->memory_splits, false);
     if (c->gated) out->gate = gv_take(arena, rows->count * c->intermediate_size);
     /* Without a backward nobody reads the value before the activation. */
     if (pass->save || c->gated) out->up = gv_take(arena, rows->count * c->intermediate_size);
@@ -187,7 +190,8 @@ void gv_backward_temps_take(gv_backward_temps *out, gv_arena *arena, const gv_pa
     out->dgate = c->gated ? gv_take(arena, t * c->intermediate_size) : NULL;
     out->x = gv_take(arena, t * widest);
     out->normed = gv_take(arena, t * widest);
-    out->stats = gv_take(arena, 2 * (t * c->num_heads > keys * c->num_kv_heads ? t * c->num_heads : keys * c->num_kv_heads) + 2);
+    out->stats =
+        gv_take(arena, 2 * (t * c->num_heads > keys * c->num_kv_heads ? t * c->num_heads : keys * c->num_kv_heads) + 2);
     out->scratch = gv_take(arena, gv_scratch_floats(pass));
     out->small = gv_take(arena, t * h);
 }
@@ -196,9 +200,9 @@ void gv_backward_temps_take(gv_backward_temps *out, gv_arena *arena, const gv_pa
 
 static gv_status gv_embed_rows(float *out, const gv_pass *pass) {
     const gv_model *model = pass->model;
-    return gv_embedding_forward(out, gv_data(model, model->word), gv_data(model, model->position), gv_data(model, model->token_type),
-                                pass->ids, pass->all.position, pass->types, (float)model->config.embedding_scale, pass->tokens,
-                                model->config.embedding_size);
+    return gv_embedding_forward(out, gv_data(model, model->word), gv_data(model, model->position),
+                                gv_data(model, model->token_type), pass->ids, pass->all.position, pass->types,
+                                (float)model->config.embedding_scale, pass->tokens, model->config.embedding_size);
 }
 
 gv_status gv_embed_forward(gv_pass *pass, const gv_forward_temps *temps, gv_error *error) {
@@ -225,7 +229,8 @@ static gv_status gv_embed_table_backward(gv_pass *pass, int64_t index, const flo
     gv_model *model = pass->model;
     float *grad = gv_grad_rows(model, index);
     if (grad == NULL) return GV_OK;
-    return gv_embedding_backward(grad, model->parameters[index].touched, dy, ids, scale, skip, pass->tokens, model->config.embedding_size);
+    return gv_embedding_backward(grad, model->parameters[index].touched, dy, ids, scale, skip, pass->tokens,
+                                 model->config.embedding_size);
 }
 
 gv_status gv_embed_backward(gv_pass *pass, float *dx, const gv_backward_temps *temps, gv_error *error) {
@@ -250,8 +255,8 @@ gv_status gv_embed_backward(gv_pass *pass, float *dx, const gv_backward_temps *t
     }
     GV_TRY(gv_dropout_rows(dy, dy, &dropout, t, e));
     if (c->embedding_norm) {
-        GV_TRY(gv_norm_backward(dy, gv_grad_added(model, model->embedding_norm), gv_grad_added(model, model->embedding_norm_bias), dy,
-                                rows, &norm, t, e, temps->stats));
+        GV_TRY(gv_norm_backward(dy, gv_grad_added(model, model->embedding_norm),
+                                gv_grad_added(model, model->embedding_norm_bias), dy, rows, &norm, t, e, temps->stats));
     }
     GV_TRY(gv_embed_table_backward(pass, model->word, dy, pass->ids, (float)c->embedding_scale, c->padding_id));
     if (model->position >= 0) {
@@ -320,7 +325,8 @@ static void gv_qkv_gradients(float *dw[3], float *db[3], bool accumulate[3], gv_
 static gv_status gv_head_norms(gv_attention_state *s, const gv_model *model, const gv_attention_ids *ids, int64_t query_rows,
                                int64_t key_rows) {
     const gv_config *c = &model->config;
-    gv_norm q = {gv_data(model, ids->query_norm), NULL, (float)c->norm_eps, true}, k = {gv_data(model, ids->key_norm), NULL, (float)c->norm_eps, true};
+    gv_norm q = {gv_data(model, ids->query_norm), NULL, (float)c->norm_eps, true},
+            k = {gv_data(model, ids->key_norm), NULL, (float)c->norm_eps, true};
     gv_status status = gv_norm_forward(s->query, s->query_raw, &q, query_rows * c->num_heads, c->head_dim);
     if (status == GV_OK) status = gv_norm_forward(s->key, s->key_raw, &k, key_rows * c->num_kv_heads, c->head_dim);
     return status;
@@ -359,13 +365,15 @@ done:
 
 /* ---- forward ---------------------------------------------------------------------------------------------------- */
 
-static gv_status gv_attend(gv_pass *pass, int64_t layer, gv_attention_state *s, const gv_row_set *rows, bool cross, float *scratch) {
+static gv_status gv_attend(gv_pass *pass, int64_t layer, gv_attention_state *s, const gv_row_set *rows, bool cross,
+                           float *scratch) {
     gv_attention_batch batch = gv_batch_of(pass, layer, rows, cross);
-    return gv_attention_forward(s->context, pass->save ? s->lse : NULL, s->probs, s->probs_offset, s->query, s->key, s->value, &batch, scratch);
+    return gv_attention_forward(s->context, pass->save ? s->lse : NULL, s->probs, s->probs_offset, s->query, s->key, s->value,
+                                &batch, scratch);
 }
 
-static gv_status gv_cross_forward(gv_pass *pass, int64_t layer, const float *base, const gv_row_set *rows, const gv_forward_temps *t,
-                                  gv_error *error) {
+static gv_status gv_cross_forward(gv_pass *pass, int64_t layer, const float *base, const gv_row_set *rows,
+                                  const gv_forward_temps *t, gv_error *error) {
     gv_status status = GV_OK;
     const gv_model *model = pass->model;
     const gv_config *c = &model->config;
@@ -485,8 +493,8 @@ static gv_status gv_layer_input(const float **out, gv_pass *pass, int64_t layer,
 }
 
 /* dsum [rows, H] at the mlp's sum -> d_in [rows, H] at the mlp's input (not the residual). */
-static gv_status gv_mlp_backward(gv_pass *pass, int64_t layer, const float *mlp_in, const gv_row_set *rows, const gv_backward_temps *t,
-                                 gv_error *error) {
+static gv_status gv_mlp_backward(gv_pass *pass, int64_t layer, const float *mlp_in, const gv_row_set *rows,
+                                 const gv_backward_temps *t, gv_error *error) {
     gv_status status = GV_OK;
     gv_model *model = pass->model;
     const gv_config *c = &model->config;
@@ -511,8 +519,8 @@ done:
 }
 
 /* Adds to t->dsum ([rows, H], the gradient at the cross sum, which is the residual too) what flows through the attention. */
-static gv_status gv_cross_backward(gv_pass *pass, int64_t layer, float *dmemory, const gv_row_set *rows, const gv_backward_temps *t,
-                                   gv_error *error) {
+static gv_status gv_cross_backward(gv_pass *pass, int64_t layer, float *dmemory, const gv_row_set *rows,
+                                   const gv_backward_temps *t, gv_error *error) {
     gv_status status = GV_OK;
     gv_model *model = pass->model;
     const gv_config *c = &model->config;
@@ -525,14 +533,14 @@ static gv_status gv_cross_backward(gv_pass *pass, int64_t layer, float *dmemory,
     gv_attention_batch batch = gv_batch_of(pass, layer, rows, true);
     GV_TRY(gv_dropout_rows(t->small, t->dsum, &dropout, m, h));
     GV_TRY(gv_linear_backward(t->dcontext, false, model, ids->output, h, inner, t->small, s->context, m, error));
-    GV_TRY(gv_attention_backward(t->dquery, t->dkey, t->dvalue, NULL, t->dcontext, s->context, s->lse, NULL, s->query, s->key, s->value,
-                                 &batch, t->scratch));
+    GV_TRY(gv_attention_backward(t->dquery, t->dkey, t->dvalue, NULL, t->dcontext, s->context, s->lse, NULL, s->query, s->key,
+                                 s->value, &batch, t->scratch));
     GV_TRY(gv_norm_forward(t->normed, base, &norm, m, h));
     GV_TRY(gv_linear_backward(t->d_in, false, model, ids->query, inner, h, t->dquery, t->normed, m, error));
     GV_TRY(gv_linear_backward(dmemory, true, model, ids->key, kv, h, t->dkey, pass->memory, pass->memory_rows, error));
     GV_TRY(gv_linear_backward(dmemory, true, model, ids->value, kv, h, t->dvalue, pass->memory, pass->memory_rows, error));
-    GV_TRY(gv_norm_backward(t->d_in, gv_grad_added(model, ids->norm), gv_grad_added(model, ids->norm_bias), t->d_in, base, &norm, m, h,
-                            t->stats));
+    GV_TRY(gv_norm_backward(t->d_in, gv_grad_added(model, ids->norm), gv_grad_added(model, ids->norm_bias), t->d_in, base,
+                            &norm, m, h, t->stats));
     GV_TRY(gv_add_rows(t->dsum, t->d_in, m, h));
 done:
     return status;
@@ -548,7 +556,8 @@ static gv_status gv_qk_backward(gv_pass *pass, int64_t layer, const gv_row_set *
     gv_rotate(c, t->dquery, rows, c->num_heads, -1);
     gv_rotate(c, t->dkey, &pass->all, c->num_kv_heads, -1);
     if (!c->query_key_norm) return GV_OK;
-    gv_norm q = {gv_data(model, ids->query_norm), NULL, (float)c->norm_eps, true}, k = {gv_data(model, ids->key_norm), NULL, (float)c->norm_eps, true};
+    gv_norm q = {gv_data(model, ids->query_norm), NULL, (float)c->norm_eps, true},
+            k = {gv_data(model, ids->key_norm), NULL, (float)c->norm_eps, true};
     status = gv_norm_backward(t->dquery, gv_grad_added(model, ids->query_norm), NULL, t->dquery, s->query_raw, &q,
                               rows->count * c->num_heads, c->head_dim, t->stats);
     if (status == GV_OK) {
@@ -559,8 +568,8 @@ static gv_status gv_qk_backward(gv_pass *pass, int64_t layer, const gv_row_set *
 }
 
 /* From dquery, dkey, dvalue to the gradient at the attention's input, t->d_in [T, H]. in: [T, H]. */
-static gv_status gv_qkv_backward(gv_pass *pass, int64_t layer, const float *in, const gv_row_set *rows, const gv_backward_temps *t,
-                                 gv_error *error) {
+static gv_status gv_qkv_backward(gv_pass *pass, int64_t layer, const float *in, const gv_row_set *rows,
+                                 const gv_backward_temps *t, gv_error *error) {
     gv_status status = GV_OK;
     gv_model *model = pass->model;
     const gv_config *c = &model->config;
@@ -583,7 +592,8 @@ static gv_status gv_qkv_backward(gv_pass *pass, int64_t layer, const float *in, 
         GV_TRY(gv_linear_backward_input(t->d_in, h, dys, strides, w, 3, pass->tokens, false, error));
         goto done;
     }
-    GV_TRY(gv_linear_backward_weight(dw + 1, db + 1, accumulate + 1, w + 1, 2, dys + 1, strides + 1, in, h, pass->tokens, error));
+    GV_TRY(
+        gv_linear_backward_weight(dw + 1, db + 1, accumulate + 1, w + 1, 2, dys + 1, strides + 1, in, h, pass->tokens, error));
     GV_TRY(gv_linear_backward_input(t->d_in, h, dys + 1, strides + 1, w + 1, 2, pass->tokens, false, error));
     gv_gather_rows(t->small, in, rows->index, rows->count, h);
     GV_TRY(gv_linear_backward_weight(dw, db, accumulate, w, 1, dys, strides, t->small, h, rows->count, error));
@@ -617,18 +627,18 @@ gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const
         if (t->dsum != dy) memcpy(t->dsum, dy, (size_t)(m * h) * sizeof(float));
         GV_TRY(gv_norm_forward(t->normed, base, &mlp_norm, m, h));
         GV_TRY(gv_mlp_backward(pass, layer, t->normed, rows, t, error));
-        GV_TRY(gv_norm_backward(t->d_in, gv_grad_added(model, ids->mlp_norm), gv_grad_added(model, ids->mlp_norm_bias), t->d_in, base,
-                                &mlp_norm, m, h, t->stats));
+        GV_TRY(gv_norm_backward(t->d_in, gv_grad_added(model, ids->mlp_norm), gv_grad_added(model, ids->mlp_norm_bias), t->d_in,
+                                base, &mlp_norm, m, h, t->stats));
         GV_TRY(gv_add_rows(t->dsum, t->d_in, m, h));
         if (c->cross_attention) GV_TRY(gv_cross_backward(pass, layer, dmemory, rows, t, error));
     } else {
-        GV_TRY(gv_norm_backward(t->dsum, gv_grad_added(model, ids->mlp_norm), gv_grad_added(model, ids->mlp_norm_bias), dy, s->sum,
-                                &mlp_norm, m, h, t->stats));
+        GV_TRY(gv_norm_backward(t->dsum, gv_grad_added(model, ids->mlp_norm), gv_grad_added(model, ids->mlp_norm_bias), dy,
+                                s->sum, &mlp_norm, m, h, t->stats));
         GV_TRY(gv_norm_forward(t->normed, s->self.sum, &attention_norm, m, h));
         GV_TRY(gv_mlp_backward(pass, layer, t->normed, rows, t, error));
         GV_TRY(gv_add_rows(t->dsum, t->d_in, m, h));
-        GV_TRY(gv_norm_backward(t->dsum, gv_grad_added(model, ids->self.norm), gv_grad_added(model, ids->self.norm_bias), t->dsum,
-                                s->self.sum, &attention_norm, m, h, t->stats));
+        GV_TRY(gv_norm_backward(t->dsum, gv_grad_added(model, ids->self.norm), gv_grad_added(model, ids->self.norm_bias),
+                                t->dsum, s->self.sum, &attention_norm, m, h, t->stats));
     }
     /* attention: dsum is the gradient at the attention's sum */
     const float *doutput = t->dsum;
@@ -650,8 +660,8 @@ gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const
     }
     GV_TRY(gv_qkv_backward(pass, layer, in, rows, t, error));
     if (c->pre_norm) {
-        GV_TRY(gv_norm_backward(t->d_in, gv_grad_added(model, ids->self.norm), gv_grad_added(model, ids->self.norm_bias), t->d_in, x,
-                                &attention_norm, tokens, h, t->stats));
+        GV_TRY(gv_norm_backward(t->d_in, gv_grad_added(model, ids->self.norm), gv_grad_added(model, ids->self.norm_bias),
+                                t->d_in, x, &attention_norm, tokens, h, t->stats));
     }
     if (rows->index == NULL) {
         GV_TRY(gv_residual_norm(t->dx, NULL, t->d_in, t->dsum, NULL, NULL, tokens, h));

@@ -23,7 +23,8 @@ void gv_relative_buckets(int32_t *out, int64_t buckets, int64_t max_distance, bo
         int64_t n = bidirectional ? (d < 0 ? -d : d) : (d < 0 ? -d : 0);
         if (n >= exact) {
             /* float32, as the reference computes it: the floor is sensitive */
-            float place = logf((float)n / (float)exact) / (float)log((double)max_distance / (double)exact) * (float)(half - exact);
+            float place =
+                logf((float)n / (float)exact) / (float)log((double)max_distance / (double)exact) * (float)(half - exact);
             n = exact + (int64_t)place;
             if (n > half - 1) n = half - 1;
         }
@@ -115,18 +116,26 @@ static void gv_attention_tile(void *context, int64_t tile, int worker) {
     int64_t q0 = batch->query_splits[b], total = batch->query_splits[batch->sequences];
     float *out = job->out + q0 * head.query_stride + h * batch->head_dim;
     if (head.key_rows == 0) {
-        for (int64_t i = 0; i < head.query_rows; i++) memset(out + i * head.query_stride, 0, (size_t)head.head_dim * sizeof(float));
+        for (int64_t i = 0; i < head.query_rows; i++)
+            memset(out + i * head.query_stride, 0, (size_t)head.head_dim * sizeof(float));
         return;
     }
-    gv_kernels_get()->attention(out, head.query_stride, job->lse != NULL ? job->lse + h * total + q0 : NULL,
-                                job->probs != NULL ? job->probs + job->probs_offset[b] + h * head.query_rows * head.key_rows : NULL,
-                                &head, scratch);
+    gv_kernels_get()->attention(
+        out, head.query_stride, job->lse != NULL ? job->lse + h * total + q0 : NULL,
+        job->probs != NULL ? job->probs + job->probs_offset[b] + h * head.query_rows * head.key_rows : NULL, &head, scratch);
 }
 
 gv_status gv_attention_forward(float *out, float *lse, float *probs, const int64_t *probs_offset, const float *query,
                                const float *key, const float *value, const gv_attention_batch *batch, float *scratch) {
-    gv_attention_job job = {.out = out, .lse = lse, .probs = probs, .probs_offset = probs_offset, .query = query, .key = key,
-                            .value = value, .batch = batch, .scratch = scratch + gv_partial_floats(batch)};
+    gv_attention_job job = {.out = out,
+                            .lse = lse,
+                            .probs = probs,
+                            .probs_offset = probs_offset,
+                            .query = query,
+                            .key = key,
+                            .value = value,
+                            .batch = batch,
+                            .scratch = scratch + gv_partial_floats(batch)};
     gv_longest(batch, &job.max_query, &job.max_key);
     job.worker_floats = gv_worker_floats(batch, job.max_query, job.max_key);
     return gv_parallel_for(batch->sequences * batch->heads, gv_attention_tile, &job);
@@ -178,9 +187,18 @@ static void gv_attention_backward_tile(void *context, int64_t tile, int worker) 
 gv_status gv_attention_backward(float *dquery, float *dkey, float *dvalue, float *dtable, const float *dout, const float *out,
                                 const float *lse, const float *const *dprobs, const float *query, const float *key,
                                 const float *value, const gv_attention_batch *batch, float *scratch) {
-    gv_attention_job job = {.dquery = dquery, .dkey = dkey, .dvalue = dvalue, .dout = dout, .attention_out = out,
-                            .saved_lse = lse, .dprobs = dprobs, .query = query, .key = key, .value = value,
-                            .batch = batch, .scratch = scratch + gv_partial_floats(batch)};
+    gv_attention_job job = {.dquery = dquery,
+                            .dkey = dkey,
+                            .dvalue = dvalue,
+                            .dout = dout,
+                            .attention_out = out,
+                            .saved_lse = lse,
+                            .dprobs = dprobs,
+                            .query = query,
+                            .key = key,
+                            .value = value,
+                            .batch = batch,
+                            .scratch = scratch + gv_partial_floats(batch)};
     gv_longest(batch, &job.max_query, &job.max_key);
     job.worker_floats = gv_worker_floats(batch, job.max_query, job.max_key);
     int64_t partials = batch->sequences * batch->heads;

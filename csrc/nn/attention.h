@@ -8,13 +8,13 @@
  * al., arXiv:2305.13245). */
 typedef struct {
     int64_t sequences, heads, kv_heads, head_dim;
-    const int64_t *query_splits, *key_splits;      /* [B+1] */
-    const int64_t *key_counts;                     /* [B] or NULL = all */
-    const int32_t *query_position, *key_position;  /* [Tq], [Tk] */
-    const uint32_t *samples;                       /* [B] */
+    const int64_t *query_splits, *key_splits;     /* [B+1] */
+    const int64_t *key_counts;                    /* [B] or NULL = all */
+    const int32_t *query_position, *key_position; /* [Tq], [Tk] */
+    const uint32_t *samples;                      /* [B] */
     float scale;
     bool causal;
-    gv_dropout dropout;                            /* site: bits 20.. are the head's, set here */
+    gv_dropout dropout; /* site: bits 20.. are the head's, set here */
     /* Relative position buckets (Raffel et al., arXiv:1910.10683), table [buckets, heads]; NULL = none. */
     const float *relative_table;
     const int32_t *relative_bucket; /* [2 * max_distance + 1], by distance key - query + max_distance */

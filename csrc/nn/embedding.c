@@ -30,8 +30,16 @@ static void gv_embedding_tile(void *context, int64_t tile, int worker) {
 
 gv_status gv_embedding_forward(float *y, const float *word, const float *position, const float *type, const int32_t *ids,
                                const int32_t *positions, const int32_t *types, float scale, int64_t tokens, int64_t cols) {
-    gv_embedding_job job = {.y = y, .word = word, .position = position, .type = type, .ids = ids, .positions = positions,
-                            .types = types, .scale = scale, .tokens = tokens, .cols = cols};
+    gv_embedding_job job = {.y = y,
+                            .word = word,
+                            .position = position,
+                            .type = type,
+                            .ids = ids,
+                            .positions = positions,
+                            .types = types,
+                            .scale = scale,
+                            .tokens = tokens,
+                            .cols = cols};
     return gv_parallel_for((tokens + GV_TOKEN_TILE - 1) / GV_TOKEN_TILE, gv_embedding_tile, &job);
 }
 

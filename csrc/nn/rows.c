@@ -16,7 +16,9 @@ typedef struct {
     int64_t rows, cols, tile_rows;
 } gv_rows_job;
 
-static bool gv_drops(const gv_row_dropout *dropout) { return dropout != NULL && dropout->dropout.p > 0; }
+static bool gv_drops(const gv_row_dropout *dropout) {
+    return dropout != NULL && dropout->dropout.p > 0;
+}
 
 static gv_status gv_run_rows(gv_tile_fn fn, gv_rows_job *job) {
     if (job->rows == 0 || job->cols == 0) return GV_OK;
@@ -64,7 +66,8 @@ static void gv_residual_tile(void *context, int64_t tile, int worker) {
 
 gv_status gv_residual_norm(float *sum, float *y, const float *a, const float *residual, const gv_norm *norm,
                            const gv_row_dropout *dropout, int64_t rows, int64_t cols) {
-    gv_rows_job job = {.sum = sum, .y = y, .x = a, .residual = residual, .norm = norm, .dropout = dropout, .rows = rows, .cols = cols};
+    gv_rows_job job = {
+        .sum = sum, .y = y, .x = a, .residual = residual, .norm = norm, .dropout = dropout, .rows = rows, .cols = cols};
     return gv_run_rows(gv_residual_tile, &job);
 }
 
@@ -89,7 +92,8 @@ static void gv_norm_stats_tile(void *context, int64_t tile, int worker) {
     float discard[4096];
     for (int64_t r = 0; r < rows; r++) {
         if (job->cols <= 4096) {
-            gv_norm_rows(discard, job->norm->rms ? NULL : mean + r, rstd + r, job->x + at + r * job->cols, job->norm, 1, job->cols);
+            gv_norm_rows(discard, job->norm->rms ? NULL : mean + r, rstd + r, job->x + at + r * job->cols, job->norm, 1,
+                         job->cols);
         } else {
             const float *x = job->x + at + r * job->cols;
             double total = 0, squares = 0;
@@ -121,12 +125,14 @@ static void gv_norm_columns_tile(void *context, int64_t tile, int worker) {
     int64_t c = tile * GV_COLUMN_TILE;
     int64_t cols = job->cols - c < GV_COLUMN_TILE ? job->cols - c : GV_COLUMN_TILE;
     gv_kernels_get()->norm_param_backward(job->dgamma + c, job->dbeta != NULL ? job->dbeta + c : NULL, job->dy + c, job->x + c,
-                                          job->norm->rms ? NULL : job->stats, job->stats + job->rows, job->rows, cols, job->cols);
+                                          job->norm->rms ? NULL : job->stats, job->stats + job->rows, job->rows, cols,
+                                          job->cols);
 }
 
 gv_status gv_norm_backward(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x, const gv_norm *norm,
                            int64_t rows, int64_t cols, float *stats) {
-    gv_rows_job job = {.y = dx, .dy = dy, .x = x, .norm = norm, .dgamma = dgamma, .dbeta = dbeta, .stats = stats, .rows = rows, .cols = cols};
+    gv_rows_job job = {
+        .y = dx, .dy = dy, .x = x, .norm = norm, .dgamma = dgamma, .dbeta = dbeta, .stats = stats, .rows = rows, .cols = cols};
     gv_status status = gv_run_rows(gv_norm_stats_tile, &job);
     if (status == GV_OK && dgamma != NULL && rows > 0) {
         status = gv_parallel_for((cols + GV_COLUMN_TILE - 1) / GV_COLUMN_TILE, gv_norm_columns_tile, &job);
@@ -202,7 +208,8 @@ static void gv_activate_backward_tile(void *context, int64_t tile, int worker) {
 
 gv_status gv_activate_rows_backward(float *dy, float *dgate, const float *gate, const float *up, gv_activation kind,
                                     const gv_row_dropout *dropout, int64_t rows, int64_t cols) {
-    gv_rows_job job = {.y = dy, .dgate = dgate, .gate = gate, .x = up, .kind = kind, .dropout = dropout, .rows = rows, .cols = cols};
+    gv_rows_job job = {
+        .y = dy, .dgate = dgate, .gate = gate, .x = up, .kind = kind, .dropout = dropout, .rows = rows, .cols = cols};
     return gv_run_rows(gv_activate_backward_tile, &job);
 }
 

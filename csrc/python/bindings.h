@@ -27,11 +27,11 @@ int gv_add_moments(PyObject *module, gv_module_state *state);
 
 /* Runs `expression` (a gv_status) without the GIL, with Ctrl-C cancelling the pool's jobs of this thread. On
  * cancellation the pending signal is raised as KeyboardInterrupt by gv_raise. */
-#define GV_WITHOUT_GIL(status, expression)                                     \
-    do {                                                                       \
-        const volatile int *gv_previous_ = gv_interrupt_begin();               \
-        Py_BEGIN_ALLOW_THREADS(status) = (expression);                         \
-        Py_END_ALLOW_THREADS gv_interrupt_end(gv_previous_);                   \
+#define GV_WITHOUT_GIL(status, expression)                       \
+    do {                                                         \
+        const volatile int *gv_previous_ = gv_interrupt_begin(); \
+        Py_BEGIN_ALLOW_THREADS(status) = (expression);           \
+        Py_END_ALLOW_THREADS gv_interrupt_end(gv_previous_);     \
     } while (0)
 
 /* On the main thread: catches SIGINT into a flag that the pool polls. Elsewhere: nothing. */

@@ -3,13 +3,12 @@
 #ifndef GV_PYTHON_MODEL_OBJECT_H
 #define GV_PYTHON_MODEL_OBJECT_H
 
-#include "python/bindings.h"
-
 #include <numpy/arrayobject.h>
 
+#include "python/bindings.h"
+
 typedef struct {
-    PyObject_HEAD
-    gv_model *model;
+    PyObject_HEAD gv_model *model;
     PyObject *config; /* dict */
     PyObject *bound;  /* list: the arrays that parameters point into */
 } gv_model_object;
@@ -20,7 +19,8 @@ int64_t gv_parameter_index(gv_model_object *self, PyObject *name);
 int64_t *gv_parameter_indices(gv_model_object *self, PyObject *names, int64_t *count);
 
 /* A view over C memory that keeps `owner` alive. */
-static inline PyObject *gv_array_view(PyObject *owner, int dimensions, const npy_intp *shape, const float *data, bool writable) {
+static inline PyObject *gv_array_view(PyObject *owner, int dimensions, const npy_intp *shape, const float *data,
+                                      bool writable) {
     PyObject *array = PyArray_SimpleNewFromData(dimensions, shape, NPY_FLOAT32, (void *)(uintptr_t)data);
     if (array == NULL) return NULL;
     if (!writable) PyArray_CLEARFLAGS((PyArrayObject *)array, NPY_ARRAY_WRITEABLE);
@@ -42,7 +42,8 @@ static inline PyArrayObject *gv_want_array(PyObject *value, const char *name, in
     PyArrayObject *array = (PyArrayObject *)value;
     if (PyArray_TYPE(array) != type || !PyArray_ISNOTSWAPPED(array)) {
         PyArray_Descr *want = PyArray_DescrFromType(type);
-        PyErr_Format(PyExc_TypeError, "%s must have dtype %R, got %R", name, (PyObject *)want, (PyObject *)PyArray_DESCR(array));
+        PyErr_Format(PyExc_TypeError, "%s must have dtype %R, got %R", name, (PyObject *)want,
+                     (PyObject *)PyArray_DESCR(array));
         Py_XDECREF(want);
         return NULL;
     }
@@ -56,8 +57,8 @@ static inline PyArrayObject *gv_want_array(PyObject *value, const char *name, in
     }
     for (int i = 0; i < dimensions; i++) {
         if (shape[i] >= 0 && PyArray_DIM(array, i) != shape[i]) {
-            PyErr_Format(PyExc_ValueError, "%s has size %zd in dimension %d, wanted %zd", name, (Py_ssize_t)PyArray_DIM(array, i), i,
-                         (Py_ssize_t)shape[i]);
+            PyErr_Format(PyExc_ValueError, "%s has size %zd in dimension %d, wanted %zd", name,
+                         (Py_ssize_t)PyArray_DIM(array, i), i, (Py_ssize_t)shape[i]);
             return NULL;
         }
     }

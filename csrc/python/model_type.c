@@ -1,7 +1,7 @@
 /* model_type.c - govlm._core.Model. */
-#include "python/model_object.h"
-
 #include <string.h>
+
+#include "python/model_object.h"
 
 int64_t gv_parameter_index(gv_model_object *self, PyObject *name) {
     const char *text = PyUnicode_AsUTF8(name);
@@ -344,9 +344,10 @@ static int read_labels(gv_forward_args *args, gv_model_object *self, PyObject *l
 }
 
 static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyObject *kwargs) {
-    static char *names[] = {"input_ids", "row_splits", "position_ids", "token_type_ids", "key_counts", "rows", "memory",
-                            "memory_splits", "hidden_states", "attentions", "labels", "loss", "class_weights", "logits",
-                            "training", "save", "seed", "step", "samples", NULL};
+    static char *names[] = {"input_ids", "row_splits", "position_ids",  "token_type_ids", "key_counts",
+                            "rows",      "memory",     "memory_splits", "hidden_states",  "attentions",
+                            "labels",    "loss",       "class_weights", "logits",         "training",
+                            "save",      "seed",       "step",          "samples",        NULL};
     PyObject *ids, *splits, *positions = Py_None, *types = Py_None, *key_counts = Py_None, *rows = Py_None, *memory = Py_None;
     PyObject *memory_splits = Py_None, *labels = Py_None, *class_weights = Py_None, *samples = Py_None;
     int hidden_states = 0, attentions = 0, logits = 1, training = 0, save = 1;
@@ -357,9 +358,9 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     gv_error error = {0};
     gv_status status;
     gv_pass *pass = NULL;
-    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "OO|OO$OOOOppOsOpppkkO:forward", names, &ids, &splits, &positions, &types,
-                                     &key_counts, &rows, &memory, &memory_splits, &hidden_states, &attentions, &labels, &loss,
-                                     &class_weights, &logits, &training, &save, &seed, &step, &samples)) {
+    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "OO|OO$OOOOppOsOpppkkO:forward", names, &ids, &splits, &positions,
+                                     &types, &key_counts, &rows, &memory, &memory_splits, &hidden_states, &attentions, &labels,
+                                     &loss, &class_weights, &logits, &training, &save, &seed, &step, &samples)) {
         return NULL;
     }
     PyArrayObject *array = gv_want_array(ids, "input_ids", NPY_INT32, 1, any);
@@ -370,7 +371,8 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     if (PyArray_DIM(array, 0) < 1) return PyErr_Format(PyExc_ValueError, "row_splits must have at least one entry, 0");
     args.sequences = PyArray_DIM(array, 0) - 1;
     args.row_splits = PyArray_DATA(array);
-    if (args.tokens > INT32_MAX) return PyErr_Format(PyExc_ValueError, "input_ids has more than 2^31 - 1 tokens: split the batch");
+    if (args.tokens > INT32_MAX)
+        return PyErr_Format(PyExc_ValueError, "input_ids has more than 2^31 - 1 tokens: split the batch");
     if (rows != Py_None) {
         if ((array = gv_want_array(rows, "rows", NPY_INT32, 1, any)) == NULL) return NULL;
         args.row_count = PyArray_DIM(array, 0);
@@ -380,14 +382,17 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     if (read_vector((const void **)&args.token_type_ids, types, "token_type_ids", NPY_INT32, args.tokens) < 0) return NULL;
     if (read_vector((const void **)&args.key_counts, key_counts, "key_counts", NPY_INT64, args.sequences) < 0) return NULL;
     if (read_vector((const void **)&args.samples, samples, "samples", NPY_UINT32, args.sequences) < 0) return NULL;
-    if (read_vector((const void **)&args.memory_splits, memory_splits, "memory_splits", NPY_INT64, args.sequences + 1) < 0) return NULL;
+    if (read_vector((const void **)&args.memory_splits, memory_splits, "memory_splits", NPY_INT64, args.sequences + 1) < 0)
+        return NULL;
     PyObject *width = PyDict_GetItemString(self->config, "num_labels");
     int64_t label_count = width != NULL ? PyLong_AsLong(width) : -1;
-    if (read_vector((const void **)&args.class_weights, class_weights, "class_weights", NPY_FLOAT32, label_count) < 0) return NULL;
+    if (read_vector((const void **)&args.class_weights, class_weights, "class_weights", NPY_FLOAT32, label_count) < 0)
+        return NULL;
     if (memory != Py_None) {
         PyObject *hidden = PyDict_GetItemString(self->config, "hidden_size");
         if (args.memory_splits == NULL) return PyErr_Format(PyExc_ValueError, "memory needs memory_splits");
-        const npy_intp shape[2] = {(npy_intp)args.memory_splits[args.sequences], hidden != NULL ? (npy_intp)PyLong_AsLong(hidden) : -1};
+        const npy_intp shape[2] = {(npy_intp)args.memory_splits[args.sequences],
+                                   hidden != NULL ? (npy_intp)PyLong_AsLong(hidden) : -1};
         if ((array = gv_want_array(memory, "memory", NPY_FLOAT32, 2, shape)) == NULL) return NULL;
         args.memory = PyArray_DATA(array);
     }
@@ -410,7 +415,8 @@ static PyMethodDef model_methods[] = {
     {"names", (PyCFunction)model_names, METH_NOARGS, "Parameter names in flat order."},
     {"shape", (PyCFunction)model_shape, METH_O, "Shape of a parameter."},
     {"bind", (PyCFunction)model_bind, METH_VARARGS, "Uses an array (kept alive, not copied) as a parameter."},
-    {"make_trainable", (PyCFunction)model_make_trainable, METH_NOARGS, "Moves the weights into one flat buffer with gradients."},
+    {"make_trainable", (PyCFunction)model_make_trainable, METH_NOARGS,
+     "Moves the weights into one flat buffer with gradients."},
     {"parameter", (PyCFunction)model_parameter, METH_O, "A parameter's values, as a view."},
     {"gradient", (PyCFunction)model_gradient, METH_O, "A parameter's gradient as a view, or None."},
     {"set_requires_grad", (PyCFunction)model_set_requires_grad, METH_VARARGS, "Freezes or unfreezes a parameter."},
@@ -422,7 +428,8 @@ static PyMethodDef model_methods[] = {
     {"grad_norm", (PyCFunction)model_grad_norm, METH_VARARGS, "2-norm over gradients."},
     {"scale_grad", (PyCFunction)model_scale_grad, METH_VARARGS, "Multiplies gradients by a factor."},
     {"first_nonfinite", (PyCFunction)model_first_nonfinite, METH_NOARGS, "First parameter or gradient with a NaN or infinity."},
-    {"forward", (PyCFunction)(void (*)(void))model_forward, METH_VARARGS | METH_KEYWORDS, "One forward over a packed batch -> Pass."},
+    {"forward", (PyCFunction)(void (*)(void))model_forward, METH_VARARGS | METH_KEYWORDS,
+     "One forward over a packed batch -> Pass."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -434,8 +441,12 @@ static PyGetSetDef model_getset[] = {
 };
 
 static PyType_Slot model_slots[] = {
-    {Py_tp_new, model_new},         {Py_tp_dealloc, model_dealloc}, {Py_tp_traverse, model_traverse},
-    {Py_tp_clear, model_clear},     {Py_tp_methods, model_methods}, {Py_tp_getset, model_getset},
+    {Py_tp_new, model_new},
+    {Py_tp_dealloc, model_dealloc},
+    {Py_tp_traverse, model_traverse},
+    {Py_tp_clear, model_clear},
+    {Py_tp_methods, model_methods},
+    {Py_tp_getset, model_getset},
     {Py_tp_doc, "One stack of transformer blocks with its embeddings and at most one head."},
     {0, NULL},
 };

@@ -1,12 +1,11 @@
 /* module.c - govlm._core: multi-phase initialisation, information, errors, Ctrl-C. */
-#include "python/bindings.h"
-
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 
 #include "base/parallel.h"
 #include "kernels/gemm.h"
+#include "python/bindings.h"
 
 PyObject *gv_raise(const gv_error *error) {
     PyObject *type = PyExc_RuntimeError;
@@ -159,7 +158,9 @@ static int module_clear(PyObject *module) {
     return 0;
 }
 
-static void module_free(void *module) { (void)module_clear(module); }
+static void module_free(void *module) {
+    (void)module_clear(module);
+}
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
@@ -181,4 +182,6 @@ struct PyModuleDef gv_module_definition = {
     .m_free = module_free,
 };
 
-PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&gv_module_definition); }
+PyMODINIT_FUNC PyInit__core(void) {
+    return PyModuleDef_Init(&gv_module_definition);
+}

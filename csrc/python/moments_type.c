@@ -2,8 +2,7 @@
 #include "python/model_object.h"
 
 typedef struct {
-    PyObject_HEAD
-    gv_moments *moments;
+    PyObject_HEAD gv_moments *moments;
     gv_model_object *owner;
 } gv_moments_object;
 
@@ -54,8 +53,12 @@ static PyObject *moments_view(gv_moments_object *self, PyObject *name, float *(*
     return gv_array_view((PyObject *)self, info.dimensions, shape, of(self->moments, index), true);
 }
 
-static PyObject *moments_first(gv_moments_object *self, PyObject *name) { return moments_view(self, name, gv_moments_first); }
-static PyObject *moments_second(gv_moments_object *self, PyObject *name) { return moments_view(self, name, gv_moments_second); }
+static PyObject *moments_first(gv_moments_object *self, PyObject *name) {
+    return moments_view(self, name, gv_moments_first);
+}
+static PyObject *moments_second(gv_moments_object *self, PyObject *name) {
+    return moments_view(self, name, gv_moments_second);
+}
 
 static PyObject *moments_step_count(gv_moments_object *self, PyObject *name) {
     int64_t index = gv_parameter_index(self->owner, name);
@@ -81,8 +84,8 @@ static PyObject *moments_adamw(gv_moments_object *self, PyObject *args, PyObject
     gv_error error = {0};
     gv_status status;
     int64_t count;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oddddd:adamw", keywords, &names, &group.lr, &group.beta1, &group.beta2, &group.eps,
-                                     &group.weight_decay)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oddddd:adamw", keywords, &names, &group.lr, &group.beta1, &group.beta2,
+                                     &group.eps, &group.weight_decay)) {
         return NULL;
     }
     int64_t *indices = gv_parameter_indices(self->owner, names, &count);
@@ -103,8 +106,12 @@ static PyMethodDef moments_methods[] = {
 };
 
 static PyType_Slot moments_slots[] = {
-    {Py_tp_new, moments_new},           {Py_tp_dealloc, moments_dealloc}, {Py_tp_traverse, moments_traverse},
-    {Py_tp_methods, moments_methods},   {Py_tp_doc, "AdamW's state for one model."}, {0, NULL},
+    {Py_tp_new, moments_new},
+    {Py_tp_dealloc, moments_dealloc},
+    {Py_tp_traverse, moments_traverse},
+    {Py_tp_methods, moments_methods},
+    {Py_tp_doc, "AdamW's state for one model."},
+    {0, NULL},
 };
 
 static PyType_Spec moments_spec = {

@@ -2,8 +2,7 @@
 #include "python/model_object.h"
 
 typedef struct {
-    PyObject_HEAD
-    gv_pass *pass;
+    PyObject_HEAD gv_pass *pass;
     gv_model_object *owner;
 } gv_pass_object;
 
@@ -61,24 +60,32 @@ static PyObject *pass_hidden(gv_pass_object *self, PyObject *argument) {
     long long layer = PyLong_AsLongLong(argument), layers = gv_pass_layers(self->pass);
     if (layer == -1 && PyErr_Occurred()) return NULL;
     if (layer < 0) layer += layers + 1;
-    if (layer < 0 || layer > layers) return PyErr_Format(PyExc_IndexError, "hidden state %R of a model with %lld layers", argument, layers);
+    if (layer < 0 || layer > layers)
+        return PyErr_Format(PyExc_IndexError, "hidden state %R of a model with %lld layers", argument, layers);
     gv_view view = gv_pass_hidden(self->pass, layer);
-    if (view.data == NULL) return PyErr_Format(PyExc_RuntimeError, "hidden state %lld was not kept: pass hidden_states=True", layer);
+    if (view.data == NULL)
+        return PyErr_Format(PyExc_RuntimeError, "hidden state %lld was not kept: pass hidden_states=True", layer);
     return view_or_none(self, view, 2);
 }
 
 static PyObject *attention_view(gv_pass_object *self, PyObject *args, bool cross) {
     long long layer, sequence;
     if (!PyArg_ParseTuple(args, "LL", &layer, &sequence)) return NULL;
-    if (layer < 0 || layer >= gv_pass_layers(self->pass)) return PyErr_Format(PyExc_IndexError, "there is no layer %lld", layer);
-    if (sequence < 0 || sequence >= gv_pass_sequences(self->pass)) return PyErr_Format(PyExc_IndexError, "there is no sequence %lld", sequence);
+    if (layer < 0 || layer >= gv_pass_layers(self->pass))
+        return PyErr_Format(PyExc_IndexError, "there is no layer %lld", layer);
+    if (sequence < 0 || sequence >= gv_pass_sequences(self->pass))
+        return PyErr_Format(PyExc_IndexError, "there is no sequence %lld", sequence);
     gv_view view = gv_pass_attention(self->pass, layer, sequence, cross);
     if (view.data == NULL) return PyErr_Format(PyExc_RuntimeError, "attentions were not kept: pass attentions=True");
     return view_or_none(self, view, 3);
 }
 
-static PyObject *pass_attention(gv_pass_object *self, PyObject *args) { return attention_view(self, args, false); }
-static PyObject *pass_cross_attention(gv_pass_object *self, PyObject *args) { return attention_view(self, args, true); }
+static PyObject *pass_attention(gv_pass_object *self, PyObject *args) {
+    return attention_view(self, args, false);
+}
+static PyObject *pass_cross_attention(gv_pass_object *self, PyObject *args) {
+    return attention_view(self, args, true);
+}
 
 static PyObject *pass_first_nonfinite(gv_pass_object *self, PyObject *unused) {
     (void)unused;
@@ -151,8 +158,8 @@ static PyObject *pass_backward(gv_pass_object *self, PyObject *positional, PyObj
     gv_error error = {0};
     gv_status status;
     size_t layers = (size_t)gv_pass_layers(self->pass), sequences = (size_t)gv_pass_sequences(self->pass);
-    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "|O$OOOOO:backward", names, &scale, &logits, &pooled, &hidden, &attention,
-                                     &memory)) {
+    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "|O$OOOOO:backward", names, &scale, &logits, &pooled, &hidden,
+                                     &attention, &memory)) {
         return NULL;
     }
     if (scale != Py_None) {
@@ -229,8 +236,12 @@ static PyGetSetDef pass_getset[] = {
 };
 
 static PyType_Slot pass_slots[] = {
-    {Py_tp_dealloc, pass_dealloc}, {Py_tp_traverse, pass_traverse}, {Py_tp_methods, pass_methods},
-    {Py_tp_getset, pass_getset},   {Py_tp_doc, "One forward; owns its workspace."}, {0, NULL},
+    {Py_tp_dealloc, pass_dealloc},
+    {Py_tp_traverse, pass_traverse},
+    {Py_tp_methods, pass_methods},
+    {Py_tp_getset, pass_getset},
+    {Py_tp_doc, "One forward; owns its workspace."},
+    {0, NULL},
 };
 
 static PyType_Spec pass_spec = {

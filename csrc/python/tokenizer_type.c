@@ -1,17 +1,15 @@
 /* tokenizer_type.c - govlm._core.WordPiece and WordPieceTrainer. Strings are read in their own width, without the GIL. */
-#include "python/bindings.h"
-
 #include <numpy/arrayobject.h>
 #include <string.h>
 
+#include "python/bindings.h"
+
 typedef struct {
-    PyObject_HEAD
-    gv_tokenizer *tokenizer;
+    PyObject_HEAD gv_tokenizer *tokenizer;
 } gv_tokenizer_object;
 
 typedef struct {
-    PyObject_HEAD
-    gv_trainer *trainer;
+    PyObject_HEAD gv_trainer *trainer;
 } gv_trainer_object;
 
 static gv_text text_of(PyObject *string) {
@@ -49,14 +47,16 @@ static gv_text *texts_of(PyObject *value, PyObject **held, Py_ssize_t *count, co
 /* ---- WordPiece ------------------------------------------------------------------------------------------------------ */
 
 static int add_tokens(gv_tokenizer *tokenizer, PyObject *list) {
-    PyObject *sequence = PySequence_Fast(list, "added must be a sequence of (text, id, single_word, lstrip, rstrip, normalized)");
+    PyObject *sequence =
+        PySequence_Fast(list, "added must be a sequence of (text, id, single_word, lstrip, rstrip, normalized)");
     if (sequence == NULL) return -1;
     int result = 0;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(sequence) && result == 0; i++) {
         PyObject *text;
         int id, single_word, left, right, normalized;
         gv_error error = {0};
-        if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(sequence, i), "Uipppp", &text, &id, &single_word, &left, &right, &normalized)) {
+        if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(sequence, i), "Uipppp", &text, &id, &single_word, &left, &right,
+                              &normalized)) {
             result = -1;
             break;
         }
@@ -71,26 +71,31 @@ static int add_tokens(gv_tokenizer *tokenizer, PyObject *list) {
 }
 
 static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"vocabulary", "unknown_id", "lowercase", "strip_accents", "clean_text", "handle_chinese_chars",
-                            "max_word", "continuing_prefix", "added", NULL};
+    static char *names[] = {"vocabulary",           "unknown_id", "lowercase",         "strip_accents", "clean_text",
+                            "handle_chinese_chars", "max_word",   "continuing_prefix", "added",         NULL};
     PyObject *vocabulary, *prefix = NULL, *added = NULL, *held = NULL;
     int unknown, lowercase = 1, strip = 1, clean = 1, chinese = 1;
     long max_word = 100;
     Py_ssize_t count;
     gv_error error = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oi|$pppplUO:WordPiece", names, &vocabulary, &unknown, &lowercase, &strip, &clean,
-                                     &chinese, &max_word, &prefix, &added)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oi|$pppplUO:WordPiece", names, &vocabulary, &unknown, &lowercase, &strip,
+                                     &clean, &chinese, &max_word, &prefix, &added)) {
         return NULL;
     }
     if (max_word < 0 || max_word > 256) return PyErr_Format(PyExc_ValueError, "max_word must be 0..256, got %ld", max_word);
     gv_text *texts = texts_of(vocabulary, &held, &count, "vocabulary");
     if (texts == NULL) return NULL;
     static const uint8_t hashes[2] = {'#', '#'};
-    gv_tokenizer_options options = {.clean_text = clean != 0, .handle_chinese_chars = chinese != 0, .strip_accents = strip != 0,
-                                    .lowercase = lowercase != 0, .max_word = max_word, .unknown_id = unknown,
+    gv_tokenizer_options options = {.clean_text = clean != 0,
+                                    .handle_chinese_chars = chinese != 0,
+                                    .strip_accents = strip != 0,
+                                    .lowercase = lowercase != 0,
+                                    .max_word = max_word,
+                                    .unknown_id = unknown,
                                     .continuing_prefix = prefix != NULL ? text_of(prefix) : (gv_text){hashes, 2, 1}};
     gv_tokenizer_object *self = (gv_tokenizer_object *)type->tp_alloc(type, 0);
-    gv_status status = self == NULL ? GV_ERR_MEMORY : gv_tokenizer_create(&self->tokenizer, texts, count, &options, NULL, &error);
+    gv_status status =
+        self == NULL ? GV_ERR_MEMORY : gv_tokenizer_create(&self->tokenizer, texts, count, &options, NULL, &error);
     PyMem_Free(texts);
     Py_DECREF(held);
     if (self == NULL) return NULL;
@@ -139,9 +144,9 @@ static PyObject *take_array(int32_t **data, int64_t count, int64_t capacity) {
     return array;
 }
 
-static gv_status encode_all(gv_tokens *out, int64_t *splits, const gv_tokenizer *tokenizer, const gv_text *texts, Py_ssize_t count,
-                            const int32_t *prefix, Py_ssize_t prefixes, const int32_t *suffix, Py_ssize_t suffixes, int64_t most,
-                            gv_error *error) {
+static gv_status encode_all(gv_tokens *out, int64_t *splits, const gv_tokenizer *tokenizer, const gv_text *texts,
+                            Py_ssize_t count, const int32_t *prefix, Py_ssize_t prefixes, const int32_t *suffix,
+                            Py_ssize_t suffixes, int64_t most, gv_error *error) {
     gv_status status = GV_OK;
     int64_t expected = 128;
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -192,12 +197,15 @@ static PyObject *tokenizer_encode(gv_tokenizer_object *self, PyObject *args, PyO
     gv_error error = {0};
     gv_status status;
     gv_tokens tokens = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLp:encode", names, &list, &prefix_list, &suffix_list, &max_length, &offsets)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLp:encode", names, &list, &prefix_list, &suffix_list, &max_length,
+                                     &offsets)) {
         return NULL;
     }
-    if (read_ids(prefix, &prefixes, prefix_list, "prefix") < 0 || read_ids(suffix, &suffixes, suffix_list, "suffix") < 0) return NULL;
+    if (read_ids(prefix, &prefixes, prefix_list, "prefix") < 0 || read_ids(suffix, &suffixes, suffix_list, "suffix") < 0)
+        return NULL;
     if (max_length >= 0 && max_length < prefixes + suffixes) {
-        return PyErr_Format(PyExc_ValueError, "max_length %lld leaves no room for %zd special tokens", max_length, prefixes + suffixes);
+        return PyErr_Format(PyExc_ValueError, "max_length %lld leaves no room for %zd special tokens", max_length,
+                            prefixes + suffixes);
     }
     gv_text *texts = texts_of(list, &held, &count, "texts");
     if (texts == NULL) return NULL;
@@ -236,13 +244,17 @@ done:
 }
 
 static PyMethodDef tokenizer_methods[] = {
-    {"encode", (PyCFunction)(void (*)(void))tokenizer_encode, METH_VARARGS | METH_KEYWORDS, "Texts to packed ids and row splits."},
+    {"encode", (PyCFunction)(void (*)(void))tokenizer_encode, METH_VARARGS | METH_KEYWORDS,
+     "Texts to packed ids and row splits."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot tokenizer_slots[] = {
-    {Py_tp_new, tokenizer_new},         {Py_tp_dealloc, tokenizer_dealloc}, {Py_tp_methods, tokenizer_methods},
-    {Py_tp_doc, "WordPiece with BERT's normalisation; immutable."}, {0, NULL},
+    {Py_tp_new, tokenizer_new},
+    {Py_tp_dealloc, tokenizer_dealloc},
+    {Py_tp_methods, tokenizer_methods},
+    {Py_tp_doc, "WordPiece with BERT's normalisation; immutable."},
+    {0, NULL},
 };
 
 static PyType_Spec tokenizer_spec = {
@@ -258,9 +270,13 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     static char *names[] = {"lowercase", "strip_accents", "clean_text", "handle_chinese_chars", NULL};
     int lowercase = 1, strip = 1, clean = 1, chinese = 1;
     gv_error error = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pppp:WordPieceTrainer", names, &lowercase, &strip, &clean, &chinese)) return NULL;
-    gv_tokenizer_options options = {.clean_text = clean != 0, .handle_chinese_chars = chinese != 0, .strip_accents = strip != 0,
-                                    .lowercase = lowercase != 0, .max_word = 100};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pppp:WordPieceTrainer", names, &lowercase, &strip, &clean, &chinese))
+        return NULL;
+    gv_tokenizer_options options = {.clean_text = clean != 0,
+                                    .handle_chinese_chars = chinese != 0,
+                                    .strip_accents = strip != 0,
+                                    .lowercase = lowercase != 0,
+                                    .max_word = 100};
     gv_trainer_object *self = (gv_trainer_object *)type->tp_alloc(type, 0);
     if (self == NULL) return NULL;
     if (gv_trainer_create(&self->trainer, &options, NULL, &error) != GV_OK) {
@@ -313,13 +329,17 @@ static PyObject *trainer_build(gv_trainer_object *self, PyObject *args, PyObject
 
 static PyMethodDef trainer_methods[] = {
     {"feed", (PyCFunction)trainer_feed, METH_O, "Counts the words of a text (whole lines)."},
-    {"build", (PyCFunction)(void (*)(void))trainer_build, METH_VARARGS | METH_KEYWORDS, "The vocabulary, without special tokens."},
+    {"build", (PyCFunction)(void (*)(void))trainer_build, METH_VARARGS | METH_KEYWORDS,
+     "The vocabulary, without special tokens."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot trainer_slots[] = {
-    {Py_tp_new, trainer_new}, {Py_tp_dealloc, trainer_dealloc}, {Py_tp_methods, trainer_methods},
-    {Py_tp_doc, "Counts words and merges pieces into a WordPiece vocabulary."}, {0, NULL},
+    {Py_tp_new, trainer_new},
+    {Py_tp_dealloc, trainer_dealloc},
+    {Py_tp_methods, trainer_methods},
+    {Py_tp_doc, "Counts words and merges pieces into a WordPiece vocabulary."},
+    {0, NULL},
 };
 
 static PyType_Spec trainer_spec = {

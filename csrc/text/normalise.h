@@ -27,8 +27,21 @@ void gv_normalise_code(gv_piece *out, const gv_tokenizer_options *options, uint3
 /* REMOVED never; how a code that is already normalised behaves. */
 gv_piece_kind gv_code_kind(uint32_t code);
 
-/* A run that holds marks which stay: codes[i] of combining classes in canonical order (Unicode Standard Annex 15), where
- * origins keep their places as the reference keeps them. */
-void gv_order_marks(uint32_t *codes, uint8_t *added, int64_t count);
+/* Normalised text with alignment: `codes[i]` comes from code point `origins[i]` of the source. Owned; grows as needed. */
+typedef struct {
+    uint32_t *codes;
+    int32_t *origins;
+    uint8_t *classes; /* combining classes, while decomposing */
+    uint8_t *added;   /* 1 = a later part of a decomposition, while decomposing */
+    int64_t count;
+    int64_t capacity;
+} gv_normalised;
+
+void gv_normalised_clear(gv_normalised *out, const gv_allocator *allocator);
+
+/* Replaces what `out` holds by the normal form of source[0..length), step by step as the definition has it: this is what
+ * gv_normalise_code is short for. `first` is added to the origins. The source holds no surrogates. */
+gv_status gv_normalise(gv_normalised *out, const gv_tokenizer_options *options, const uint32_t *source, int64_t length,
+                       int64_t first, const gv_allocator *allocator, gv_error *error);
 
 #endif

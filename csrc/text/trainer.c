@@ -37,8 +37,8 @@ typedef struct {
 struct gv_trainer {
     const gv_allocator *allocator;
     gv_tokenizer_options options;
-    gv_list codes;  /* uint32_t: all distinct words */
-    gv_list words;  /* gv_counted_word */
+    gv_list codes;   /* uint32_t: all distinct words */
+    gv_list words;   /* gv_counted_word */
     uint32_t *table; /* word index + 1, open addressing */
     size_t table_size;
     uint32_t word[128];
@@ -66,7 +66,8 @@ static void gv_list_clear(gv_list *list) {
     list->used = list->capacity = 0;
 }
 
-gv_status gv_trainer_create(gv_trainer **out, const gv_tokenizer_options *options, const gv_allocator *allocator, gv_error *error) {
+gv_status gv_trainer_create(gv_trainer **out, const gv_tokenizer_options *options, const gv_allocator *allocator,
+                            gv_error *error) {
     gv_trainer *t = gv_alloc_zero(allocator, sizeof *t);
     *out = NULL;
     if (t == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a vocabulary trainer");
@@ -172,13 +173,13 @@ gv_status gv_trainer_feed(gv_trainer *t, gv_text text, gv_error *error) {
 
 typedef struct {
     gv_trainer *trainer;
-    gv_list pieces; /* gv_vocabulary_piece */
-    gv_list codes;  /* uint32_t: the pieces' code points */
+    gv_list pieces;    /* gv_vocabulary_piece */
+    gv_list codes;     /* uint32_t: the pieces' code points */
     uint32_t *symbols; /* all words, as pieces; merged places become GV_GONE */
-    gv_list pairs;  /* gv_pair, one per distinct pair ever seen */
-    uint32_t *table; /* pair index + 1 */
+    gv_list pairs;     /* gv_pair, one per distinct pair ever seen */
+    uint32_t *table;   /* pair index + 1 */
     size_t table_size;
-    gv_list heap;   /* gv_pair: count and identity, stale entries checked when they come up */
+    gv_list heap; /* gv_pair: count and identity, stale entries checked when they come up */
 } gv_merger;
 
 #define GV_GONE UINT32_MAX
@@ -318,7 +319,8 @@ static gv_status gv_make_alphabet(gv_merger *m, uint32_t *letter_index, const gv
         if (counts[i] > 0) letters[used++] = (gv_letter){i / 2, i % 2 != 0, counts[i]};
     }
     qsort(letters, used, sizeof *letters, gv_compare_letters);
-    size_t most = options->limit_alphabet >= 0 && (size_t)options->limit_alphabet < used ? (size_t)options->limit_alphabet : used;
+    size_t most =
+        options->limit_alphabet >= 0 && (size_t)options->limit_alphabet < used ? (size_t)options->limit_alphabet : used;
     if ((int64_t)most > options->vocab_size) most = (size_t)options->vocab_size;
     for (size_t i = 0; i < most && status == GV_OK; i++) {
         gv_vocabulary_piece piece = {(int64_t)m->codes.used, letters[i].count, 1, letters[i].continuing, false};
@@ -333,7 +335,8 @@ done:
 }
 
 /* Replaces left+right by `merged` in every word and keeps the pair counts right. `changed` collects pairs that grew. */
-static gv_status gv_merge_words(gv_merger *m, uint32_t left, uint32_t right, uint32_t merged, gv_list *changed, gv_error *error) {
+static gv_status gv_merge_words(gv_merger *m, uint32_t left, uint32_t right, uint32_t merged, gv_list *changed,
+                                gv_error *error) {
     gv_status status = GV_OK;
     const gv_counted_word *words = (const gv_counted_word *)(void *)m->trainer->words.data;
     for (size_t w = 0; w < m->trainer->words.used; w++) {
@@ -417,7 +420,8 @@ static gv_status gv_run_merges(gv_merger *m, const gv_trainer_options *options, 
     return status;
 }
 
-gv_status gv_trainer_build(gv_trainer *t, const gv_trainer_options *options, gv_trainer_emit emit, void *context, gv_error *error) {
+gv_status gv_trainer_build(gv_trainer *t, const gv_trainer_options *options, gv_trainer_emit emit, void *context,
+                           gv_error *error) {
     gv_status status = GV_OK;
     gv_merger m = {.trainer = t};
     size_t index_bytes = (size_t)2 * GV_UC_LIMIT * sizeof(uint32_t), symbol_bytes = (t->codes.used + 1) * sizeof(uint32_t);

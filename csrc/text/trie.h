@@ -27,7 +27,9 @@ void gv_trie_clear(gv_trie *trie, const gv_allocator *allocator);
 /* Adds `text` (not empty) with `value` >= 0; a later value of the same text replaces the earlier. */
 gv_status gv_trie_add(gv_trie *trie, gv_text text, int32_t value, const gv_allocator *allocator, gv_error *error);
 
-static inline uint64_t gv_trie_key(uint32_t node, uint32_t code) { return ((uint64_t)node << 21 | code) + 1; }
+static inline uint64_t gv_trie_key(uint32_t node, uint32_t code) {
+    return ((uint64_t)node << 21 | code) + 1;
+}
 
 static inline uint64_t gv_trie_hash(uint64_t key) {
     key *= 0x9E3779B97F4A7C15u;

@@ -32,7 +32,9 @@ static inline uint32_t gv_uc_combining_class(uint32_t code) {
     return gv_uc_records[gv_uc_second[gv_uc_first[code / GV_UC_BLOCK] * GV_UC_BLOCK + code % GV_UC_BLOCK]][1];
 }
 
-static inline int gv_uc_is_surrogate(uint32_t code) { return code >= 0xD800 && code < 0xE000; }
+static inline int gv_uc_is_surrogate(uint32_t code) {
+    return code >= 0xD800 && code < 0xE000;
+}
 
 /* The full canonical decomposition / the lower case of one code point: 1..GV_UC_MAX_EXPANSION code points into `out`. */
 int gv_uc_decompose(uint32_t out[GV_UC_MAX_EXPANSION], uint32_t code);

@@ -29,9 +29,9 @@ typedef struct {
 struct gv_tokenizer {
     const gv_allocator *allocator;
     gv_tokenizer_options options;
-    int32_t *entries;       /* [GV_PLANE] what to do */
-    gv_trie pieces;         /* vocabulary, continuing pieces under the prefix */
-    uint32_t continuing;    /* trie node after the prefix; 0 when no piece has it */
+    int32_t *entries;    /* [GV_PLANE] what to do */
+    gv_trie pieces;      /* vocabulary, continuing pieces under the prefix */
+    uint32_t continuing; /* trie node after the prefix; 0 when no piece has it */
     bool has_continuing;
     gv_trie added, added_normalized;
     gv_added *added_tokens;
@@ -70,7 +70,8 @@ gv_status gv_tokens_reserve(gv_tokens *tokens, int64_t more, gv_error *error) {
     if (tokens->count + more <= tokens->capacity) return GV_OK;
     int64_t capacity = tokens->capacity + tokens->capacity / 2;
     if (capacity < tokens->count + more) capacity = tokens->count + more + 64;
-    gv_tokens bigger = {.allocator = tokens->allocator, .offsets = tokens->offsets, .count = tokens->count, .capacity = capacity};
+    gv_tokens bigger = {
+        .allocator = tokens->allocator, .offsets = tokens->offsets, .count = tokens->count, .capacity = capacity};
     int32_t **from[] = {&tokens->ids, &tokens->starts, &tokens->ends, &tokens->words};
     int32_t **to[] = {&bigger.ids, &bigger.starts, &bigger.ends, &bigger.words};
     for (int i = 0; i < (tokens->offsets ? 4 : 1); i++) {
@@ -166,10 +167,26 @@ void gv_tokenizer_free(gv_tokenizer *t) {
     gv_release(t->allocator, t, sizeof *t);
 }
 
+/* A match in the normal form holds the form's first character that is no space, so a text without any code point that
+ * becomes this character has no match. */
+static void gv_mark_normalized(gv_tokenizer *t, gv_text form) {
+    uint32_t key = ' ';
+    for (int64_t i = 0; i < form.length && key == ' '; i++) key = gv_text_at(form, i);
+    for (uint32_t code = 0; code < GV_PLANE; code++) {
+        gv_piece piece;
+        if (gv_uc_is_surrogate(code)) continue;
+        gv_normalise_code(&piece, &t->options, code);
+        for (int i = 0; i < piece.count; i++) {
+            if (piece.codes[i] == key) t->entries[code] = GV_ENTRY_ADDED;
+        }
+    }
+}
+
 gv_status gv_tokenizer_add_token(gv_tokenizer *t, const gv_added_token *token, gv_error *error) {
     gv_status status = GV_OK;
     uint32_t *codes = NULL;
     size_t codes_size = 0;
+    gv_normalised normal = {0};
     if (token->text.length == 0) return gv_fail(error, GV_ERR_VALUE, "an added token must not be empty");
     if (t->added_count == t->added_capacity) {
         int64_t capacity = t->added_capacity * 2 + 16;
@@ -182,33 +199,27 @@ gv_status gv_tokenizer_add_token(gv_tokenizer *t, const gv_added_token *token, g
     }
     gv_text text = token->text;
     if (token->normalized) {
-        codes_size = (size_t)(text.length * GV_PIECE_MAX) * sizeof *codes;
+        codes_size = (size_t)text.length * sizeof *codes;
         codes = gv_alloc(t->allocator, codes_size);
         if (codes == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for an added token");
-        int64_t n = 0;
         for (int64_t i = 0; i < text.length; i++) {
-            gv_piece piece;
-            gv_normalise_code(&piece, &t->options, gv_text_at(text, i));
-            for (int j = 0; j < piece.count; j++) codes[n++] = piece.codes[j];
+            codes[i] = gv_text_at(text, i);
+            if (gv_uc_is_surrogate(codes[i])) status = gv_fail(error, GV_ERR_VALUE, "an added token holds a lone surrogate");
         }
-        text = (gv_text){codes, n, 4};
+        if (status == GV_OK) status = gv_normalise(&normal, &t->options, codes, text.length, 0, t->allocator, error);
+        text = (gv_text){normal.codes, normal.count, 4};
     }
-    if (text.length > 0) {
+    if (status == GV_OK && text.length > 0) {
         gv_trie *trie = token->normalized ? &t->added_normalized : &t->added;
         status = gv_trie_add(trie, text, (int32_t)t->added_count, t->allocator, error);
     }
     if (status == GV_OK) {
         t->added_tokens[t->added_count++] = (gv_added){token->id, token->single_word, token->left_strip, token->right_strip};
-        /* Every code point that could be the first of a match gets the slow look. */
         uint32_t first = gv_text_at(token->text, 0);
         if (!token->normalized && first < GV_PLANE) t->entries[first] = GV_ENTRY_ADDED;
-        for (uint32_t code = 0; token->normalized && text.length > 0 && code < GV_PLANE; code++) {
-            gv_piece piece;
-            if (gv_uc_is_surrogate(code)) continue;
-            gv_normalise_code(&piece, &t->options, code);
-            if (piece.count > 0 && piece.codes[0] == codes[0]) t->entries[code] = GV_ENTRY_ADDED;
-        }
+        if (token->normalized && text.length > 0) gv_mark_normalized(t, text);
     }
+    gv_normalised_clear(&normal, t->allocator);
     gv_release(t->allocator, codes, codes_size);
     return status;
 }
@@ -224,7 +235,9 @@ typedef struct {
     int64_t length;
     int32_t first, last; /* origins */
     int32_t words;       /* words finished so far */
-    bool marks;          /* met a mark that stays */
+    int64_t limit;       /* end of the added token before */
+    int64_t blocked;     /* end of an added token that was found, whether it counted or not */
+    bool whole;          /* neighbours matter in this text: read it by gv_encode_whole */
 } gv_word;
 
 static void gv_emit(gv_tokens *out, int32_t id, int64_t start, int64_t end, int32_t word) {
@@ -300,58 +313,53 @@ static gv_status gv_take_code(gv_tokens *out, const gv_tokenizer *t, gv_word *wo
     return GV_OK;
 }
 
-/* The longest added token that starts at `at`; *end is where it stops. NULL = none. */
-static const gv_added *gv_find_added(int64_t *end, const gv_tokenizer *t, gv_text text, int64_t at) {
-    const gv_added *found = NULL;
+/* An added token as found at [start, end). */
+typedef struct {
+    const gv_added *token;
+    int64_t start, end;
+} gv_found;
+
+/* The longest token of `trie` that starts at `at`. */
+static bool gv_find_added(gv_found *found, const gv_tokenizer *t, const gv_trie *trie, gv_text text, int64_t at) {
     uint32_t node = GV_TRIE_ROOT;
+    found->token = NULL;
     for (int64_t i = at; i < text.length; i++) {
-        const gv_trie_slot *slot = gv_trie_step(&t->added, node, gv_text_at(text, i));
+        const gv_trie_slot *slot = gv_trie_step(trie, node, gv_text_at(text, i));
         if (slot == NULL) break;
-        if (slot->value >= 0) {
-            found = &t->added_tokens[slot->value];
-            *end = i + 1;
-        }
+        if (slot->value >= 0) *found = (gv_found){&t->added_tokens[slot->value], at, i + 1};
         node = slot->child;
     }
-    if (found == NULL && t->added_normalized.edges > 0) {
-        node = GV_TRIE_ROOT;
-        bool matching = true;
-        for (int64_t i = at; i < text.length && matching; i++) {
-            gv_piece piece;
-            uint32_t code = gv_text_at(text, i);
-            if (gv_uc_is_surrogate(code)) break;
-            gv_normalise_code(&piece, &t->options, code);
-            if (piece.count == 0 && i == at) break;
-            for (int j = 0; j < piece.count && matching; j++) {
-                const gv_trie_slot *slot = gv_trie_step(&t->added_normalized, node, piece.codes[j]);
-                matching = slot != NULL;
-                if (!matching) break;
-                node = slot->child;
-                if (slot->value >= 0 && j == piece.count - 1) {
-                    found = &t->added_tokens[slot->value];
-                    *end = i + 1;
-                }
-            }
-        }
-    }
-    if (found != NULL && found->single_word) {
-        bool before = at > 0 && (gv_uc_flags(gv_text_at(text, at - 1)) & GV_UC_WORD) != 0;
-        bool after = *end < text.length && (gv_uc_flags(gv_text_at(text, *end)) & GV_UC_WORD) != 0;
-        if (before || after) return NULL;
-    }
-    return found;
+    return found->token != NULL;
 }
 
-static gv_status gv_take_added(int64_t *next, gv_tokens *out, const gv_tokenizer *t, const gv_added *token, gv_word *word, gv_text text,
-                               int64_t at, int64_t end, gv_error *error) {
-    gv_status status = gv_finish_word(out, t, word, error);
-    if (status != GV_OK) return status;
-    if ((status = gv_tokens_reserve(out, 1, error)) != GV_OK) return status;
-    while (token->left_strip && at > 0 && (gv_uc_flags(gv_text_at(text, at - 1)) & GV_UC_SPACE)) at--;
-    while (token->right_strip && end < text.length && (gv_uc_flags(gv_text_at(text, end)) & GV_UC_SPACE)) end++;
-    gv_emit(out, token->id, at, end, word->words++);
-    *next = end;
-    return GV_OK;
+static uint32_t gv_flags_at(gv_text text, int64_t index) {
+    if (index < 0 || index >= text.length) return 0;
+    uint32_t code = gv_text_at(text, index);
+    return code < GV_UC_LIMIT ? gv_uc_flags(code) : 0;
+}
+
+/* Whether a found token counts, and how far it reaches with the white space that it takes along, down to `limit` (the end of
+ * the token before). One that does not count still uses up its text. */
+static bool gv_accept_added(gv_found *found, gv_text text, int64_t limit) {
+    if (found->token->single_word) {
+        if ((gv_flags_at(text, found->start - 1) | gv_flags_at(text, found->end)) & GV_UC_WORD) return false;
+    }
+    if (found->token->left_strip) {
+        while (found->start > limit && (gv_flags_at(text, found->start - 1) & GV_UC_SPACE)) found->start--;
+        if (found->start < limit) found->start = limit;
+    }
+    if (found->token->right_strip) {
+        while (gv_flags_at(text, found->end) & GV_UC_SPACE) found->end++;
+    }
+    return true;
+}
+
+static gv_status gv_refuse_code(uint32_t code, int64_t at, gv_error *error) {
+    if (gv_uc_is_surrogate(code)) {
+        return gv_fail(error, GV_ERR_VALUE, "text holds a lone surrogate U+%04X at character %lld: it is no Unicode text",
+                       (unsigned)code, (long long)at);
+    }
+    return gv_fail(error, GV_ERR_VALUE, "text holds %u, which is no code point", (unsigned)code);
 }
 
 /* Any code point, with all that may happen. *next: where reading goes on. */
@@ -361,137 +369,145 @@ static gv_status gv_take_slow(int64_t *next, gv_tokens *out, const gv_tokenizer 
     uint32_t code = gv_text_at(text, at);
     gv_piece piece;
     *next = at + 1;
-    if (gv_uc_is_surrogate(code)) {
-        return gv_fail(error, GV_ERR_VALUE, "text holds a lone surrogate U+%04X at character %lld: it is no Unicode text", (unsigned)code,
-                       (long long)at);
-    }
-    if (code >= GV_UC_LIMIT) return gv_fail(error, GV_ERR_VALUE, "text holds %u, which is no code point", (unsigned)code);
+    if (gv_uc_is_surrogate(code) || code >= GV_UC_LIMIT) return gv_refuse_code(code, at, error);
     if (code >= GV_PLANE || t->entries[code] == GV_ENTRY_ADDED) {
-        int64_t end;
-        const gv_added *token = gv_find_added(&end, t, text, at);
-        if (token != NULL) return gv_take_added(next, out, t, token, word, text, at, end, error);
+        gv_found found;
+        if (at >= word->blocked && gv_find_added(&found, t, &t->added, text, at)) {
+            word->blocked = found.end;
+            if (gv_accept_added(&found, text, word->limit)) {
+                if ((status = gv_finish_word(out, t, word, error)) != GV_OK) return status;
+                if ((status = gv_tokens_reserve(out, 1, error)) != GV_OK) return status;
+                gv_emit(out, found.token->id, found.start, found.end, word->words++);
+                word->limit = *next = found.end;
+                return GV_OK;
+            }
+        }
+        word->whole = t->added_normalized.edges > 0;
     }
     gv_normalise_code(&piece, &t->options, code);
-    if (piece.kind == GV_PIECE_MARK) {
-        word->marks = true; /* the caller reads the text again */
-        *next = text.length;
-        return GV_OK;
-    }
+    if (piece.kind == GV_PIECE_MARK) word->whole = true;
+    if (word->whole) return GV_ERR_STATE; /* no failure: the text is read again by gv_encode_whole */
     bool alone = t->options.handle_chinese_chars && (gv_uc_flags(code) & GV_UC_CJK) != 0;
-    for (int i = 0; i < piece.count && status == GV_OK; i++) status = gv_take_code(out, t, word, piece.codes[i], alone, at, error);
+    for (int i = 0; i < piece.count && status == GV_OK; i++)
+        status = gv_take_code(out, t, word, piece.codes[i], alone, at, error);
     return status;
 }
 
-/* ---- text with marks that stay ------------------------------------------------------------------------------------- */
+/* ---- the same by definition: normalise the whole text, then split, then match ---------------------------------------- */
 
-/* Some marks survive accent stripping, and canonical ordering may move them (musical signs, Hangul tones, some halants). Such
- * text is rare: it is read again as the reference reads it, a whole segment at a time. The reference's alignment counts parts:
- * after ordering, the i-th part that is not a later part of a decomposition belongs to the i-th source. */
-static gv_status gv_take_segment(gv_tokens *out, const gv_tokenizer *t, gv_word *word, gv_text text, int64_t from, int64_t to,
-                                 gv_error *error) {
+/* Splits normal form [from, to) into words. */
+static gv_status gv_whole_words(gv_tokens *out, const gv_tokenizer *t, gv_word *word, const gv_normalised *normal, int64_t from,
+                                int64_t to, gv_error *error) {
     gv_status status = GV_OK;
-    size_t most = (size_t)(to - from) * 3; /* an ideograph gets a space on both sides */
-    size_t parts = most * GV_UC_MAX_EXPANSION / 2;
-    size_t size = most * sizeof(int32_t) + parts * (sizeof(uint32_t) + 1);
-    char *memory = gv_alloc(t->allocator, size);
-    if (memory == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory while normalising");
-    uint32_t *codes = (uint32_t *)(void *)memory;
-    int32_t *sources = (int32_t *)(codes + parts);
-    uint8_t *added = (uint8_t *)(sources + most);
-    int64_t count = 0, source_count = 0;
-    for (int64_t i = from; i < to; i++) {
-        uint32_t code = gv_text_at(text, i), flags = gv_uc_flags(code);
-        if (t->options.clean_text && (flags & GV_UC_CONTROL)) continue;
-        bool ideograph = t->options.handle_chinese_chars && (flags & GV_UC_CJK) != 0;
-        uint32_t decomposed[GV_UC_MAX_EXPANSION] = {' '};
-        for (int side = ideograph ? -1 : 0; side <= (ideograph ? 1 : 0); side++) {
-            int n = 1;
-            if (side != 0 || (t->options.clean_text && (flags & GV_UC_SPACE))) {
-                decomposed[0] = ' ';
-            } else {
-                n = gv_uc_decompose(decomposed, code);
-            }
-            for (int j = 0; j < n; j++) {
-                codes[count] = decomposed[j];
-                added[count++] = j > 0;
-            }
-            sources[source_count++] = (int32_t)i;
-        }
-    }
-    gv_order_marks(codes, added, count);
-    int64_t source = -1;
-    for (int64_t i = 0; i < count && status == GV_OK; i++) {
-        if (!added[i]) source++;
-        if (gv_uc_flags(codes[i]) & GV_UC_NONSPACING) continue;
-        uint32_t lower[GV_UC_MAX_EXPANSION] = {codes[i]};
-        int lowered = t->options.lowercase ? gv_uc_lower(lower, codes[i]) : 1;
-        bool alone = t->options.handle_chinese_chars && (gv_uc_flags(codes[i]) & GV_UC_CJK) != 0;
-        int64_t origin = sources[source < 0 ? 0 : source];
-        for (int j = 0; j < lowered && status == GV_OK; j++) status = gv_take_code(out, t, word, lower[j], alone, origin, error);
-    }
-    gv_release(t->allocator, memory, size);
-    return status;
-}
-
-static gv_status gv_encode_marks(gv_tokens *out, const gv_tokenizer *t, gv_text text, gv_error *error) {
-    gv_status status = GV_OK;
-    gv_word word = {.length = 0};
-    int64_t from = 0;
-    for (int64_t at = 0; at < text.length && status == GV_OK;) {
-        int64_t end;
-        uint32_t code = gv_text_at(text, at);
-        if (gv_uc_is_surrogate(code) || code >= GV_UC_LIMIT) return gv_take_slow(&at, out, t, &word, text, at, error);
-        const gv_added *token = gv_find_added(&end, t, text, at);
-        if (token == NULL) {
-            at++;
+    for (int64_t i = from; i < to && status == GV_OK; i++) {
+        gv_piece_kind kind = gv_code_kind(normal->codes[i]);
+        if (kind == GV_PIECE_WORD) {
+            gv_word_push(word, normal->codes[i], normal->origins[i]);
             continue;
         }
-        status = gv_take_segment(out, t, &word, text, from, at, error);
-        if (status == GV_OK) status = gv_take_added(&at, out, t, token, &word, text, at, end, error);
-        from = at;
+        status = gv_finish_word(out, t, word, error);
+        if (status != GV_OK || kind == GV_PIECE_SPACE) continue;
+        if ((status = gv_tokens_reserve(out, 1, error)) != GV_OK) break;
+        gv_emit(out, gv_id_of(t, normal->codes[i]), normal->origins[i], normal->origins[i] + 1, word->words++);
     }
-    if (status == GV_OK) status = gv_take_segment(out, t, &word, text, from, text.length, error);
-    return status == GV_OK ? gv_finish_word(out, t, &word, error) : status;
+    return status == GV_OK ? gv_finish_word(out, t, word, error) : status;
 }
 
-/* The loop for one width. *marks: the text must be read again by gv_encode_marks. */
-#define GV_DEFINE_ENCODE(name, type)                                                                                             \
-    static gv_status name(gv_tokens *out, bool *marks, const gv_tokenizer *t, gv_text text, gv_error *error) {                   \
-        gv_status status = GV_OK;                                                                                                \
-        const type *source = text.data;                                                                                          \
-        const int32_t *entries = t->entries;                                                                                     \
-        gv_word word = {.length = 0};                                                                                            \
-        for (int64_t at = 0; at < text.length;) {                                                                                \
-            /* Every code point gives at most one token until a slow one comes: room for the rest at once. */                    \
-            int64_t stop = at + 65536 < text.length ? at + 65536 : text.length;                                                  \
-            if ((status = gv_tokens_reserve(out, stop - at + t->options.max_word + 1, error)) != GV_OK) return status;           \
-            if (!out->offsets && word.length == 0) {                                                                             \
-                int32_t *ids = out->ids + out->count, entry;                                                                     \
-                int64_t begin = at;                                                                                              \
-                while (at < stop && (uint32_t)source[at] < (uint32_t)GV_PLANE && (entry = entries[source[at]]) >= 0) {                               \
-                    *ids++ = entry;                                                                                              \
-                    at++;                                                                                                        \
-                }                                                                                                                \
-                out->count += at - begin;                                                                                        \
-                word.words += (int32_t)(at - begin);                                                                             \
-                if (at == stop) continue;                                                                                        \
-            }                                                                                                                    \
-            int32_t entry = (uint32_t)source[at] < (uint32_t)GV_PLANE ? entries[source[at]] : GV_ENTRY_SLOW;                                         \
-            if (entry <= -GV_ENTRY_WORD) {                                                                                       \
-                gv_word_push(&word, (uint32_t)(-entry - GV_ENTRY_WORD), at);                                                     \
-                at++;                                                                                                            \
-            } else if (entry == GV_ENTRY_REMOVED) {                                                                              \
-                at++;                                                                                                            \
-            } else if (entry == GV_ENTRY_SPACE || entry >= 0) {                                                                  \
-                if (word.length > 0 && (status = gv_finish_word(out, t, &word, error)) != GV_OK) return status;                  \
-                if (entry >= 0) gv_emit(out, entry, at, at + 1, word.words++);                                                   \
-                at++;                                                                                                            \
-            } else if ((status = gv_take_slow(&at, out, t, &word, text, at, error)) != GV_OK) {                                  \
-                return status;                                                                                                   \
-            }                                                                                                                    \
-        }                                                                                                                        \
-        *marks = word.marks;                                                                                                     \
-        return gv_finish_word(out, t, &word, error);                                                                             \
+/* One stretch between added tokens of the raw text; in its normal form the other added tokens are looked for. */
+static gv_status gv_whole_piece(gv_tokens *out, const gv_tokenizer *t, gv_word *word, gv_normalised *normal,
+                                const uint32_t *source, int64_t from, int64_t to, gv_error *error) {
+    gv_status status = gv_normalise(normal, &t->options, source + from, to - from, from, t->allocator, error);
+    gv_text text = {normal->codes, normal->count, 4};
+    int64_t done = 0;
+    for (int64_t i = 0; status == GV_OK && t->added_normalized.edges > 0 && i < text.length;) {
+        gv_found found;
+        if (!gv_find_added(&found, t, &t->added_normalized, text, i)) {
+            i++;
+            continue;
+        }
+        i = found.end;
+        if (!gv_accept_added(&found, text, done)) continue;
+        if (found.start > done) status = gv_whole_words(out, t, word, normal, done, found.start, error);
+        if (status == GV_OK) status = gv_tokens_reserve(out, 1, error);
+        if (status != GV_OK) break;
+        gv_emit(out, found.token->id, normal->origins[found.start], normal->origins[found.end - 1] + 1, word->words++);
+        done = found.end;
+    }
+    return status == GV_OK ? gv_whole_words(out, t, word, normal, done, normal->count, error) : status;
+}
+
+static gv_status gv_encode_whole(gv_tokens *out, const gv_tokenizer *t, gv_text text, gv_error *error) {
+    gv_status status = GV_OK;
+    gv_normalised normal = {0};
+    gv_word word = {.length = 0};
+    int64_t done = 0;
+    size_t size = (size_t)text.length * sizeof(uint32_t);
+    uint32_t *source = gv_alloc(t->allocator, size);
+    if (source == NULL)
+        return gv_fail(error, GV_ERR_MEMORY, "out of memory for a text of %lld characters", (long long)text.length);
+    for (int64_t i = 0; i < text.length && status == GV_OK; i++) {
+        source[i] = gv_text_at(text, i);
+        if (gv_uc_is_surrogate(source[i]) || source[i] >= GV_UC_LIMIT) status = gv_refuse_code(source[i], i, error);
+    }
+    for (int64_t i = 0; i < text.length && status == GV_OK;) {
+        gv_found found;
+        if (!gv_find_added(&found, t, &t->added, text, i)) {
+            i++;
+            continue;
+        }
+        i = found.end;
+        if (!gv_accept_added(&found, text, done)) continue;
+        if (found.start > done) status = gv_whole_piece(out, t, &word, &normal, source, done, found.start, error);
+        if (status == GV_OK) status = gv_tokens_reserve(out, 1, error);
+        if (status != GV_OK) break;
+        gv_emit(out, found.token->id, found.start, found.end, word.words++);
+        done = found.end;
+    }
+    if (status == GV_OK) status = gv_whole_piece(out, t, &word, &normal, source, done, text.length, error);
+    gv_release(t->allocator, source, size);
+    gv_normalised_clear(&normal, t->allocator);
+    return status;
+}
+
+/* The loop for one width. *whole: the text must be read again by gv_encode_whole. */
+#define GV_DEFINE_ENCODE(name, type)                                                                                   \
+    static gv_status name(gv_tokens *out, bool *whole, const gv_tokenizer *t, gv_text text, gv_error *error) {         \
+        gv_status status = GV_OK;                                                                                      \
+        const type *source = text.data;                                                                                \
+        const int32_t *entries = t->entries;                                                                           \
+        gv_word word = {.length = 0};                                                                                  \
+        for (int64_t at = 0; at < text.length;) {                                                                      \
+            /* Every code point gives at most one token until a slow one comes: room for the rest at once. */          \
+            int64_t stop = at + 65536 < text.length ? at + 65536 : text.length;                                        \
+            if ((status = gv_tokens_reserve(out, stop - at + t->options.max_word + 1, error)) != GV_OK) return status; \
+            if (!out->offsets && word.length == 0) {                                                                   \
+                int32_t *ids = out->ids + out->count, entry;                                                           \
+                int64_t begin = at;                                                                                    \
+                while (at < stop && (uint32_t)source[at] < (uint32_t)GV_PLANE && (entry = entries[source[at]]) >= 0) { \
+                    *ids++ = entry;                                                                                    \
+                    at++;                                                                                              \
+                }                                                                                                      \
+                out->count += at - begin;                                                                              \
+                word.words += (int32_t)(at - begin);                                                                   \
+                if (at == stop) continue;                                                                              \
+            }                                                                                                          \
+            int32_t entry = (uint32_t)source[at] < (uint32_t)GV_PLANE ? entries[source[at]] : GV_ENTRY_SLOW;           \
+            if (entry <= -GV_ENTRY_WORD) {                                                                             \
+                gv_word_push(&word, (uint32_t)(-entry - GV_ENTRY_WORD), at);                                           \
+                at++;                                                                                                  \
+            } else if (entry == GV_ENTRY_REMOVED) {                                                                    \
+                at++;                                                                                                  \
+            } else if (entry == GV_ENTRY_SPACE || entry >= 0) {                                                        \
+                if (word.length > 0 && (status = gv_finish_word(out, t, &word, error)) != GV_OK) return status;        \
+                if (entry >= 0) gv_emit(out, entry, at, at + 1, word.words++);                                         \
+                at++;                                                                                                  \
+            } else if ((status = gv_take_slow(&at, out, t, &word, text, at, error)) != GV_OK) {                        \
+                *whole = word.whole;                                                                                   \
+                return status;                                                                                         \
+            }                                                                                                          \
+        }                                                                                                              \
+        *whole = false;                                                                                                \
+        return gv_finish_word(out, t, &word, error);                                                                   \
     }
 
 GV_DEFINE_ENCODE(gv_encode_1, uint8_t)
@@ -499,26 +515,24 @@ GV_DEFINE_ENCODE(gv_encode_2, uint16_t)
 GV_DEFINE_ENCODE(gv_encode_4, uint32_t)
 
 gv_status gv_tokenizer_encode(gv_tokens *out, const gv_tokenizer *t, gv_text text, gv_error *error) {
+    gv_status status;
+    bool whole = false;
+    int64_t before = out->count;
     if (text.length > INT32_MAX) return gv_fail(error, GV_ERR_VALUE, "a text of more than 2^31 - 1 characters: cut it");
-    gv_status status = GV_OK;
-    bool marks = false;
-    int64_t first = out->count;
     switch (text.width) {
         case 1:
-            status = gv_encode_1(out, &marks, t, text, error);
+            status = gv_encode_1(out, &whole, t, text, error);
             break;
         case 2:
-            status = gv_encode_2(out, &marks, t, text, error);
+            status = gv_encode_2(out, &whole, t, text, error);
             break;
         case 4:
-            status = gv_encode_4(out, &marks, t, text, error);
+            status = gv_encode_4(out, &whole, t, text, error);
             break;
         default:
             return gv_fail(error, GV_ERR_VALUE, "a character must have 1, 2 or 4 bytes, got %d", text.width);
     }
-    if (status == GV_OK && marks) {
-        out->count = first;
-        status = gv_encode_marks(out, t, text, error);
-    }
-    return status;
+    if (!whole) return status;
+    out->count = before;
+    return gv_encode_whole(out, t, text, error);
 }

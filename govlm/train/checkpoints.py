@@ -97,7 +97,7 @@ class Checkpoints:
             _sync(self.folder)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            old = self.names(kind)
+            old = self.names("step")
             kept = f"the one of step {old[-1]} is untouched" if old else "there is no earlier one"
             raise OSError(
                 error.errno, f"cannot save the checkpoint of step {step} in {self.folder}: {error.strerror or error}; {kept}"

@@ -280,7 +280,7 @@ class Trainer:
         return len(labels) if self.weights is None else float(self.weights[labels].sum(dtype=np.float64))
 
     def _nonfinite(self, what: str, value: float, outputs: Any) -> NonFiniteError:
-        tensor = self.model.core.first_nonfinite()
+        tensor = self.model.first_nonfinite()
         if tensor is None and outputs is not None:
             find = getattr(outputs, "first_nonfinite", None)
             tensor = find() if find is not None else None

@@ -49,19 +49,40 @@ typedef struct {
 
 static const kind kinds[] = {
     {"bert", {"head", "sequence", NULL}, "type_vocab_size=2 pooler=1 num_labels=3", true, true, false},
-    {"bert, all rows, dropout", {"head", "token", "activation", "relu", NULL},
-     "type_vocab_size=2 num_labels=3 hidden_dropout=0.2 attention_dropout=0.2 classifier_dropout=0.3", true, false, false},
+    {"bert, all rows, dropout",
+     {"head", "token", "activation", "relu", NULL},
+     "type_vocab_size=2 num_labels=3 hidden_dropout=0.2 attention_dropout=0.2 classifier_dropout=0.3",
+     true,
+     false,
+     false},
     {"albert", {"head", "mlm", "activation", "gelu_tanh", NULL}, "embedding_size=6 shared_layers=1", true, true, false},
-    {"gpt-2", {"activation", "gelu_tanh", NULL}, "pre_norm=1 embedding_norm=0 final_norm=1 causal=1 fused_qkv=1 conv1d=1", false, false, false},
-    {"qwen 3", {"norm", "rms", "position", "rotary", "activation", "silu", NULL},
+    {"gpt-2",
+     {"activation", "gelu_tanh", NULL},
+     "pre_norm=1 embedding_norm=0 final_norm=1 causal=1 fused_qkv=1 conv1d=1",
+     false,
+     false,
+     false},
+    {"qwen 3",
+     {"norm", "rms", "position", "rotary", "activation", "silu", NULL},
      "pre_norm=1 embedding_norm=0 final_norm=1 causal=1 gated=1 num_kv_heads=1 head_dim=6 query_key_norm=1 attention_bias=0 "
-     "output_bias=0 mlp_bias=0", false, false, false},
-    {"t5 encoder", {"norm", "rms", "position", "relative", "activation", "relu", NULL},
+     "output_bias=0 mlp_bias=0",
+     false,
+     false,
+     false},
+    {"t5 encoder",
+     {"norm", "rms", "position", "relative", "activation", "relu", NULL},
      "pre_norm=1 embedding_norm=0 final_norm=1 attention_bias=0 output_bias=0 mlp_bias=0 attention_scale=1 relative_buckets=8 "
-     "relative_max_distance=6", false, false, false},
-    {"t5 decoder", {"norm", "rms", "position", "relative", "activation", "gelu_tanh", NULL},
+     "relative_max_distance=6",
+     false,
+     false,
+     false},
+    {"t5 decoder",
+     {"norm", "rms", "position", "relative", "activation", "gelu_tanh", NULL},
      "pre_norm=1 embedding_norm=0 final_norm=1 attention_bias=0 output_bias=0 mlp_bias=0 attention_scale=1 gated=1 causal=1 "
-     "cross_attention=1 relative_bidirectional=0 relative_buckets=8 relative_max_distance=6 mlp_dropout=0.2", false, false, true},
+     "cross_attention=1 relative_bidirectional=0 relative_buckets=8 relative_max_distance=6 mlp_dropout=0.2",
+     false,
+     false,
+     true},
 };
 enum { KINDS = (int)(sizeof kinds / sizeof *kinds), HIDDEN = 8, VOCABULARY = 11, TOKENS = 9, SEQUENCES = 3, MEMORY = 7 };
 
@@ -78,14 +99,16 @@ static gv_status make_model(gv_model **out, const kind *k, const gv_allocator *a
     *out = NULL;
     gv_status status = gv_config_create(&config, allocator, error);
     if (status != GV_OK) return status;
-    (void)snprintf(text, sizeof text, "vocab_size=%d hidden_size=%d num_layers=2 num_heads=2 intermediate_size=10 max_positions=16 %s",
+    (void)snprintf(text, sizeof text,
+                   "vocab_size=%d hidden_size=%d num_layers=2 num_heads=2 intermediate_size=10 max_positions=16 %s",
                    (int)VOCABULARY, (int)HIDDEN, k->numbers);
     for (char *word = strtok_r(text, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
         char *equals = strchr(word, '=');
         *equals = '\0';
         CHECK(gv_config_set_number(config, word, atof(equals + 1), error) == GV_OK);
     }
-    for (int i = 0; k->words[i] != NULL; i += 2) CHECK(gv_config_set_word(config, k->words[i], k->words[i + 1], error) == GV_OK);
+    for (int i = 0; k->words[i] != NULL; i += 2)
+        CHECK(gv_config_set_word(config, k->words[i], k->words[i + 1], error) == GV_OK);
     status = gv_model_create(out, config, allocator, error);
     gv_config_free(config);
     return status;
@@ -110,7 +133,8 @@ static gv_status fill_model(gv_model *model, gv_error *error) {
 static float memory_values[MEMORY * HIDDEN], probe[TOKENS * HIDDEN], probe_middle[TOKENS * HIDDEN];
 
 static gv_forward_args arguments(const kind *k) {
-    gv_forward_args args = {.tokens = TOKENS, .sequences = SEQUENCES, .input_ids = ids, .row_splits = splits, .token_type_ids = types};
+    gv_forward_args args = {
+        .tokens = TOKENS, .sequences = SEQUENCES, .input_ids = ids, .row_splits = splits, .token_type_ids = types};
     for (int i = 0; i < MEMORY * HIDDEN; i++) memory_values[i] = random_value((uint32_t)i, 2);
     for (int i = 0; i < TOKENS * HIDDEN; i++) {
         probe[i] = random_value((uint32_t)i, 3);
@@ -206,7 +230,8 @@ static void test_gradients(const kind *k) {
                 agrees = fabs(numeric - given) <= 2e-2 * (1 + fabs(numeric));
             }
             if (!agrees) {
-                (void)fprintf(stderr, "%s: %s[%lld]: finite difference %g, backward %g\n", k->name, info.name, (long long)i, numeric, given);
+                (void)fprintf(stderr, "%s: %s[%lld]: finite difference %g, backward %g\n", k->name, info.name, (long long)i,
+                              numeric, given);
                 failures++;
             }
             checked++;

@@ -1,4 +1,4 @@
-"""Makes listing.json: the three losses of the listing's loop in transformers, on a tiny BERT whose weights are drawn from names.
+"""Makes listing.json: the losses of the listing's loop in transformers, on a tiny BERT whose weights are drawn from names.
 
 python tests/golden/make_listing.py      (needs torch and transformers)
 """
