@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--only NAME …] [--quick] [--max-isa avx2] [--out table.md] [--json out.json]`: govlm beside its peers."""
+"""`python -m benchmarks [--only NAME …] [--quick] [--max-isa avx2] [--out table.md] [--json out.json]`: the table."""
 
 from __future__ import annotations
 
@@ -258,6 +258,17 @@ def notes(options: argparse.Namespace) -> list[str]:
     return out
 
 
+def write(report: dict[str, Any], versions: dict[str, str], options: argparse.Namespace) -> str:
+    """Writes what there is so far (after every row: a run that is stopped keeps its rows) and returns the table."""
+    report["versions_text"] = ", ".join(f"{k} {v}" for k, v in versions.items())
+    text = render(report)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         prog="python -m benchmarks", description="govlm beside its peers: exactness first, then interleaved timing."
@@ -301,6 +312,7 @@ def main(arguments: list[str] | None = None) -> int:
                 report["rows"].append(done)
                 for side in done["sides"]:
                     versions |= {k: str(v) for k, v in side["versions"].items() if k != "fused"}
+                write(report, versions, options)
         for name, call in (
             ("import", lambda: run_import(options)),
             ("memory", lambda: run_memory(models, options, log)),
@@ -309,13 +321,8 @@ def main(arguments: list[str] | None = None) -> int:
             if name in chosen:
                 print(f"{name} …", file=sys.stderr, flush=True)
                 report["extra"].append(call())
-        report["versions_text"] = ", ".join(f"{k} {v}" for k, v in versions.items())
-        text = render(report)
-        print(text)
-        if options.out:
-            options.out.write_text(text, encoding="utf-8")
-        if options.json:
-            options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+                write(report, versions, options)
+        print(write(report, versions, options))
     finally:
         if options.models is None:
             shutil.rmtree(models, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Interleaves the sides of one case: each in its own process, the same threads, exactness first, then turns of timing, then medians."""
+"""Interleaves the sides of one case, each in its own process on the same threads: exactness first, then turns of timing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HANDOVER_SECONDS = 0.03  # lets the thread pool of the side that has just run st
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. `rounds` turns a side; every turn times each chosen batch `repeat` times after `warm` unmeasured runs."""
+    """How much is measured. `rounds` turns a side; a turn times each batch `repeat` times after `warm` unmeasured runs."""
 
     rounds: int
     repeat: int = 1

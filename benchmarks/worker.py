@@ -1,4 +1,4 @@
-"""One side in a process of its own: reads a JSON command a line, answers with a JSON line. Everything a library prints goes to stderr.
+"""One side in a process of its own: a JSON command a line in, a JSON line out; what a library prints goes to stderr.
 
 `python -m benchmarks.worker ADAPTER CASE_JSON`, then commands: {"do": "load"}, {"do": "logits", "batch": b, "file": f},
 {"do": "losses", "steps": n}, {"do": "begin"}, {"do": "time", "batch": b, "repeat": n, "warm": w}, {"do": "memory"}.

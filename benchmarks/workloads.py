@@ -89,8 +89,8 @@ class Shape:
         return sum(int(np.prod(s)) for s in self.parameters().values())
 
     def forward_flops(self, lengths: NDArray[np.int64]) -> float:
-        """Multiply-add flops (2 per pair) that a classifier's logits need: every layer on every real token, except that the last
-        layer needs keys and values of all tokens and everything else at [CLS] only; attention inside each sequence."""
+        """Multiply-add flops (2 per pair) that a classifier's logits need: every layer on every real token, except that the
+        last layer needs keys and values of all tokens and everything else at [CLS] only; attention inside each sequence."""
         h, f = float(self.hidden), float(self.ffn)
         n = lengths.astype(np.float64)
         tokens, squares, rows = n.sum(), (n * n).sum(), float(len(n))
@@ -110,7 +110,7 @@ SHAPES = {"bert-base": BERT_BASE, "4x312": BERT_4X312, "tiny": TINY}
 
 
 def write_model(folder: Path, shape: Shape, seed: int = 7) -> Path:
-    """Writes config.json and model.safetensors of a random model (and the vocabulary when the data is there); reuses a finished one."""
+    """Writes config.json and model.safetensors of a random model (and vocab.txt when the data is there), once."""
     from safetensors.numpy import save_file
 
     config = shape.config()
@@ -242,7 +242,7 @@ def _laws(count: int, rng: np.random.Generator) -> tuple[list[NDArray[np.int64]]
 def make_batches(
     kind: str, batches: int, size: int, labels: int, *, length: int = 0, vocab: int = 21128, seed: int = 11
 ) -> Batches:
-    """`kind`: "tnews", "laws" (real texts), "fixed" (random ids, `length` tokens each), "listing" (the listing's two requests)."""
+    """`kind`: "tnews", "laws" (real texts), "fixed", "ragged" (random ids, `length` tokens or up to it), "listing" (its two requests)."""
     rng = np.random.default_rng(seed)
     count = batches * size
     if kind == "tnews":

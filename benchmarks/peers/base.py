@@ -46,9 +46,7 @@ class Peer:
     """
 
     name = "peer"
-    regroups = (
-        False  # True: `load` may cut the same rows into other batches (length-sorted), so batches are not comparable one by one
-    )
+    regroups = False  # True: the same rows in other batches (sorted by length), so that batches are not comparable one by one
 
     def load(self, case: Case, batches: Batches) -> None:
         raise NotImplementedError

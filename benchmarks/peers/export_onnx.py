@@ -1,4 +1,4 @@
-"""`python -m benchmarks.peers.export_onnx MODEL_DIR`: model.onnx (as exported) and optimised.onnx (ONNX Runtime's BERT fusions)."""
+"""`python -m benchmarks.peers.export_onnx MODEL_DIR`: model.onnx (plain) and optimised.onnx (ONNX Runtime's fusions)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO's CPU plugin on the exported graph: latency hint, f32 asked for by name (it would take bf16 where the CPU has it)."""
+"""OpenVINO's CPU plugin on the exported graph: latency hint, f32 asked for (bf16 is its default where the CPU has it)."""
 
 from __future__ import annotations
 
