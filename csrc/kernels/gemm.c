@@ -15,7 +15,7 @@
 #include "base/parallel.h"
 
 enum {
-    GV_SMALL_ROWS = 65,        /* below: our own kernels throughout */
+    GV_SMALL_ROWS = 257,       /* below: our own kernels throughout */
     GV_TILE_ROWS = 384,        /* of x, or inputs of a weight gradient */
     GV_TILE_COLS = 192,        /* outputs, or inputs of an input gradient */
     GV_COPY_ROWS = 512,        /* rows of dy copied together at once */
