@@ -73,7 +73,7 @@ class Machine:
         return (
             f"{self.cpu}, {self.cores} CPUs allowed, {self.threads} threads used, {self.isa}; f32 peak {self.peak_gflops:.0f} GFLOP/s "
             f"({self.peak_how}); read bandwidth {self.read_gbytes:.0f} GB/s; {self.memory_gbytes:.0f} GB of memory; "
-            f"load average {self.load:.1f} at the start"
+            f"load average {self.load:.1f} before that measurement"
         )
 
     def asdict(self) -> dict[str, object]:

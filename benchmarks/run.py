@@ -78,11 +78,10 @@ ROWS = (
 EXTRA = ("import", "memory", "tokenizer")
 
 
-def share(row: Row, lengths: list[np.ndarray], seconds: float, peak_gflops: float) -> float:
-    """The share of the f32 peak: flops that the answer needs (workloads.Shape.forward_flops) over time and peak."""
+def needed_flops(row: Row, lengths: list[np.ndarray]) -> float:
+    """The flops that the answers need (workloads.Shape.forward_flops), whatever a side really computes."""
     shape = SHAPES[row.shape]
-    flops = sum(shape.train_flops(n) if row.train else shape.forward_flops(n) for n in lengths)
-    return flops / seconds / (peak_gflops * 1e9)
+    return sum(shape.train_flops(n) if row.train else shape.forward_flops(n) for n in lengths)
 
 
 def figure(row: Row, tokens: int, seconds: float) -> float:
@@ -106,7 +105,7 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 300 else f"{value:.3g}"
 
 
-def run_row(row: Row, models: Path, machine_: machine.Machine, options: argparse.Namespace, log: Any) -> dict[str, Any]:
+def run_row(row: Row, models: Path, options: argparse.Namespace, log: Any) -> dict[str, Any]:
     shape = SHAPES[row.shape]
     batches = make_batches(row.kind, row.batches, row.size, row.labels, length=row.length, vocab=shape.vocab)
     model = write_model(models / f"{row.shape}-{row.labels}", shape if row.labels == shape.labels else _relabel(row))
@@ -131,11 +130,12 @@ def run_row(row: Row, models: Path, machine_: machine.Machine, options: argparse
         "tokens": tokens,
         "ratio": ratio,
         "best_peer": best,
+        "ratio_to_torch": ratio_to([r for r in results if r.name in ("torch", "govlm")])[0],
         "sides": [
             r.asdict()
             | {
                 "figure": figure(row, tokens, r.total()) if r.total() else None,
-                "share_of_peak": share(row, batches.lengths, r.total(), machine_.peak_gflops) if r.total() else None,
+                "needed_gflops": needed_flops(row, batches.lengths) / r.total() / 1e9 if r.total() else None,
             }
             for r in results
         ],
@@ -203,10 +203,13 @@ def render(report: dict[str, Any]) -> str:
         for number_, side in enumerate(row["sides"]):
             title = f"{row['title']} ({row['source']}, {row['tokens']:,} tokens)" if number_ == 0 else ""
             value = f"{number(side['figure'])} {row['unit']}" if side["figure"] else side["note"] or "no figure"
-            peak = f"{side['share_of_peak']:.0%}" if side["share_of_peak"] else ""
+            gflops = side["needed_gflops"]
+            peak = f"{gflops / report['machine']['peak_gflops']:.0%}" if gflops else ""
             exact = " / ".join(f"{d:.1e}" for d in (side["logits_difference"], side["loss_difference"]) if d is not None)
             ours = side["name"] == "govlm"
             ratio = f"**{row['ratio']:.2f}x** ({row['best_peer']})" if ours and row["ratio"] else ""
+            if ratio and row["ratio_to_torch"] and row["best_peer"] != "torch":
+                ratio += f", {row['ratio_to_torch']:.2f}x (torch)"
             lines.append(
                 f"| {title} | {side['name']} | {value} | {peak} | {exact} | {ratio} | {row['reach'] if ours else ''} |"
             )
@@ -301,6 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     log: Any = options.log.open("w") if options.log else subprocess.DEVNULL
     try:
         here = machine.measure(options.threads, options.max_isa or None)
+        peaks = [here.peak_gflops]
         report: dict[str, Any] = {
             "machine": here.asdict(), "machine_text": here.describe(), "versions_text": "", "rows": [], "extra": [], "notes": notes(options),
         }  # fmt: skip
@@ -308,10 +312,16 @@ def main(arguments: list[str] | None = None) -> int:
         for row in ROWS:
             if row.name in chosen:
                 print(f"{row.name} …", file=sys.stderr, flush=True)
-                done = run_row(row, models, here, options, log)
+                done = run_row(row, models, options, log)
                 report["rows"].append(done)
                 for side in done["sides"]:
                     versions |= {k: str(v) for k, v in side["versions"].items() if k != "fused"}
+                again = machine.measure(
+                    options.threads, options.max_isa or None
+                )  # the best one seen: other work only lowers it
+                peaks.append(again.peak_gflops)
+                if again.peak_gflops >= max(peaks):
+                    report |= {"machine": again.asdict(), "machine_text": again.describe()}
                 write(report, versions, options)
         for name, call in (
             ("import", lambda: run_import(options)),

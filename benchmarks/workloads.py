@@ -184,6 +184,8 @@ def pad(rows: list[NDArray[np.int64]], length: int | None = None) -> tuple[NDArr
 def _encode(texts: list[str], max_length: int) -> list[NDArray[np.int64]] | None:
     """Token ids of the texts with bert-base-chinese's vocabulary, by whichever tokenizer is installed."""
     vocab = DATA / "vocab" / "bert-base-chinese" / "vocab.txt"
+    if not vocab.is_file():
+        return None
     try:
         from tokenizers import BertWordPieceTokenizer
 

@@ -59,7 +59,8 @@ class GovlmPeer(Peer):
             self._step(batch)
         else:
             inputs = self.inputs[batch]
-            _ = self.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            with govlm.no_grad():
+                _ = self.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
 
     def versions(self) -> dict[str, Any]:
         return {"govlm": getattr(govlm, "__version__", "?")}
