@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = sorted((ROOT / "csrc" / "base").glob("*.c"))
-KERNELS = sorted((ROOT / "csrc" / "kernels").glob("*.c"))
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 FLAGS = [
     "-std=c11", "-g", "-O2", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno",
@@ -64,24 +65,65 @@ def gomp(compiler: str) -> str:
     return "-lgomp"
 
 
-def build(folder: Path, compiler: str, sanitizer: str, source: str) -> Path:
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], list[Path]]:
+    """compiled(compiler, sanitizer, part): the object files of csrc/`part`, made once; two compilers run side by side."""
+    done: dict[tuple[str, str, str], list[Path]] = {}
+
+    def objects(compiler: str, sanitizer: str, part: str) -> list[Path]:
+        key = (compiler, sanitizer, part)
+        if key not in done:
+            folder = tmp_path_factory.mktemp(f"{compiler}-{sanitizer}-{part}")
+            onednn = find_onednn() if part == "kernels" else None
+            include = [f"-I{onednn[0]}"] if onednn else []
+
+            def compile_one(source: Path) -> Path:
+                target = folder / (source.stem + ".o")
+                run_compiler([compiler, *FLAGS, *SANITIZERS[sanitizer], *include, "-c", str(source), "-o", str(target)])
+                return target
+
+            with ThreadPoolExecutor(2) as pool:
+                done[key] = list(pool.map(compile_one, sorted((ROOT / "csrc" / part).glob("*.c"))))
+        return done[key]
+
+    return objects
+
+
+def run_compiler(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode != 0 and "sanitize" in " ".join(command) and "cannot find" in done.stderr:
+        pytest.skip(f"{command[0]} has no runtime for this sanitizer")
+    assert done.returncode == 0, done.stderr
+
+
+def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: str) -> Path:
     """The program of tests/c/`source`, linked with as much of the core as it needs."""
     program = folder / "program"
+    parts = {"test_kernels.c": ["kernels"], "test_gemm.c": ["kernels"], "test_model.c": ["kernels", "nn", "model"]}.get(
+        source, []
+    )
     link = [gomp(compiler), "-lm", "-lpthread"]
-    sources = [ROOT / "tests" / "c" / source, *BASE]
-    flags = list(FLAGS)
-    if source in ("test_kernels.c", "test_gemm.c"):
+    include = []
+    if parts:
         onednn = find_onednn()
         if onednn is None:
             pytest.skip("oneDNN's headers are not installed (onednn-devel-cpu-gomp, or GOVLM_ONEDNN_ROOT)")
-        sources += KERNELS
-        flags.append(f"-I{onednn[0]}")
+        include = [f"-I{onednn[0]}"]
         link = [str(onednn[1]), f"-Wl,-rpath,{onednn[1].parent}", *link]
-    command = [compiler, *flags, *SANITIZERS[sanitizer], *map(str, sources), "-o", str(program), *link]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    if done.returncode != 0 and "sanitize" in " ".join(command) and "cannot find" in done.stderr:
-        pytest.skip(f"{compiler} has no runtime for {SANITIZERS[sanitizer][0]}")
-    assert done.returncode == 0, done.stderr
+    objects = [str(o) for part in ["base", *parts] for o in compiled(compiler, sanitizer, part)]
+    run_compiler(
+        [
+            compiler,
+            *FLAGS,
+            *SANITIZERS[sanitizer],
+            *include,
+            str(ROOT / "tests" / "c" / source),
+            *objects,
+            "-o",
+            str(program),
+            *link,
+        ]
+    )
     return program
 
 
@@ -97,25 +139,32 @@ def execute(program: Path, **environment: str) -> str:
     ("compiler", "sanitizer"), [*((name, "plain") for name in COMPILERS), *((name, "address") for name in COMPILERS[-1:])]
 )
 @pytest.mark.parametrize("source", ["test_memory.c", "test_kernels.c"])
-def test_program(tmp_path: Path, compiler: str, sanitizer: str, source: str) -> None:
-    output = execute(build(tmp_path, compiler, sanitizer, source))
+def test_program(tmp_path: Path, compiled: Any, compiler: str, sanitizer: str, source: str) -> None:
+    output = execute(build(tmp_path, compiled, compiler, sanitizer, source))
     assert "ok" in output
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "address"])
-def test_products(tmp_path: Path, sanitizer: str) -> None:
-    program = build(tmp_path, COMPILERS[-1], sanitizer, "test_gemm.c")
+def test_products(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    program = build(tmp_path, compiled, COMPILERS[-1], sanitizer, "test_gemm.c")
     for isa in ("scalar", "avx2", "avx512"):  # a lower ISA than the CPU's, or its own
         assert "ok" in execute(program, GOVLM_MAX_ISA=isa)
 
 
+@pytest.mark.parametrize("sanitizer", ["plain", "address"])
+def test_whole_passes(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    """Gradients by finite differences, bits, batches, and every allocation failing in turn, through every kind of block."""
+    program = build(tmp_path, compiled, COMPILERS[-1], sanitizer, "test_model.c")
+    assert "test_model: 0 failures" in execute(program)
+
+
 @pytest.mark.parametrize("sanitizer", ["plain", "address", "thread"])
-def test_pool(tmp_path: Path, sanitizer: str) -> None:
-    program = build(tmp_path, COMPILERS[-1], sanitizer, "test_parallel.c")
+def test_pool(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    program = build(tmp_path, compiled, COMPILERS[-1], sanitizer, "test_parallel.c")
     assert "ok" in execute(program)
     assert "ok" in execute(program, GOVLM_NUM_THREADS="4")
 
 
-def test_scalar_only_by_environment(tmp_path: Path) -> None:
-    output = execute(build(tmp_path, COMPILERS[0], "plain", "test_kernels.c"), GOVLM_MAX_ISA="scalar")
+def test_scalar_only_by_environment(tmp_path: Path, compiled: Any) -> None:
+    output = execute(build(tmp_path, compiled, COMPILERS[0], "plain", "test_kernels.c"), GOVLM_MAX_ISA="scalar")
     assert "avx2: this CPU (or GOVLM_MAX_ISA) has no such kernels" in output

@@ -345,7 +345,8 @@ static void test_allocation_failures(const kind *k) {
         }
         CHECK(status == GV_ERR_MEMORY && error.text[0] != '\0');
     }
-    CHECK(!"a thousand allocations and still not done");
+    (void)fprintf(stderr, "%s: a thousand allocations and still not done\n", k->name);
+    failures++;
 }
 
 static void test_refusals(void) {
