@@ -38,7 +38,7 @@ def work(tmp_path_factory):
 
 
 def shell(*arguments, stdin=None, **options):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = dict(os.environ)
     return subprocess.run(
         [sys.executable, "-m", "govlm", *map(str, arguments)],
         input=stdin,
@@ -110,7 +110,7 @@ def test_predict_fields_and_scores(capsys, work, model):
 
 
 def test_predict_streams_and_survives_a_closed_pipe(work, model):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = dict(os.environ)
     process = subprocess.Popen(
         [sys.executable, "-m", "govlm", "predict", "--model", str(model), "--batch-size", "8"],
         stdin=subprocess.PIPE,
@@ -199,7 +199,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 def test_help_and_version_import_nothing_heavy():
     code = "import sys, govlm.cli; govlm.cli.main(['--help']); print({'numpy', 'tqdm', 'safetensors'} & set(sys.modules))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = dict(os.environ)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, text=True, timeout=60)
     assert "finetune" in done.stdout and done.stdout.endswith("set()\n"), done.stderr
     assert shell("--version").stdout.startswith(b"govlm ")

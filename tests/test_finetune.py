@@ -183,7 +183,7 @@ def command(work, out, *extra):
 
 
 def start(work, out, *extra, **options):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = dict(os.environ)
     return subprocess.Popen(
         command(work, out, *extra),
         cwd=work,
