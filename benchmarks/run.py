@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # python benchmarks/run.py
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 

@@ -59,7 +59,7 @@ def environment(threads: int, max_isa: str = "") -> dict[str, str]:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOVLM_NUM_THREADS", "RAYON_NUM_THREADS"):
         env[name] = str(threads)
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
-    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
+    env["PYTHONPATH"] = os.pathsep.join([*filter(None, [env.get("PYTHONPATH")]), str(ROOT)])  # last: an installed govlm wins
     if max_isa == "avx2":
         env |= {
             "GOVLM_MAX_ISA": "avx2",

@@ -34,7 +34,7 @@ class Model:
     layout      fused_qkv False (one [H, 3H] matrix, GPT-2);  conv1d False (weights in x out);  shared_layers False (ALBERT)
                 embedding_scale 1.0
     padding     padding_id -1, position_padding_id -1: rows of the word and position tables that get no gradient from look-ups
-    dropout     hidden_dropout 0.0 (embeddings, after attention output, after mlp);  attention_dropout 0.0 (probabilities);
+    dropout     hidden_dropout 0.0 (after attention output; also embedding_dropout and down_dropout, the mlp's, unless given);  attention_dropout 0.0 (probabilities);
                 mlp_dropout 0.0 (after the activation, T5);  classifier_dropout 0.0;  pooler_dropout 0.0 (before pooler; RoBERTa)
                 final_dropout 0.0 (after the final norm, T5)
     head        head: "none" | "sequence" | "token" | "mlm";  pooler False (dense + tanh on a sequence's first token);

@@ -368,8 +368,6 @@ class GPT2Config(PretrainedConfig):
         self.refuse("scale_attn_by_inverse_layer_idx", False)
         self.refuse("add_cross_attention", False)
         self.activation("activation_function")
-        if self.resid_pdrop != self.embd_pdrop:
-            raise ValueError(f"gpt2: embd_pdrop {self.embd_pdrop} must equal resid_pdrop {self.resid_pdrop}")
         if self.n_embd % self.n_head:
             raise ValueError(f"gpt2: n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
 

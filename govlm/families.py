@@ -143,7 +143,9 @@ def _roberta_map(config: PretrainedConfig, task: str, pooler: bool) -> WeightMap
 
 
 def _albert_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConfig:
-    return _encoder_core(config, task, pooler) | {"embedding_size": config.embedding_size, "shared_layers": True}
+    # ALBERT drops nothing after the feed-forward part.
+    own: CoreConfig = {"embedding_size": config.embedding_size, "shared_layers": True, "down_dropout": 0.0}
+    return _encoder_core(config, task, pooler) | own
 
 
 def _albert_map(config: PretrainedConfig, task: str, pooler: bool) -> WeightMap:
@@ -188,6 +190,7 @@ def _gpt2_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConfig:
         "fused_qkv": True,
         "conv1d": True,
         "hidden_dropout": float(config.resid_pdrop),
+        "embedding_dropout": float(config.embd_pdrop),
         "attention_dropout": float(config.attn_pdrop),
     }
     if not config.scale_attn_weights:

@@ -4,13 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from govlm.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXTS = {
     "户籍": ["身份证丢了", "补办身份证", "户口本怎么办", "身份证过期"],
     "社保": ["医保卡丢了", "查养老金", "养老金多少", "医保怎么报"],

@@ -75,6 +75,8 @@ static const gv_field gv_fields[] = {
     GV_REAL(hidden_dropout, 0),
     GV_REAL(attention_dropout, 0),
     GV_REAL(mlp_dropout, 0),
+    GV_REAL(embedding_dropout, -1),
+    GV_REAL(down_dropout, -1),
     GV_REAL(classifier_dropout, 0),
     GV_REAL(pooler_dropout, 0),
     GV_REAL(final_dropout, 0),
@@ -194,8 +196,11 @@ gv_status gv_config_finish(gv_config *config, gv_error *error) {
         if ((status = gv_need_positive("num_labels", config->num_labels, error)) != GV_OK) return status;
     }
     if (config->norm == GV_NORM_RMS) config->norm_bias = false;
-    const double rates[] = {config->hidden_dropout,     config->attention_dropout, config->mlp_dropout,
-                            config->classifier_dropout, config->pooler_dropout,    config->final_dropout};
+    if (config->embedding_dropout < 0) config->embedding_dropout = config->hidden_dropout;
+    if (config->down_dropout < 0) config->down_dropout = config->hidden_dropout;
+    const double rates[] = {config->hidden_dropout, config->embedding_dropout, config->attention_dropout,
+                            config->mlp_dropout,    config->down_dropout,      config->classifier_dropout,
+                            config->pooler_dropout, config->final_dropout};
     for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
         if (rates[i] < 0 || rates[i] >= 1) {
             return gv_fail(error, GV_ERR_VALUE, "model configuration: dropout rates must be in [0, 1), got %g", rates[i]);

@@ -20,7 +20,8 @@ struct gv_config {
     bool causal, query_key_norm, cross_attention;
     bool attention_bias, output_bias, mlp_bias, gated;
     bool fused_qkv, conv1d, shared_layers;
-    double hidden_dropout, attention_dropout, mlp_dropout, classifier_dropout, pooler_dropout, final_dropout;
+    double hidden_dropout, embedding_dropout, down_dropout, attention_dropout, mlp_dropout, classifier_dropout, pooler_dropout,
+        final_dropout;
     bool pooler, tied_decoder;
 };
 

@@ -212,7 +212,7 @@ gv_status gv_embed_forward(gv_pass *pass, const gv_forward_temps *temps, gv_erro
     int64_t t = pass->tokens, e = c->embedding_size;
     bool projects = model->projection.weight >= 0;
     float *rows = projects ? temps->ping : pass->embedded;
-    gv_row_dropout dropout = gv_pass_dropout(pass, c->num_layers, GV_SITE_EMBEDDING, c->hidden_dropout, &pass->all);
+    gv_row_dropout dropout = gv_pass_dropout(pass, c->num_layers, GV_SITE_EMBEDDING, c->embedding_dropout, &pass->all);
     GV_TRY(gv_embed_rows(rows, pass));
     if (c->embedding_norm) {
         gv_norm norm = gv_norm_of(model, model->embedding_norm, model->embedding_norm_bias, c->norm_eps);
@@ -238,7 +238,7 @@ gv_status gv_embed_backward(gv_pass *pass, float *dx, const gv_backward_temps *t
     gv_model *model = pass->model;
     const gv_config *c = &model->config;
     int64_t t = pass->tokens, e = c->embedding_size;
-    gv_row_dropout dropout = gv_pass_dropout(pass, c->num_layers, GV_SITE_EMBEDDING, c->hidden_dropout, &pass->all);
+    gv_row_dropout dropout = gv_pass_dropout(pass, c->num_layers, GV_SITE_EMBEDDING, c->embedding_dropout, &pass->all);
     gv_norm norm = gv_norm_of(model, model->embedding_norm, model->embedding_norm_bias, c->norm_eps);
     float *rows = temps->x, *dy = dx;
     GV_TRY(gv_embed_rows(rows, pass));
@@ -429,7 +429,7 @@ gv_status gv_layer_forward(float **y, gv_pass *pass, int64_t layer, float *x, co
     gv_norm attention_norm = gv_norm_of(model, ids->self.norm, ids->self.norm_bias, c->norm_eps);
     gv_norm mlp_norm = gv_norm_of(model, ids->mlp_norm, ids->mlp_norm_bias, c->norm_eps);
     gv_row_dropout output_dropout = gv_pass_dropout(pass, layer, GV_SITE_OUTPUT, c->hidden_dropout, rows);
-    gv_row_dropout down_dropout = gv_pass_dropout(pass, layer, GV_SITE_DOWN, c->hidden_dropout, rows);
+    gv_row_dropout down_dropout = gv_pass_dropout(pass, layer, GV_SITE_DOWN, c->down_dropout, rows);
     float *out = x == t->ping ? t->pong : t->ping;
     const float *in = x, *in_rows = x, *residual = x;
 
@@ -503,7 +503,7 @@ static gv_status gv_mlp_backward(gv_pass *pass, int64_t layer, const float *mlp_
     gv_activation kind = (gv_activation)c->activation;
     int64_t m = rows->count, h = c->hidden_size, i = c->intermediate_size;
     gv_row_dropout inner_dropout = gv_pass_dropout(pass, layer, GV_SITE_MLP, c->mlp_dropout, rows);
-    gv_row_dropout down_dropout = gv_pass_dropout(pass, layer, GV_SITE_DOWN, c->hidden_dropout, rows);
+    gv_row_dropout down_dropout = gv_pass_dropout(pass, layer, GV_SITE_DOWN, c->down_dropout, rows);
     const float *down = t->dsum;
     if (down_dropout.dropout.p > 0) {
         GV_TRY(gv_dropout_rows(t->small, t->dsum, &down_dropout, m, h));
