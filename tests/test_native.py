@@ -67,7 +67,7 @@ def test_source_folder_without_extension(tmp_path: Path) -> None:
     for name in ("__init__.py", "_native.py"):
         shutil.copy(Path(govlm.__file__).parent / name, package)
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.path.insert(0, '.'); import govlm; govlm.num_threads()"],
+        [sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, '.'); import govlm; govlm.num_threads()"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -139,8 +139,8 @@ def run(name: str, model: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
     decoder_mask = inputs.get("decoder_attention_mask", inputs["attention_mask"]).astype(bool)
     result: dict[str, np.ndarray] = {}
     for key, value in out.items():
-        if key == "past_key_values":
-            continue
+        if not isinstance(value, tuple | torch.Tensor):
+            continue  # caches, whatever a version calls them
         if not isinstance(value, tuple):
             array = value.detach().numpy().copy()
             if array.ndim == 3:
