@@ -21,7 +21,8 @@ FLAGS = [
 ]  # fmt: skip
 SANITIZERS = {
     "plain": [],
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
+    # gcc and -O1: clang needs more than two minutes for avx512.c here, gcc 10 s
+    "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
     "thread": ["-fsanitize=thread"],
 }
 # A child of a threaded process may start threads: that is what is tested.
@@ -136,7 +137,7 @@ def execute(program: Path, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("compiler", "sanitizer"), [*((name, "plain") for name in COMPILERS), *((name, "address") for name in COMPILERS[-1:])]
+    ("compiler", "sanitizer"), [*((name, "plain") for name in COMPILERS), *((name, "address") for name in COMPILERS[:1])]
 )
 @pytest.mark.parametrize("source", ["test_memory.c", "test_kernels.c"])
 def test_program(tmp_path: Path, compiled: Any, compiler: str, sanitizer: str, source: str) -> None:
@@ -146,7 +147,7 @@ def test_program(tmp_path: Path, compiled: Any, compiler: str, sanitizer: str, s
 
 @pytest.mark.parametrize("sanitizer", ["plain", "address"])
 def test_products(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
-    program = build(tmp_path, compiled, COMPILERS[-1], sanitizer, "test_gemm.c")
+    program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_gemm.c")
     for isa in ("scalar", "avx2", "avx512"):  # a lower ISA than the CPU's, or its own
         assert "ok" in execute(program, GOVLM_MAX_ISA=isa)
 
@@ -154,7 +155,7 @@ def test_products(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
 @pytest.mark.parametrize("sanitizer", ["plain", "address"])
 def test_whole_passes(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
     """Gradients by finite differences, bits, batches, and every allocation failing in turn, through every kind of block."""
-    program = build(tmp_path, compiled, COMPILERS[-1], sanitizer, "test_model.c")
+    program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_model.c")
     assert "test_model: 0 failures" in execute(program)
 
 
