@@ -46,16 +46,20 @@ def import_times(rounds: int, threads: int) -> list[dict[str, Any]]:
 
 
 def training_memory(case: Case, adapters: list[str], steps: int, log: Any = subprocess.DEVNULL) -> list[dict[str, Any]]:
-    """Peak resident bytes of a process that only loads the model and trains `steps` steps (batch 0 again and again)."""
+    """Peak resident bytes of a process that only loads the model and trains `steps` steps, each on a new batch.
+
+    New batches matter: a buffer that is touched lazily (embedding rows) grows until every row of the vocabulary has been seen.
+    """
     out = []
     for name in adapters:
         side = Side(name, case, log)
         row: dict[str, Any] = {"name": name, "peak": None, "loaded": None, "note": ""}
         try:
-            side.ask("load")
+            count = side.ask("load")["batches"]
             side.ask("begin")
             row["loaded"] = side.ask("memory")["peak"]
-            side.ask("time", batch=0, warm=steps, repeat=0)
+            for step in range(steps):
+                side.ask("time", batch=step % count, warm=1, repeat=0)
             row["peak"] = side.ask("memory")["peak"]
         except SideError as error:
             row["note"] = str(error)

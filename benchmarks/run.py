@@ -164,7 +164,7 @@ def run_import(options: argparse.Namespace) -> dict[str, Any]:
 def run_memory(models: Path, options: argparse.Namespace, log: Any) -> dict[str, Any]:
     shape = SHAPES["bert-base"]
     path = models / "memory.npz"
-    make_batches("fixed", 1, 32, shape.labels, length=32).save(path)
+    make_batches("fixed", 12, 32, shape.labels, length=32).save(path)
     model = write_model(models / f"bert-base-{shape.labels}", shape)
     case = Case("memory", str(model), str(path), True, dropout=True, threads=options.threads, max_isa=options.max_isa)
     adapters = [n for n in ("torch", "govlm") if not options.sides or n in options.sides]
@@ -173,7 +173,7 @@ def run_memory(models: Path, options: argparse.Namespace, log: Any) -> dict[str,
         "title": "memory: fine-tuning BERT-base, batch 32 x 32",
         "reach": "weights + gradients + two moments + at most 400 MB",
         "four_copies": 16 * shape.parameter_count(),
-        "rows": extra.training_memory(case, adapters, 2 if options.quick else 4, log),
+        "rows": extra.training_memory(case, adapters, 4 if options.quick else 12, log),
     }
 
 
