@@ -29,5 +29,8 @@ typedef struct {
 
 /* Returns NULL while planning and when the arena is full; `used` grows in every case. */
 void *gv_arena_take(gv_arena *arena, size_t size);
+static inline float *gv_arena_floats(gv_arena *arena, int64_t count) {
+    return gv_arena_take(arena, (size_t)count * sizeof(float));
+}
 
 #endif

@@ -7,49 +7,37 @@
 #include <string.h>
 
 #include "base/parallel.h"
+#include "base/try.h"
 #include "model/pass.h"
 
 enum { GV_CHUNK_ROWS = 64 };
 
-#define GV_TRY(expression)                                                     \
-    do {                                                                       \
-        status = (expression);                                                 \
-        if (status != GV_OK) {                                                 \
-            if (error->text[0] == '\0') gv_fail(error, status, "interrupted"); \
-            goto done;                                                         \
-        }                                                                      \
-    } while (0)
-
-static float *gv_take(gv_arena *arena, int64_t count) {
-    return gv_arena_take(arena, (size_t)count * sizeof(float));
-}
-
 void gv_head_take_results(gv_pass *pass, gv_arena *arena, bool want_logits) {
     const gv_config *c = &pass->model->config;
-    if (c->pooler) pass->pooled = gv_take(arena, pass->sequences * c->hidden_size);
+    if (c->pooler) pass->pooled = gv_arena_floats(arena, pass->sequences * c->hidden_size);
     if (c->head == GV_HEAD_SEQUENCE || c->head == GV_HEAD_TOKEN || (c->head == GV_HEAD_MLM && want_logits)) {
-        pass->logits = gv_take(arena, pass->head_set.count * pass->logit_cols);
+        pass->logits = gv_arena_floats(arena, pass->head_set.count * pass->logit_cols);
     }
 }
 
 void gv_head_take(gv_pass *pass, gv_arena *arena) {
     const gv_config *c = &pass->model->config;
     int64_t b = pass->sequences, r = pass->selected.count, h = c->hidden_size, e = c->embedding_size;
-    if (c->pooler || c->head == GV_HEAD_SEQUENCE) pass->pooler_in = gv_take(arena, b * h);
-    if (c->pooler) pass->pooler_before = gv_take(arena, b * h);
+    if (c->pooler || c->head == GV_HEAD_SEQUENCE) pass->pooler_in = gv_arena_floats(arena, b * h);
+    if (c->pooler) pass->pooler_before = gv_arena_floats(arena, b * h);
     if (c->head == GV_HEAD_SEQUENCE || c->head == GV_HEAD_TOKEN) {
-        pass->head_in = gv_take(arena, pass->head_set.count * h);
-        pass->chunk = gv_take(arena, pass->head_set.count * c->num_labels);
+        pass->head_in = gv_arena_floats(arena, pass->head_set.count * h);
+        pass->chunk = gv_arena_floats(arena, pass->head_set.count * c->num_labels);
     }
     if (c->head == GV_HEAD_MLM) {
-        pass->mlm_before = gv_take(arena, r * e);
-        pass->mlm_act = gv_take(arena, r * e);
-        pass->mlm_out = gv_take(arena, r * e);
-        pass->chunk = gv_take(arena, (r < GV_CHUNK_ROWS ? r : GV_CHUNK_ROWS) * c->vocab_size);
+        pass->mlm_before = gv_arena_floats(arena, r * e);
+        pass->mlm_act = gv_arena_floats(arena, r * e);
+        pass->mlm_out = gv_arena_floats(arena, r * e);
+        pass->chunk = gv_arena_floats(arena, (r < GV_CHUNK_ROWS ? r : GV_CHUNK_ROWS) * c->vocab_size);
     }
     if (c->head != GV_HEAD_NONE) {
-        pass->row_loss = gv_take(arena, pass->head_set.count);
-        pass->row_scale = gv_take(arena, pass->head_set.count);
+        pass->row_loss = gv_arena_floats(arena, pass->head_set.count);
+        pass->row_scale = gv_arena_floats(arena, pass->head_set.count);
     }
 }
 
@@ -233,7 +221,7 @@ static gv_status gv_mlm_backward(float *dlast, gv_pass *pass, const gv_backward_
     gv_norm norm = {gv_data(model, model->mlm_norm), gv_data(model, model->mlm_norm_bias), (float)c->head_norm_eps, false};
     gv_arena arena = {0};
     GV_TRY(gv_workspaces_borrow(&arena, model->workspaces, (size_t)(r * e + 2 * r + 64) * sizeof(float), error));
-    float *dout = gv_take(&arena, r * e), *stats = gv_take(&arena, 2 * r);
+    float *dout = gv_arena_floats(&arena, r * e), *stats = gv_arena_floats(&arena, 2 * r);
     for (int64_t first = 0; first < r; first += GV_CHUNK_ROWS) {
         int64_t rows = r - first < GV_CHUNK_ROWS ? r - first : GV_CHUNK_ROWS;
         if (pass->logits != NULL) {
@@ -264,7 +252,7 @@ static gv_status gv_first_backward(float *dlast, float *dpooled, gv_pass *pass, 
     gv_arena arena = {0};
     if (c->pooler) {
         GV_TRY(gv_workspaces_borrow(&arena, model->workspaces, (size_t)(b * h + 64) * sizeof(float), error));
-        float *dfirst = gv_take(&arena, b * h);
+        float *dfirst = gv_arena_floats(&arena, b * h);
         gv_kernels_get()->activation_backward(GV_ACT_TANH, dpooled, dpooled, pass->pooler_before, b * h);
         GV_TRY(gv_linear_backward(dfirst, false, model, model->pooler, h, h, dpooled, pass->pooler_in, b, error));
         GV_TRY(gv_dropout_rows(dfirst, dfirst, &dropout, b, h));
@@ -295,7 +283,7 @@ gv_status gv_head_backward(float *dlast, gv_pass *pass, const gv_backward_args *
     if (rows == 0 && pass->sequences == 0) goto done;
     int64_t most = rows > pass->sequences ? rows : pass->sequences;
     GV_TRY(gv_workspaces_borrow(&arena, model->workspaces, (size_t)(most * h + 64) * sizeof(float), error));
-    float *din = gv_take(&arena, most * h);
+    float *din = gv_arena_floats(&arena, most * h);
     bool first = false;
     if (through_logits && (c->head == GV_HEAD_SEQUENCE || c->head == GV_HEAD_TOKEN)) {
         gv_row_dropout dropout =

@@ -9,17 +9,9 @@
 #include <string.h>
 
 #include "base/parallel.h"
+#include "base/try.h"
 #include "model/pass.h"
 #include "nn/embedding.h"
-
-#define GV_TRY(expression)                                                     \
-    do {                                                                       \
-        status = (expression);                                                 \
-        if (status != GV_OK) {                                                 \
-            if (error->text[0] == '\0') gv_fail(error, status, "interrupted"); \
-            goto done;                                                         \
-        }                                                                      \
-    } while (0)
 
 gv_row_dropout gv_pass_dropout(const gv_pass *pass, int64_t layer, int site, double rate, const gv_row_set *rows) {
     gv_dropout dropout = {pass->seed, pass->step, (uint32_t)(layer * 16 + site), pass->training ? (float)rate : 0.0f};
@@ -72,10 +64,6 @@ gv_status gv_linear_backward(float *dx, bool accumulate, gv_model *model, gv_lin
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
-static float *gv_take(gv_arena *arena, int64_t count) {
-    return gv_arena_take(arena, (size_t)count * sizeof(float));
-}
-
 static int64_t gv_probs_size(const gv_pass *pass, const int64_t *query_splits, const int64_t *key_splits) {
     int64_t total = 0;
     for (int64_t b = 0; b < pass->sequences; b++) {
@@ -88,18 +76,18 @@ static void gv_attention_state_take(gv_attention_state *out, gv_arena *arena, co
                                     int64_t key_rows, const int64_t *key_splits, bool norm) {
     const gv_config *c = &pass->model->config;
     int64_t inner = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
-    out->query = gv_take(arena, rows->count * inner);
-    out->key = gv_take(arena, key_rows * kv);
-    out->value = gv_take(arena, key_rows * kv);
-    out->query_raw = norm ? gv_take(arena, rows->count * inner) : NULL;
-    out->key_raw = norm ? gv_take(arena, key_rows * kv) : NULL;
-    out->context = gv_take(arena, rows->count * inner);
-    out->lse = gv_take(arena, rows->count * c->num_heads);
-    out->sum = gv_take(arena, rows->count * c->hidden_size);
+    out->query = gv_arena_floats(arena, rows->count * inner);
+    out->key = gv_arena_floats(arena, key_rows * kv);
+    out->value = gv_arena_floats(arena, key_rows * kv);
+    out->query_raw = norm ? gv_arena_floats(arena, rows->count * inner) : NULL;
+    out->key_raw = norm ? gv_arena_floats(arena, key_rows * kv) : NULL;
+    out->context = gv_arena_floats(arena, rows->count * inner);
+    out->lse = gv_arena_floats(arena, rows->count * c->num_heads);
+    out->sum = gv_arena_floats(arena, rows->count * c->hidden_size);
     out->probs = NULL;
     out->probs_offset = NULL;
     if (pass->keep_attention) {
-        out->probs = gv_take(arena, gv_probs_size(pass, rows->splits, key_splits));
+        out->probs = gv_arena_floats(arena, gv_probs_size(pass, rows->splits, key_splits));
         int64_t *offset = gv_arena_take(arena, (size_t)pass->sequences * sizeof(int64_t));
         int64_t at = 0;
         for (int64_t b = 0; b < pass->sequences && offset != NULL; b++) {
@@ -117,10 +105,10 @@ void gv_layer_state_take(gv_layer_state *out, gv_arena *arena, const gv_pass *pa
     gv_attention_state_take(&out->self, arena, pass, rows, pass->tokens, pass->all.splits, c->query_key_norm);
     if (c->cross_attention)
         gv_attention_state_take(&out->cross, arena, pass, rows, pass->memory_rows, pass->memory_splits, false);
-    if (c->gated) out->gate = gv_take(arena, rows->count * c->intermediate_size);
+    if (c->gated) out->gate = gv_arena_floats(arena, rows->count * c->intermediate_size);
     /* Without a backward nobody reads the value before the activation. */
-    if (pass->save || c->gated) out->up = gv_take(arena, rows->count * c->intermediate_size);
-    out->sum = gv_take(arena, rows->count * c->hidden_size);
+    if (pass->save || c->gated) out->up = gv_arena_floats(arena, rows->count * c->intermediate_size);
+    out->sum = gv_arena_floats(arena, rows->count * c->hidden_size);
 }
 
 static gv_attention_batch gv_batch_of(const gv_pass *pass, int64_t layer, const gv_row_set *rows, bool cross) {
@@ -164,13 +152,13 @@ static int64_t gv_scratch_floats(const gv_pass *pass) {
 void gv_forward_temps_take(gv_forward_temps *out, gv_arena *arena, const gv_pass *pass) {
     const gv_config *c = &pass->model->config;
     int64_t h = c->hidden_size, widest = h > c->embedding_size ? h : c->embedding_size;
-    out->ping = gv_take(arena, pass->tokens * widest);
-    out->pong = gv_take(arena, pass->tokens * h);
-    out->normed = gv_take(arena, pass->tokens * h);
-    out->gathered = gv_take(arena, pass->selected.count * h);
-    out->output = gv_take(arena, pass->tokens * h);
-    out->inner = gv_take(arena, pass->tokens * c->intermediate_size);
-    out->scratch = gv_take(arena, gv_scratch_floats(pass));
+    out->ping = gv_arena_floats(arena, pass->tokens * widest);
+    out->pong = gv_arena_floats(arena, pass->tokens * h);
+    out->normed = gv_arena_floats(arena, pass->tokens * h);
+    out->gathered = gv_arena_floats(arena, pass->selected.count * h);
+    out->output = gv_arena_floats(arena, pass->tokens * h);
+    out->inner = gv_arena_floats(arena, pass->tokens * c->intermediate_size);
+    out->scratch = gv_arena_floats(arena, gv_scratch_floats(pass));
 }
 
 void gv_backward_temps_take(gv_backward_temps *out, gv_arena *arena, const gv_pass *pass) {
@@ -178,22 +166,22 @@ void gv_backward_temps_take(gv_backward_temps *out, gv_arena *arena, const gv_pa
     int64_t t = pass->tokens, h = c->hidden_size, inner = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
     int64_t widest = h > c->embedding_size ? h : c->embedding_size;
     int64_t keys = t > pass->memory_rows ? t : pass->memory_rows;
-    out->dx = gv_take(arena, t * widest);
-    out->dsum = gv_take(arena, t * h);
-    out->d_in = gv_take(arena, t * widest);
-    out->dquery = gv_take(arena, t * inner);
-    out->dkey = gv_take(arena, keys * kv);
-    out->dvalue = gv_take(arena, keys * kv);
-    out->dcontext = gv_take(arena, t * inner);
-    out->inner = gv_take(arena, t * c->intermediate_size);
-    out->dinner = gv_take(arena, t * c->intermediate_size);
-    out->dgate = c->gated ? gv_take(arena, t * c->intermediate_size) : NULL;
-    out->x = gv_take(arena, t * widest);
-    out->normed = gv_take(arena, t * widest);
+    out->dx = gv_arena_floats(arena, t * widest);
+    out->dsum = gv_arena_floats(arena, t * h);
+    out->d_in = gv_arena_floats(arena, t * widest);
+    out->dquery = gv_arena_floats(arena, t * inner);
+    out->dkey = gv_arena_floats(arena, keys * kv);
+    out->dvalue = gv_arena_floats(arena, keys * kv);
+    out->dcontext = gv_arena_floats(arena, t * inner);
+    out->inner = gv_arena_floats(arena, t * c->intermediate_size);
+    out->dinner = gv_arena_floats(arena, t * c->intermediate_size);
+    out->dgate = c->gated ? gv_arena_floats(arena, t * c->intermediate_size) : NULL;
+    out->x = gv_arena_floats(arena, t * widest);
+    out->normed = gv_arena_floats(arena, t * widest);
     out->stats =
-        gv_take(arena, 2 * (t * c->num_heads > keys * c->num_kv_heads ? t * c->num_heads : keys * c->num_kv_heads) + 2);
-    out->scratch = gv_take(arena, gv_scratch_floats(pass));
-    out->small = gv_take(arena, t * h);
+        gv_arena_floats(arena, 2 * (t * c->num_heads > keys * c->num_kv_heads ? t * c->num_heads : keys * c->num_kv_heads) + 2);
+    out->scratch = gv_arena_floats(arena, gv_scratch_floats(pass));
+    out->small = gv_arena_floats(arena, t * h);
 }
 
 /* ---- embeddings ------------------------------------------------------------------------------------------------- */
