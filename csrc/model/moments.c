@@ -180,11 +180,13 @@ gv_status gv_moments_adamw(gv_moments *moments, const int64_t *indices, int64_t 
     }
     moments->hyper = hyper;
     moments->chosen = chosen;
+    pthread_rwlock_wrlock(&model->weights);
     model->version++;
     /* A step must not stop half-way: Ctrl-C waits for it (some tens of milliseconds). */
     const volatile int *cancel = gv_parallel_set_cancel(NULL);
     status = gv_parallel_for(moments->tile_count, gv_step, moments);
     (void)gv_parallel_set_cancel(cancel);
+    pthread_rwlock_unlock(&model->weights);
     moments->hyper = NULL;
     moments->chosen = NULL;
     pthread_mutex_unlock(&model->lock);

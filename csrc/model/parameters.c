@@ -129,6 +129,14 @@ gv_status gv_model_create(gv_model **out, const gv_config *config, const gv_allo
     model->allocator = allocator;
     model->config = *config;
     pthread_mutex_init(&model->lock, NULL);
+    pthread_rwlockattr_t writers_first;
+    pthread_rwlockattr_init(&writers_first);
+#ifdef __GLIBC__
+    /* Else a stream of predictions would keep a step waiting for ever. */
+    pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+#endif
+    pthread_rwlock_init(&model->weights, &writers_first);
+    pthread_rwlockattr_destroy(&writers_first);
     if ((status = gv_config_finish(&model->config, error)) != GV_OK) goto done;
     if (model->config.num_layers > 10000) {
         status = gv_fail(error, GV_ERR_VALUE, "model configuration: num_layers %lld is too large",
@@ -166,6 +174,7 @@ void gv_model_free(gv_model *model) {
     gv_unmap(allocator, model->flat, (size_t)model->flat_size * sizeof(float));
     gv_unmap(allocator, model->flat_grad, (size_t)model->flat_size * sizeof(float));
     gv_workspaces_free(model->workspaces);
+    pthread_rwlock_destroy(&model->weights);
     pthread_mutex_destroy(&model->lock);
     gv_release(allocator, model, sizeof *model);
 }
@@ -188,13 +197,17 @@ int64_t gv_model_find(const gv_model *model, const char *name) {
 }
 
 gv_status gv_model_bind(gv_model *model, int64_t index, const float *data, gv_error *error) {
+    gv_status status = GV_OK;
+    pthread_rwlock_wrlock(&model->weights);
     if (model->flat != NULL) {
-        return gv_fail(error, GV_ERR_STATE, "%s: the model is trainable; write into its parameter instead",
-                       model->parameters[index].name);
+        status = gv_fail(error, GV_ERR_STATE, "%s: the model is trainable; write into its parameter instead",
+                         model->parameters[index].name);
+    } else {
+        model->parameters[index].data = data;
+        model->version++;
     }
-    model->parameters[index].data = data;
-    model->version++;
-    return GV_OK;
+    pthread_rwlock_unlock(&model->weights);
+    return status;
 }
 
 uint64_t gv_model_version(const gv_model *model) {
@@ -260,6 +273,8 @@ gv_status gv_model_make_trainable(gv_model *model, gv_error *error) {
         gv_advise_huge(grad + model->parameters[first_dense].offset,
                        bytes - (size_t)model->parameters[first_dense].offset * sizeof(float));
     }
+    /* The caller may free what was bound when this returns: no forward may be reading it then. */
+    pthread_rwlock_wrlock(&model->weights);
     for (int64_t i = 0; i < model->parameter_count; i++) {
         gv_parameter *p = &model->parameters[i];
         if (p->data != NULL) {
@@ -274,6 +289,7 @@ gv_status gv_model_make_trainable(gv_model *model, gv_error *error) {
     }
     model->flat = flat;
     model->flat_grad = grad;
+    pthread_rwlock_unlock(&model->weights);
 done:
     pthread_mutex_unlock(&model->lock);
     return status;
@@ -433,18 +449,21 @@ gv_status gv_model_scale_grad(gv_model *model, float factor, const int64_t *indi
 void gv_model_first_nonfinite(char *out, size_t size, gv_model *model) {
     const gv_kernels *k = gv_kernels_get();
     out[0] = '\0';
+    pthread_rwlock_rdlock(&model->weights);
     for (int64_t i = 0; i < model->parameter_count; i++) {
         const gv_parameter *p = &model->parameters[i];
         if (p->data != NULL && !k->all_finite(p->data, p->size)) {
             (void)snprintf(out, size, "%s", p->name);
-            return;
+            goto done;
         }
     }
     for (int64_t i = 0; i < model->parameter_count; i++) {
         const gv_parameter *p = &model->parameters[i];
         if (p->state != GV_GRAD_NONE && !k->all_finite(p->grad, p->size)) {
             (void)snprintf(out, size, "%s (gradient)", p->name);
-            return;
+            goto done;
         }
     }
+done:
+    pthread_rwlock_unlock(&model->weights);
 }

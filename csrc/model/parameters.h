@@ -53,9 +53,10 @@ struct gv_model {
     int64_t word, position, token_type, embedding_norm, embedding_norm_bias, relative_bias, final_norm, final_norm_bias;
     int64_t mlm_norm, mlm_norm_bias, mlm_decoder, mlm_bias;
     gv_linear_ids projection, pooler, classifier, mlm_dense;
-    float *flat, *flat_grad; /* NULL until trainable */
-    uint64_t version;        /* grows whenever weights change */
-    pthread_mutex_t lock;    /* backward and optimiser against each other */
+    float *flat, *flat_grad;  /* NULL until trainable */
+    uint64_t version;         /* grows whenever weights change */
+    pthread_mutex_t lock;     /* backward and optimiser against each other; taken before `weights` */
+    pthread_rwlock_t weights; /* forwards read them; binding, make_trainable and a step replace them, writers first */
     struct gv_workspaces *workspaces;
 };
 

@@ -6,15 +6,7 @@
 #include <string.h>
 
 #include "base/parallel.h"
-
-#define GV_TRY(expression)                                                     \
-    do {                                                                       \
-        status = (expression);                                                 \
-        if (status != GV_OK) {                                                 \
-            if (error->text[0] == '\0') gv_fail(error, status, "interrupted"); \
-            goto done;                                                         \
-        }                                                                      \
-    } while (0)
+#include "base/try.h"
 
 /* ---- arguments ---------------------------------------------------------------------------------------------------- */
 
@@ -293,6 +285,7 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     gv_pass *pass = gv_alloc_zero(model->allocator, sizeof *pass);
     if (pass == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a forward pass");
     pass->model = model;
+    pthread_rwlock_rdlock(&model->weights);
     GV_TRY(gv_check_args(model, args, error));
     pass->version = model->version;
     pass->width = gv_parallel_width();
@@ -323,6 +316,7 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     GV_TRY(gv_run_forward(pass, &temps, error));
     if (!pass->save && !pass->keep_attention) gv_workspaces_return(model->workspaces, &pass->arena);
 done:
+    pthread_rwlock_unlock(&model->weights);
     gv_workspaces_return(model->workspaces, &temporary);
     if (status != GV_OK) {
         gv_pass_free(pass);
