@@ -4,38 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-
-static int failures;
-
-#define CHECK(condition)                                                          \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            failures++;                                                           \
-        }                                                                         \
-    } while (0)
-
-/* An allocator that counts, and fails at the n-th call. */
-typedef struct {
-    int live, calls, fail_at;
-    size_t bytes;
-} counter;
-
-static void *counted_alloc(void *self, size_t size) {
-    counter *c = self;
-    if (++c->calls == c->fail_at) return NULL;
-    c->live++;
-    c->bytes += size;
-    return aligned_alloc(64, size);
-}
-
-static void counted_release(void *self, void *pointer, size_t size) {
-    counter *c = self;
-    if (pointer == NULL) return;
-    c->live--;
-    c->bytes -= size;
-    free(pointer);
-}
+#include "check.h"
 
 static void test_alloc(const gv_allocator *allocator) {
     const size_t sizes[] = {0, 1, 63, 64, 65, 100000};
@@ -80,7 +49,7 @@ static void test_arena(void) {
 int main(void) {
     test_alloc(NULL);
     counter c = {0};
-    const gv_allocator allocator = {.alloc = counted_alloc, .release = counted_release, .self = &c};
+    const gv_allocator allocator = {.alloc = counter_alloc, .release = counter_release, .self = &c};
     test_alloc(&allocator);
     CHECK(c.live == 0 && c.bytes == 0 && c.calls > 0);
     c = (counter){.fail_at = 1};

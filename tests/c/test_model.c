@@ -6,37 +6,8 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "check.h"
 #include "govlm.h"
-
-static int failures;
-
-#define CHECK(condition)                                                          \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            failures++;                                                           \
-        }                                                                         \
-    } while (0)
-
-/* ---- an allocator that counts, and fails once when asked ----------------------------------------------------------- */
-
-typedef struct {
-    long calls, fail_at, live;
-} counter;
-
-static void *counting_alloc(void *self, size_t size) {
-    counter *c = self;
-    if (++c->calls == c->fail_at) return NULL;
-    void *pointer = aligned_alloc(64, size);
-    if (pointer != NULL) c->live++;
-    return pointer;
-}
-
-static void counting_release(void *self, void *pointer, size_t size) {
-    (void)size;
-    ((counter *)self)->live--;
-    free(pointer);
-}
 
 /* ---- the kinds of block --------------------------------------------------------------------------------------------- */
 
@@ -340,7 +311,7 @@ static gv_status whole_life(const kind *k, const gv_allocator *allocator, gv_err
 static void test_allocation_failures(const kind *k) {
     for (long n = 1; n < 1000; n++) {
         counter c = {.fail_at = n};
-        const gv_allocator allocator = {counting_alloc, counting_release, &c};
+        const gv_allocator allocator = {counter_alloc, counter_release, &c};
         gv_error error = {0};
         gv_status status = whole_life(k, &allocator, &error);
         CHECK(c.live == 0);

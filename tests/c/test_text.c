@@ -6,37 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "govlm.h"
-
-static int failures;
-
-#define CHECK(condition)                                                    \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            failures++;                                                     \
-        }                                                                   \
-    } while (0)
-
-/* Fails the allocation number `fail_at` (0 = none) and counts what is alive. */
-typedef struct {
-    long made, fail_at, alive;
-} counter;
-
-static void *counter_alloc(void *self, size_t size) {
-    counter *c = self;
-    if (++c->made == c->fail_at) return NULL;
-    void *pointer = aligned_alloc(64, size);
-    if (pointer != NULL) c->alive++;
-    return pointer;
-}
-
-static void counter_release(void *self, void *pointer, size_t size) {
-    (void)size;
-    if (pointer == NULL) return;
-    ((counter *)self)->alive--;
-    free(pointer);
-}
 
 static gv_text ascii(const char *text) {
     return (gv_text){text, (int64_t)strlen(text), 1};
@@ -94,17 +65,17 @@ static void test_failing_allocations(void) {
     counter whole = {0};
     gv_allocator allocator = {counter_alloc, counter_release, &whole};
     CHECK(use(expected, &expected_count, &expected_entries, &allocator, &error) == GV_OK);
-    CHECK(whole.alive == 0 && whole.made > 10 && expected_count > 8 && expected_entries > 5);
+    CHECK(whole.live == 0 && whole.calls > 10 && expected_count > 8 && expected_entries > 5);
     CHECK(use(ids, &count, &entries, NULL, &error) == GV_OK);
     CHECK(count == expected_count && entries == expected_entries && memcmp(ids, expected, (size_t)count * sizeof *ids) == 0);
-    for (long n = 1; n <= whole.made; n++) {
+    for (long n = 1; n <= whole.calls; n++) {
         counter failing = {.fail_at = n};
         allocator.self = &failing;
         error = (gv_error){0};
         gv_status status = use(ids, &count, &entries, &allocator, &error);
-        if (status != GV_ERR_MEMORY || error.text[0] == '\0' || failing.alive != 0) {
-            fprintf(stderr, "allocation %ld of %ld: status %d, \"%s\", %ld alive\n", n, whole.made, status, error.text,
-                    failing.alive);
+        if (status != GV_ERR_MEMORY || error.text[0] == '\0' || failing.live != 0) {
+            fprintf(stderr, "allocation %ld of %ld: status %d, \"%s\", %ld alive\n", n, whole.calls, status, error.text,
+                    failing.live);
             failures++;
         }
     }
