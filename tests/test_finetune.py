@@ -18,7 +18,8 @@ import govlm
 from govlm.data import DataError
 from govlm.train.checkpoints import Checkpoints, read_tensors, write_tensors
 from govlm.train.evaluate import Classifier, encode, evaluate, evaluate_encoded
-from govlm.train.finetune import FinetuneError, NonFiniteError, Options, Trainer, finetune
+from govlm.train.finetune import Options, Trainer, finetune
+from govlm.train.loop import NonFiniteError, TrainError
 
 THINGS = {"户籍": ["户口本", "身份证", "居住证"], "社保": ["养老金", "医保卡", "失业金"], "车管": ["驾驶证", "行驶证", "车牌"]}
 WAYS = ["{}丢了怎么补办", "想问一下{}在哪里办", "办{}要带什么材料", "{}多久能办好", "我的{}过期了", "请帮我查{}的进度"]
@@ -301,24 +302,24 @@ def test_nan_in_the_weights_is_found_by_name(work):
     data = encode(model, tokenizer, [Example(*r) for r in rows()], names, False)
     trainer = Trainer(model, tokenizer, data, options=Options(**FAST), progress=False)
     parameter = dict(model.named_parameters())["bert.encoder.layer.1.intermediate.dense.weight"]
-    trainer._step(np.arange(len(data)))
+    trainer._step()
     before = parameter.data.copy()
     parameter.data[0, 0] = np.nan
     with pytest.raises(
         NonFiniteError, match=r"step 2: the loss is nan; .*: bert\.encoder\.layer\.1\.intermediate\.dense\.weight"
     ):
-        trainer._step(np.arange(len(data)))
+        trainer._step()
     assert np.array_equal(parameter.data[1:], before[1:])  # nothing was stepped
 
 
 def test_resume_refuses_another_run(work):
     train(work, epochs=1)
-    with pytest.raises(FinetuneError, match="holds the checkpoints of another run"):
+    with pytest.raises(TrainError, match="holds the checkpoints of another run"):
         train(work, epochs=1)
-    with pytest.raises(FinetuneError, match=r"made with lr=0\.003, this run has 0\.1"):
+    with pytest.raises(TrainError, match=r"made with lr=0\.003, this run has 0\.1"):
         train(work, epochs=1, lr=0.1, resume=True)
     write_rows(work / "train.jsonl", rows()[:41])
-    with pytest.raises(FinetuneError, match="the train data, its labels or the tokenizer are not the same"):
+    with pytest.raises(TrainError, match="the train data, its labels or the tokenizer is not the same"):
         train(work, epochs=1, resume=True)
 
 
@@ -346,7 +347,7 @@ def test_resuming_a_finished_run_changes_nothing(work):
 )
 def test_one_line_for_what_is_wrong(work, change, message):
     change(work)
-    with pytest.raises((FinetuneError, DataError), match=message) as caught:
+    with pytest.raises((TrainError, DataError), match=message) as caught:
         train(work)
     assert "\n" not in str(caught.value)
 
