@@ -250,6 +250,8 @@ class ModelOutput(Mapping[str, Any]):
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
         if name not in self._fields:
             return None
+        if name == "loss":  # it refers to this output: kept here, the pair would hold its workspace until a collection
+            return self._read_loss()
         if name not in self._cache:
             self._cache[name] = _READERS[name](self)
         return self._cache[name]

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 enum { GV_ALIGNMENT = 64 };
-static const size_t GV_HUGE_PAGE = (size_t)2 << 20;
+static const size_t GV_HUGE_PAGE = (size_t)2 << 20, GV_PAGE = 4096;
 
 static size_t gv_round_up(size_t size, size_t unit) {
     return (size + unit - 1) / unit * unit;
@@ -62,6 +62,17 @@ void gv_advise_huge(void *pointer, size_t size) {
     (void)pointer;
     (void)size;
 #endif
+}
+
+void gv_zero_pages(const gv_allocator *allocator, void *pointer, size_t size) {
+    uintptr_t begin = (uintptr_t)pointer, end = begin + size;
+    uintptr_t first = gv_round_up(begin, GV_PAGE), last = end / GV_PAGE * GV_PAGE;
+    if (allocator != NULL || first >= last || madvise((void *)first, last - first, MADV_DONTNEED) != 0) {
+        memset(pointer, 0, size);
+        return;
+    }
+    memset(pointer, 0, first - begin);
+    memset((void *)last, 0, end - last);
 }
 
 void gv_unmap(const gv_allocator *allocator, void *pointer, size_t size) {

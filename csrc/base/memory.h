@@ -17,6 +17,8 @@ void gv_release(const gv_allocator *allocator, void *pointer, size_t size);
 void *gv_map_zero(const gv_allocator *allocator, size_t size, bool huge);
 /* Asks for 2 MB pages inside [pointer, pointer + size) of such memory. */
 void gv_advise_huge(void *pointer, size_t size);
+/* Makes a part of such memory read as zero again and gives its whole pages back to the system. */
+void gv_zero_pages(const gv_allocator *allocator, void *pointer, size_t size);
 void gv_unmap(const gv_allocator *allocator, void *pointer, size_t size);
 
 /* An arena: one block, handed out in 64-byte aligned pieces, released at once. `gv_arena_plan` mode (base == NULL)

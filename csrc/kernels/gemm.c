@@ -104,10 +104,11 @@ typedef struct {
     float *const *dbias;
     const bool *accumulate;
     bool add;
-    bool small;        /* few rows */
-    bool own;          /* product_nn instead of oneDNN, which is slower at these tiles (70 against 90 of 100 GFLOP/s) */
-    float *copies;     /* [width][GV_COPY_ROWS][GV_TILE_COLS] */
-    atomic_int failed; /* first status of oneDNN that was not success */
+    bool small;             /* few rows */
+    bool own;               /* product_nn instead of oneDNN, which is slower at these tiles (70 against 90 of 100 GFLOP/s) */
+    gv_packed_rows *packed; /* [width], or NULL: x as each worker packed it */
+    float *copies;          /* [width][GV_COPY_ROWS][GV_TILE_COLS] */
+    atomic_int failed;      /* first status of oneDNN that was not success */
 } gv_linear;
 
 static void gv_sgemm(gv_linear *job, char ta, char tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
@@ -139,7 +140,6 @@ static gv_status gv_linear_run(gv_linear *job, int64_t tiles, gv_tile_fn fn, gv_
 /* ---------------------------------------------------------------------------------------------------- forward -- */
 
 static void gv_forward_tile(void *context, int64_t tile, int worker) {
-    (void)worker;
     gv_linear *job = context;
     int i = gv_linear_find(job, &tile, job->rows.count);
     const gv_weight *w = &job->weights[i];
@@ -149,7 +149,8 @@ static void gv_forward_tile(void *context, int64_t tile, int worker) {
     float *y = job->y[i] + r * stride + c;
     const float *x = job->x + r * job->x_stride, *bias = w->bias != NULL ? w->bias + c : NULL;
     if (job->small && !w->transposed) {
-        job->kernels->product_nt(y, stride, x, job->x_stride, w->w + c * w->stride, w->stride, bias, rows, cols, w->k);
+        job->kernels->product_nt(y, stride, x, job->x_stride, w->w + c * w->stride, w->stride, bias, rows, cols, w->k,
+                                 job->packed != NULL ? &job->packed[worker] : NULL);
     } else if (job->small) {
         job->kernels->product_nn(y, stride, x, job->x_stride, 1, w->w + c, w->stride, rows, cols, w->k, false, false);
         if (bias != NULL) job->kernels->bias_add(y, bias, rows, cols, stride);
@@ -179,10 +180,19 @@ gv_status gv_linear_forward(float *const y[], const int64_t y_stride[], float *c
     job.rows = gv_cut_make(m, job.small ? m : GV_TILE_ROWS, 1);
     int64_t tiles = 0;
     for (int i = 0; i < count; i++) {
-        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, 48);
+        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, job.small ? 12 : 48);
         tiles += job.cols[i].count * job.rows.count;
     }
-    return gv_linear_run(&job, tiles, gv_forward_tile, error);
+    if (!job.small || m > GV_PACKED_ROWS) return gv_linear_run(&job, tiles, gv_forward_tile, error);
+    int64_t width = gv_parallel_width(), floats = weights[0].k * GV_PACKED_ROWS;
+    size_t size = (size_t)width * ((size_t)floats * sizeof(float) + sizeof *job.packed);
+    float *columns = gv_alloc(NULL, size);
+    if (columns == NULL) return gv_fail(error, GV_ERR_MEMORY, "no memory for %zu bytes of matrix product scratch", size);
+    job.packed = (gv_packed_rows *)(void *)(columns + width * floats);
+    for (int64_t i = 0; i < width; i++) job.packed[i] = (gv_packed_rows){columns + i * floats, false};
+    gv_status status = gv_linear_run(&job, tiles, gv_forward_tile, error);
+    gv_release(NULL, columns, size);
+    return status;
 }
 
 /* ----------------------------------------------------------------------------------------- gradient of inputs -- */

@@ -51,6 +51,13 @@ typedef struct {
     float grad_scale; /* gradients are multiplied by this first (clipping); 1 = unchanged */
 } gv_adamw;
 
+/* Rows of x in the order in which a product walks them: kept by the caller, filled at the first product. */
+typedef struct {
+    float *columns; /* [GV_PACKED_ROWS * k], 64-byte aligned */
+    bool ready;
+} gv_packed_rows;
+enum { GV_PACKED_ROWS = 64 }; /* more rows than these are not kept */
+
 typedef struct {
     const char *isa;
 
@@ -124,9 +131,9 @@ typedef struct {
 
     /* -- small products, for linear layers with few rows (kernels/gemm.c chooses) ------------------------------------ */
     /* y[m, n] = x[m, k] . w[n, k]^T + bias[n] (bias NULL = 0): weights where the checkpoint holds them, streamed once.
-     * Any m, n, k >= 1; strides in floats. */
+     * Any m, n, k >= 1; strides in floats. `packed` (NULL = none) carries x from one call to the next with the same x, m, k. */
     void (*product_nt)(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
-                       const float *bias, int64_t m, int64_t n, int64_t k);
+                       const float *bias, int64_t m, int64_t n, int64_t k, gv_packed_rows *packed);
     /* c[m, n] = (add ? c : 0) + sum_p a[i * row + p * step] b[p, 0..n): a may be transposed, b and c are row-major. `stream`:
      * c will not be read soon, so it need not go through the caches (a hint). */
     void (*product_nn)(float *c, int64_t c_stride, const float *a, int64_t row, int64_t step, const float *b, int64_t b_stride,

@@ -278,7 +278,8 @@ static void scalar_adamw(float *param, const float *grad, float *first, float *s
 /* -------------------------------------------------------------------------------------------- small products -- */
 
 static void scalar_product_nt(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
-                              const float *bias, int64_t m, int64_t n, int64_t k) {
+                              const float *bias, int64_t m, int64_t n, int64_t k, gv_packed_rows *packed) {
+    (void)packed;
     /* weight row by weight row, so that each is read once; eight partial sums, which a compiler turns into vectors */
     for (int64_t j = 0; j < n; j++) {
         const float *b = w + j * w_stride;

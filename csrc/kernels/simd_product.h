@@ -7,11 +7,11 @@
  */
 
 enum {
-    GV_NT_FEW = 4,     /* rows of x for which dot products do */
-    GV_NN_DEPTH = 256, /* of a panel of B: 256 rows of 64 bytes stay in the L1 cache */
-    GV_NT_DEPTH = 768, /* of packed x: weight rows are read 3 KB at a time */
-    GV_NT_ROWS = 64,   /* of x taken at once */
-    GV_NT_COLS = 192   /* rows of w between two packings of x */
+    GV_NT_FEW = 4,               /* rows of x for which dot products do */
+    GV_NN_DEPTH = 256,           /* of a panel of B: 256 rows of 64 bytes stay in the L1 cache */
+    GV_NT_DEPTH = 768,           /* of packed x: weight rows are read 3 KB at a time */
+    GV_NT_ROWS = GV_PACKED_ROWS, /* of x taken at once */
+    GV_NT_COLS = 192             /* rows of w between two packings of x */
 };
 
 /* ------------------------------------------------------------------------------------------ x [m,k], w [n,k] -- */
@@ -316,19 +316,21 @@ static void gv_nt_columns(int rows, bool wide, float *to, const float *w, int64_
 
 /* y^T = w x^T: w is walked along its own rows, one factor at a time, against packed columns of x. */
 static void simd_product_nt(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
-                            const float *bias, int64_t m, int64_t n, int64_t k) {
+                            const float *bias, int64_t m, int64_t n, int64_t k, gv_packed_rows *packed) {
     if (m <= GV_NT_FEW) {
         gv_nt_few(y, y_stride, x, x_stride, w, w_stride, bias, m, n, k);
         return;
     }
-    _Alignas(64) float columns[GV_NT_DEPTH * GV_NT_ROWS], sums[GV_NT_COLS * GV_NT_ROWS];
+    _Alignas(64) float own[GV_NT_DEPTH * GV_NT_ROWS], sums[GV_NT_COLS * GV_NT_ROWS];
+    if (m > GV_NT_ROWS) packed = NULL;
     for (int64_t r = 0; r < m; r += GV_NT_ROWS) {
         int64_t rows = m - r < GV_NT_ROWS ? m - r : GV_NT_ROWS;
         for (int64_t j = 0; j < n; j += GV_NT_COLS) {
             int64_t cols = n - j < GV_NT_COLS ? n - j : GV_NT_COLS;
             for (int64_t p = 0; p < k; p += GV_NT_DEPTH) {
                 int64_t depth = k - p < GV_NT_DEPTH ? k - p : GV_NT_DEPTH;
-                gv_pack_columns(columns, x + r * x_stride + p, x_stride, rows, depth);
+                float *columns = packed != NULL ? packed->columns + p * GV_NT_ROWS : own;
+                if (packed == NULL || !packed->ready) gv_pack_columns(columns, x + r * x_stride + p, x_stride, rows, depth);
                 int64_t step = PRODUCT_NN_ROWS;
                 for (int64_t q = 0; q < cols; q += step) {
                     const float *from = w + (j + q) * w_stride + p;
@@ -342,6 +344,7 @@ static void simd_product_nt(float *y, int64_t y_stride, const float *x, int64_t 
                     }
                 }
             }
+            if (packed != NULL) packed->ready = true;
             gv_unpack_columns(y + r * y_stride + j, y_stride, sums, bias != NULL ? bias + j : NULL, rows, cols);
         }
     }

@@ -21,6 +21,8 @@ struct gv_moments {
     uint8_t **live; /* [parameters]: NULL, or of an embedding: rows with moments */
     gv_step_tile *tiles;
     int64_t tile_count;
+    float *zeros; /* as long as the longest embedding row: the gradient of a row that this step did not reach */
+    int64_t zero_count;
     const gv_adamw *hyper; /* during a step: [parameters] */
     const bool *chosen;
 };
@@ -44,14 +46,17 @@ gv_status gv_moments_create(gv_moments **out, gv_model *model, gv_error *error) 
     for (int64_t i = 0; i < model->parameter_count; i++) {
         int64_t tile = gv_tile_floats(&model->parameters[i]);
         moments->tile_count += (model->parameters[i].size + tile - 1) / tile;
+        const gv_parameter *p = &model->parameters[i];
+        if (p->embedding && p->shape[1] > moments->zero_count) moments->zero_count = p->shape[1];
     }
     moments->first = gv_map_zero(a, bytes, false);
     moments->second = gv_map_zero(a, bytes, false);
     moments->steps = gv_alloc_zero(a, count * sizeof *moments->steps);
     moments->live = gv_alloc_zero(a, count * sizeof *moments->live);
+    moments->zeros = gv_alloc_zero(a, (size_t)moments->zero_count * sizeof *moments->zeros);
     moments->tiles = gv_alloc_array(a, (size_t)moments->tile_count, sizeof *moments->tiles);
     bool complete = moments->first != NULL && moments->second != NULL && moments->steps != NULL && moments->live != NULL &&
-                    moments->tiles != NULL;
+                    moments->zeros != NULL && moments->tiles != NULL;
     int64_t at = 0, dense = -1;
     for (int64_t i = 0; complete && i < model->parameter_count; i++) {
         const gv_parameter *p = &model->parameters[i];
@@ -92,6 +97,7 @@ void gv_moments_free(gv_moments *moments) {
         gv_release(a, moments->live[i], (size_t)model->parameters[i].shape[0]);
     }
     gv_release(a, moments->live, count * sizeof *moments->live);
+    gv_release(a, moments->zeros, (size_t)moments->zero_count * sizeof *moments->zeros);
     gv_release(a, moments->steps, count * sizeof *moments->steps);
     gv_release(a, moments->tiles, (size_t)moments->tile_count * sizeof *moments->tiles);
     gv_unmap(a, moments->first, (size_t)model->flat_size * sizeof(float));
@@ -138,9 +144,12 @@ static void gv_step(void *context, int64_t index, int worker) {
     }
     int64_t cols = p->shape[1];
     float keep = (float)(1.0 - hyper->lr * hyper->weight_decay);
+    bool dense = p->state == GV_GRAD_DENSE;
     for (int64_t c = 0; c < tile->count; c += cols) {
-        if (live[(tile->begin + c) / cols]) {
-            k->adamw(weight + c, p->grad + tile->begin + c, moments->first + at + c, moments->second + at + c, cols, hyper);
+        int64_t row = (tile->begin + c) / cols;
+        if (live[row]) {
+            const float *grad = dense || p->touched[row] ? p->grad + tile->begin + c : moments->zeros;
+            k->adamw(weight + c, grad, moments->first + at + c, moments->second + at + c, cols, hyper);
         } else if (hyper->weight_decay != 0) {
             k->scale(weight + c, keep, weight + c, cols);
         }

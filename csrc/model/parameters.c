@@ -331,9 +331,7 @@ void gv_model_zero_grad(gv_model *model) {
         gv_parameter *p = &model->parameters[i];
         if (p->embedding && p->state == GV_GRAD_DENSE) p->dirty = true;
         if (p->embedding && p->state == GV_GRAD_ROWS) {
-            for (int64_t row = 0; row < p->shape[0]; row++) {
-                if (p->touched[row]) memset(p->grad + row * p->shape[1], 0, (size_t)p->shape[1] * sizeof(float));
-            }
+            gv_zero_pages(model->allocator, p->grad, (size_t)p->size * sizeof(float));
         }
         if (p->touched != NULL) memset(p->touched, 0, (size_t)p->shape[0]);
         p->state = GV_GRAD_NONE;

@@ -62,7 +62,10 @@ gv_status gv_embedding_backward(float *table, uint8_t *touched, const float *dy,
     if (tokens == 0) return GV_OK;
     for (int64_t t = 0; t < tokens; t++) {
         int64_t row = index != NULL ? index[t] : 0;
-        if (row != skip) touched[row] = 1;
+        if (row == skip || touched[row]) continue;
+        touched[row] = 1;
+        /* Zero already, but its pages may not exist: adding would first read them in and then copy them. */
+        memset(table + row * cols, 0, (size_t)cols * sizeof(float));
     }
     return gv_parallel_for((cols + GV_COLUMN_TILE - 1) / GV_COLUMN_TILE, gv_embedding_backward_tile, &job);
 }

@@ -311,7 +311,7 @@ static double product_work(const int64_t *s) {
 static void run_product(const call *c) {
     int64_t m = c->size[0], n = c->size[1], k = c->size[2];
     const float *x = c->in, *w = x + m * k, *bias = w + n * k;
-    c->k->product_nt(c->out, n, x, k, w, k, bias, m, n, k);
+    c->k->product_nt(c->out, n, x, k, w, k, bias, m, n, k, NULL);
     if (c->dout == NULL) return;
     c->k->product_nn(c->din, k, c->dout, n, 1, w, k, m, k, n, false, false);
     /* in two parts, so that adding is tried as well */
