@@ -201,7 +201,8 @@ class ModelOutput(Mapping[str, Any]):
         found = self._passes.get(want)
         if found is not None and (want in self._saved or not save):
             return found
-        call = replace(self._call, batch=self._batch_of(want))
+        batch = self._batch_of(want)
+        call = self._call if batch is self._call.batch else replace(self._call, batch=batch)
         if self._begun:
             self._check_version()
         self._begun = True

@@ -149,7 +149,7 @@ class Batch:
             splits = np.concatenate([[0], np.cumsum(mask.sum(axis=1))]).astype(np.int64)
         order = slice(None) if places is None else places
         flat = ids.reshape(-1)[order]
-        if flat.size and (flat.min() < 0 or flat.max() > 2**31 - 1):
+        if flat.dtype != np.int32 and (flat >> 31).any():  # negative ids of 32 bits are the core's to refuse
             raise IndexError(f"{name} holds {flat[(flat < 0) | (flat > 2**31 - 1)][0]}, which is no token id")
         batch = cls(shape, _i32(flat), splits, _take(positions, order), _take(types, order), places)
         batch._check_positions(rules, name)

@@ -363,6 +363,24 @@ def test_loss_arithmetic() -> None:
         _ = a + "1"
 
 
+def test_an_output_goes_when_its_last_name_goes() -> None:
+    """A cycle between output and loss held every step's workspace until a garbage collection."""
+    import gc
+    import weakref
+
+    model = make(govlm.BertForSequenceClassification).train()
+    gc.disable()
+    try:
+        outputs = model(input_ids=[[2, 5, 6, 3]], labels=[1])
+        outputs.loss.backward()
+        watch = weakref.ref(outputs)
+        model(input_ids=[[2, 5, 3]], labels=[0])  # the model remembers its last output
+        del outputs
+        assert watch() is None
+    finally:
+        gc.enable()
+
+
 def test_several_forwards_outstanding_and_stale_backward() -> None:
     """Two dropout views of one batch (R-Drop, SimCSE) are alive together; after a step, going back raises."""
     ids, mask = batch()

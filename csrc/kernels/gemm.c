@@ -70,9 +70,10 @@ typedef struct {
     int64_t size, count; /* one tile, tiles */
 } gv_cut;
 
-/* Equal tiles of at most `most`, multiples of `unit`. */
+/* Nearly equal tiles of at most `most`, multiples of `unit`; one, or an even number, so that two threads end together. */
 static gv_cut gv_cut_make(int64_t length, int64_t most, int64_t unit) {
     int64_t count = (length + most - 1) / most;
+    if (count > 1) count += count % 2;
     int64_t size = (length + count - 1) / count;
     size = (size + unit - 1) / unit * unit;
     return (gv_cut){.size = size, .count = (length + size - 1) / size};
@@ -180,11 +181,11 @@ gv_status gv_linear_forward(float *const y[], const int64_t y_stride[], float *c
     job.rows = gv_cut_make(m, job.small ? m : GV_TILE_ROWS, 1);
     int64_t tiles = 0;
     for (int i = 0; i < count; i++) {
-        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, job.small ? 12 : 48);
+        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, job.small ? 12 : 16);
         tiles += job.cols[i].count * job.rows.count;
     }
     if (!job.small || m > GV_PACKED_ROWS) return gv_linear_run(&job, tiles, gv_forward_tile, error);
-    int64_t width = gv_parallel_width(), floats = weights[0].k * GV_PACKED_ROWS;
+    int64_t width = gv_parallel_width(), floats = gv_packed_floats(weights[0].k);
     size_t size = (size_t)width * ((size_t)floats * sizeof(float) + sizeof *job.packed);
     float *columns = gv_alloc(NULL, size);
     if (columns == NULL) return gv_fail(error, GV_ERR_MEMORY, "no memory for %zu bytes of matrix product scratch", size);
@@ -228,7 +229,7 @@ gv_status gv_linear_backward_input(float *dx, int64_t dx_stride, const float *co
     job.dy_stride = dy_stride;
     job.own = m < GV_SMALL_ROWS || gv_cpu_isa() != GV_ISA_SCALAR;
     job.rows = gv_cut_make(m, GV_TILE_ROWS, 1);
-    job.cols[0] = gv_cut_make(weights[0].k, GV_TILE_COLS, 48);
+    job.cols[0] = gv_cut_make(weights[0].k, GV_TILE_COLS, 32);
     return gv_linear_run(&job, job.rows.count * job.cols[0].count, gv_backward_input_tile, error);
 }
 
@@ -249,8 +250,9 @@ static void gv_backward_weight_tile(void *context, int64_t tile, int worker) {
         /* A large gradient is not read again before it has left the caches. */
         bool stream = w->n * w->k >= GV_STREAM_FLOATS;
         float *copy = job->copies + (int64_t)worker * GV_COPY_ROWS * GV_TILE_COLS;
-        for (int64_t r = 0; r < job->m || r == 0; r += GV_COPY_ROWS) {
-            int64_t rows = job->m - r < GV_COPY_ROWS ? job->m - r : GV_COPY_ROWS;
+        gv_cut cut = gv_cut_make(job->m > 0 ? job->m : 1, GV_COPY_ROWS, 1);
+        for (int64_t r = 0; r < job->m || r == 0; r += cut.size) {
+            int64_t rows = job->m - r < cut.size ? job->m - r : cut.size;
             bool add = job->accumulate[i] || r > 0;
             const float *x = job->x + r * job->x_stride + in;
             for (int64_t j = 0; j < rows; j++) {
@@ -289,10 +291,10 @@ gv_status gv_linear_backward_weight(float *const dw[], float *const dbias[], con
     job.x = x;
     job.x_stride = x_stride;
     job.own = job.m < GV_SMALL_ROWS || gv_cpu_isa() != GV_ISA_SCALAR;
-    job.rows = gv_cut_make(weights[0].k, GV_TILE_ROWS, 48);
+    job.rows = gv_cut_make(weights[0].k, GV_TILE_ROWS, 32);
     int64_t tiles = 0;
     for (int i = 0; i < count; i++) {
-        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, 48);
+        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, 12);
         tiles += job.cols[i].count * job.rows.count;
     }
     size_t size = (size_t)gv_parallel_width() * GV_COPY_ROWS * GV_TILE_COLS * sizeof(float);

@@ -53,10 +53,13 @@ typedef struct {
 
 /* Rows of x in the order in which a product walks them: kept by the caller, filled at the first product. */
 typedef struct {
-    float *columns; /* [GV_PACKED_ROWS * k], 64-byte aligned */
+    float *columns; /* [gv_packed_floats(k)], 64-byte aligned */
     bool ready;
 } gv_packed_rows;
-enum { GV_PACKED_ROWS = 64 }; /* more rows than these are not kept */
+enum { GV_PACKED_ROWS = 64, GV_PACKED_DEPTH = 768 }; /* more rows are not kept; k goes in blocks */
+static inline int64_t gv_packed_floats(int64_t k) {
+    return (k + GV_PACKED_DEPTH - 1) / GV_PACKED_DEPTH * GV_PACKED_DEPTH * GV_PACKED_ROWS;
+}
 
 typedef struct {
     const char *isa;

@@ -7,11 +7,11 @@
  */
 
 enum {
-    GV_NT_FEW = 4,               /* rows of x for which dot products do */
-    GV_NN_DEPTH = 256,           /* of a panel of B: 256 rows of 64 bytes stay in the L1 cache */
-    GV_NT_DEPTH = 768,           /* of packed x: weight rows are read 3 KB at a time */
-    GV_NT_ROWS = GV_PACKED_ROWS, /* of x taken at once */
-    GV_NT_COLS = 192             /* rows of w between two packings of x */
+    GV_NT_FEW = 4,                 /* rows of x for which dot products do */
+    GV_NN_DEPTH = 256,             /* of a panel of B: 256 rows of 64 bytes stay in the L1 cache */
+    GV_NT_DEPTH = GV_PACKED_DEPTH, /* of packed x: weight rows are read 3 KB at a time */
+    GV_NT_ROWS = GV_PACKED_ROWS,   /* of x taken at once */
+    GV_NT_COLS = 192               /* rows of w between two packings of x */
 };
 
 /* ------------------------------------------------------------------------------------------ x [m,k], w [n,k] -- */
@@ -178,8 +178,9 @@ static void simd_product_nn(float *c, int64_t c_stride, const float *a, int64_t 
     if (k == 0 && !add) {
         for (int64_t i = 0; i < m; i++) memset(c + i * c_stride, 0, (size_t)n * sizeof *c);
     }
-    for (int64_t p = 0; p < k; p += GV_NN_DEPTH) {
-        int64_t depth = k - p < GV_NN_DEPTH ? k - p : GV_NN_DEPTH;
+    int64_t passes = (k + GV_NN_DEPTH - 1) / GV_NN_DEPTH, most_depth = passes > 0 ? (k + passes - 1) / passes : 0;
+    for (int64_t p = 0; p < k; p += most_depth) { /* passes of nearly one depth: each reads and writes c once more */
+        int64_t depth = k - p < most_depth ? k - p : most_depth;
         for (int64_t j = 0; j < n; j += 2 * VW) {
             int last, kind = gv_nn_kind(n - j, &last);
             const float *from = b + p * b_stride + j, *ahead = NULL, *in = from;

@@ -217,7 +217,8 @@ static gv_status gv_embed_table_backward(gv_pass *pass, int64_t index, const flo
     gv_model *model = pass->model;
     float *grad = gv_grad_rows(model, index);
     if (grad == NULL) return GV_OK;
-    return gv_embedding_backward(grad, model->parameters[index].touched, dy, ids, scale, skip, pass->tokens,
+    const gv_parameter *p = &model->parameters[index];
+    return gv_embedding_backward(grad, p->state == GV_GRAD_ROWS ? p->touched : NULL, dy, ids, scale, skip, pass->tokens,
                                  model->config.embedding_size);
 }
 

@@ -60,7 +60,7 @@ gv_status gv_embedding_backward(float *table, uint8_t *touched, const float *dy,
                                 int64_t skip, int64_t tokens, int64_t cols) {
     gv_embedding_job job = {.y = table, .dy = dy, .ids = index, .scale = scale, .skip = skip, .tokens = tokens, .cols = cols};
     if (tokens == 0) return GV_OK;
-    for (int64_t t = 0; t < tokens; t++) {
+    for (int64_t t = 0; touched != NULL && t < tokens; t++) {
         int64_t row = index != NULL ? index[t] : 0;
         if (row == skip || touched[row]) continue;
         touched[row] = 1;

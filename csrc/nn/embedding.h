@@ -7,7 +7,8 @@
 /* y[t] = scale * word[ids[t]] + position[positions[t]] + type[types[t]]; a NULL table is left out, NULL types mean 0. y: [T, E] */
 gv_status gv_embedding_forward(float *y, const float *word, const float *position, const float *type, const int32_t *ids,
                                const int32_t *positions, const int32_t *types, float scale, int64_t tokens, int64_t cols);
-/* table[index[t]] += scale * dy[t], in token order; index NULL = 0; rows with index `skip` are left out. Flags touched rows. */
+/* table[index[t]] += scale * dy[t], in token order; index NULL = 0; rows with index `skip` are left out.
+ * touched (NULL = the table is dense): [rows of the table], flags what is reached; a row that was not is written from zero. */
 gv_status gv_embedding_backward(float *table, uint8_t *touched, const float *dy, const int32_t *index, float scale,
                                 int64_t skip, int64_t tokens, int64_t cols);
 

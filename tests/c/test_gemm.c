@@ -33,6 +33,7 @@ static const shape shapes[] = {
     {16, 312, 3, {312, 312, 312}, false, true, false, false},
     {16, 312, 3, {312, 100, 12}, true, true, true, true},
     {28, 1200, 1, {312}, false, false, false, true},
+    {40, 900, 2, {1200, 60}, false, true, true, false},
     {64, 130, 1, {770}, true, false, false, false},
     {65, 130, 1, {770}, false, true, true, false},
     {100, 300, 3, {200, 96, 40}, true, true, true, true},
