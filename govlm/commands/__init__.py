@@ -1,0 +1,5 @@
+"""The commands, one module each, in the order of `govlm --help`. A module has `register(command)`; importing one is cheap."""
+
+from __future__ import annotations
+
+MODULES = ("classify", "tokenize", "info", "demo")

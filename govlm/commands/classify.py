@@ -1,0 +1,182 @@
+"""`govlm finetune`, `evaluate`, `predict`: train a classifier and use it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from govlm.commands.common import UsageError, add_common, add_fields, emit, input_lines, positive, progress, set_threads
+
+__all__ = ["register"]
+
+
+def _finetune(arguments: argparse.Namespace) -> int:
+    from govlm.train.finetune import Options, finetune
+    from govlm.train.metrics import format_per_class
+
+    defaults = Options()
+    chosen = {name: getattr(arguments, name) for name in vars(defaults) if getattr(arguments, name, None) is not None}
+    chosen["freeze"] = tuple(part for item in arguments.freeze or () for part in item.split(",") if part)
+    options = Options(**chosen)
+    try:
+        options.check()
+    except ValueError as error:
+        name, rest = str(error).split(" ", 1)
+        raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
+    set_threads(arguments)
+    result = finetune(
+        arguments.train,
+        arguments.dev,
+        model=arguments.model,
+        out=arguments.out,
+        task=arguments.task,
+        text_field=arguments.text_field,
+        label_field=arguments.label_field,
+        data_format=arguments.format,
+        vocab=arguments.vocab,
+        options=options,
+        resume=arguments.resume,
+        progress=progress(arguments),
+    )
+    if arguments.json:
+        emit(result)
+        return 0
+    loss = "" if result["loss"] is None else f", last loss {result['loss']:.4f}"
+    print(f"{result['steps']} steps, {result['epochs']} epochs, {result['seconds']:.1f} s{loss}")
+    if result["best"]:
+        report = result["best"]["report"]
+        print(f"best epoch {result['best']['epoch']}: accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}\n")
+        print(format_per_class(report) + "\n")
+    print(f"model written to {result['out']}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from govlm.train.evaluate import evaluate
+    from govlm.train.metrics import format_confusion, format_per_class
+
+    set_threads(arguments)
+    report = evaluate(
+        arguments.model,
+        arguments.data,
+        arguments.text_field,
+        arguments.label_field,
+        arguments.format,
+        arguments.batch_size,
+        arguments.max_length,
+    )
+    if arguments.json:
+        emit(report)
+        return 0
+    print(format_per_class(report))
+    if "micro_f1" not in report:
+        print("\n" + format_confusion(report))
+    print(f"\n{report['count']} rows: accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}", end="")
+    print(f", loss {report['loss']:.4f}")
+    return 0
+
+
+def input_texts(arguments: argparse.Namespace) -> Iterator[str]:
+    """The texts to predict: plain lines, or a field of JSON lines (CSV and TSV files too)."""
+    from govlm.data import DataError, read_examples
+
+    path, field = arguments.file, arguments.text_field
+    if field is None:
+        yield from input_lines(path)
+    elif path not in (None, "-"):
+        for example in read_examples(path, field, None, arguments.format):
+            yield example.text
+    else:
+        for number, line in enumerate(input_lines(None), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"standard input:{number}: not JSON: {error.msg} at column {error.colno}") from None
+            text = row.get(field) if isinstance(row, dict) else None
+            if not isinstance(text, str):
+                raise DataError(f"standard input:{number}: field {field!r} is missing or no string")
+            yield text
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from govlm.train.evaluate import Classifier
+
+    set_threads(arguments)
+    classifier = Classifier.from_pretrained(arguments.model, arguments.max_length)
+    interactive = arguments.file in (None, "-") and sys.stdin.isatty()
+    for prediction in classifier.classify(input_texts(arguments), 1 if interactive else arguments.batch_size):
+        row = prediction._asdict()
+        if not arguments.scores:
+            del row["scores"]
+        emit(row)
+        if interactive:
+            sys.stdout.flush()
+    return 0
+
+
+def register(command: Any) -> None:
+    """Adds this module's commands; `command(name, run, help)` gives the parser of one."""
+    sub = command("finetune", _finetune, "fine-tune a text classifier on your own data")
+    sub.add_argument("--task", default="classify", choices=("classify",), help="what to learn (classify)")
+    sub.add_argument("--train", required=True, metavar="FILE", help="JSONL, CSV or TSV, plain, .gz or .xz")
+    sub.add_argument("--dev", metavar="FILE", help="rows to choose the best epoch by")
+    sub.add_argument("--model", required=True, metavar="DIR", help="pretrained folder, or a config.json for a random start")
+    sub.add_argument("--vocab", metavar="FILE", help="vocab.txt for a config.json (the one beside it)")
+    sub.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the trained model, checkpoints, log.jsonl, result.json"
+    )
+    add_fields(sub)
+    numbers = sub.add_argument_group("training")
+    for flag, kind, text in (
+        ("--epochs", int, "passes over the data (3)"),
+        ("--batch-size", int, "texts a forward (32)"),
+        ("--accumulate", int, "forwards an optimizer step (1)"),
+        ("--lr", float, "highest learning rate (5e-5; from random weights try 5e-4)"),
+        ("--weight-decay", float, "weight decay of matrices (0.01)"),
+        ("--warmup", float, "share of the steps (below 1) or steps with a rising rate (0.1)"),
+        ("--clip", float, "largest gradient norm, 0 = off (1.0)"),
+        ("--max-length", int, "tokens a text, longer ones are cut (what the model takes)"),
+        ("--seed", int, "random seed (0)"),
+        ("--layer-decay", float, "each layer learns at this share of the rate above it (1.0)"),
+        ("--patience", int, "stop after so many epochs without a better metric, 0 = off (0)"),
+        ("--save-steps", int, "a checkpoint every so many steps (each epoch)"),
+        ("--save-minutes", float, "and every so many minutes (10)"),
+        ("--eval-batch-size", int, "texts a forward in evaluation (64)"),
+    ):
+        numbers.add_argument(flag, type=kind, metavar="N", help=text)
+    numbers.add_argument(
+        "--schedule", choices=("linear", "cosine", "constant", "constant_with_warmup"), help="learning rate (linear)"
+    )
+    numbers.add_argument("--metric", choices=("macro_f1", "accuracy", "loss"), help="chooses the best epoch (macro_f1)")
+    numbers.add_argument("--class-weights", choices=("balanced",), help="rare classes weigh more")
+    numbers.add_argument(
+        "--freeze",
+        action="append",
+        metavar="PART",
+        help="embeddings, encoder, a number of layers, or layers.0 (repeat, or commas)",
+    )
+    sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    add_common(sub)
+
+    sub = command("evaluate", _evaluate, "accuracy, F1 and confusions of a trained model on a file")
+    sub.add_argument("--model", required=True, metavar="DIR")
+    sub.add_argument("--data", required=True, metavar="FILE", help="JSONL, CSV or TSV with texts and labels")
+    add_fields(sub)
+    sub.add_argument("--batch-size", type=positive, default=64, metavar="N", help="texts a forward (64)")
+    sub.add_argument("--max-length", type=positive, metavar="N", help="tokens a text (what the model takes)")
+    add_common(sub)
+
+    sub = command("predict", _predict, "classify lines; one JSON object a line comes out")
+    sub.add_argument("file", nargs="?", metavar="FILE", help="a text a line (standard input)")
+    sub.add_argument("--model", required=True, metavar="DIR")
+    sub.add_argument("--text-field", metavar="F", help="the input is JSONL (or a CSV, TSV file) with this field")
+    sub.add_argument("--format", choices=("jsonl", "csv", "tsv"), help="the format, where the file's name does not tell")
+    sub.add_argument("--scores", action="store_true", help="the probability of every label")
+    sub.add_argument("--batch-size", type=positive, default=64, metavar="N", help="texts a forward (64)")
+    sub.add_argument("--max-length", type=positive, metavar="N", help="tokens a text (what the model takes)")
+    add_common(sub)
