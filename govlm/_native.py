@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
 import os
 from pathlib import Path
 from types import ModuleType
 
 
 def _libdnnl_candidates() -> list[Path]:
+    import importlib.metadata  # 20 ms, and needed only where the rpath does not lead to the library
+
     candidates: list[Path] = []
     root = os.environ.get("GOVLM_ONEDNN_ROOT")
     if root:
