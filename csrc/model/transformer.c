@@ -25,7 +25,7 @@ gv_norm gv_norm_of(const gv_model *model, int64_t gamma, int64_t beta, double ep
 gv_weight gv_weight_of(const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k) {
     bool transposed = model->config.conv1d && ids.weight >= 0 && model->parameters[ids.weight].shape[0] == k &&
                       strncmp(model->parameters[ids.weight].name, "layers.", 7) == 0;
-    return (gv_weight){gv_data(model, ids.weight), gv_data(model, ids.bias), n, k, transposed ? n : k, transposed};
+    return (gv_weight){gv_data(model, ids.weight), gv_data(model, ids.bias), n, k, transposed ? n : k, transposed, NULL};
 }
 
 gv_status gv_linear(float *y, const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k, const float *x, int64_t m,
