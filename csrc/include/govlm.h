@@ -165,6 +165,10 @@ typedef struct {
     int levels;
 } gv_quantised_arrays;
 gv_status gv_model_bind_quantised(gv_model *model, int64_t index, const gv_quantised_arrays *arrays, gv_error *error);
+/* Copies the inputs of the layer with this matrix, in every forward from now on, to rows[most, inputs] until it is full; rows
+ * NULL ends it. For studying a model: one forward at a time. */
+gv_status gv_model_capture(gv_model *model, int64_t index, float *rows, int64_t most, gv_error *error);
+int64_t gv_model_captured(const gv_model *model, int64_t index); /* rows copied so far */
 /* The parameter's values in float32, [size]; it must have some. */
 void gv_model_values(float *out, gv_model *model, int64_t index);
 /* One flat buffer for the weights, one (touched lazily) for the gradient. Idempotent. */

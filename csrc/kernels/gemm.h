@@ -8,6 +8,13 @@
 
 #include "kernels/kernels.h"
 
+/* Where a layer's inputs are copied to while a model is studied (quantisation): the first `most` rows of k floats. One forward
+ * at a time may do so. */
+typedef struct {
+    float *rows;
+    int64_t most, count;
+} gv_capture;
+
 /* One weight of a linear layer: w is [n, k] (`transposed` false, torch's Linear: out x in) or [k, n] (`transposed` true,
  * GPT-2's Conv1D: in x out); rows are `stride` floats apart (a slice of a fused matrix has a larger one). */
 typedef struct {
@@ -16,6 +23,7 @@ typedef struct {
     int64_t n, k, stride;
     bool transposed;
     const gv_quantised *quantised; /* NULL = float32; else `w` is NULL and only the forward exists */
+    gv_capture *capture;           /* NULL = not studied */
 } gv_weight;
 
 enum { GV_LINEAR_GROUP = 4 };

@@ -172,6 +172,7 @@ void gv_model_free(gv_model *model) {
         for (int64_t i = 0; i < model->parameter_count; i++) {
             gv_release(allocator, model->parameters[i].touched, (size_t)model->parameters[i].shape[0]);
             gv_forget_quantised(model, i);
+            gv_release(allocator, model->parameters[i].capture, sizeof(gv_capture));
         }
         gv_release(allocator, model->parameters, (size_t)model->parameter_capacity * sizeof *model->parameters);
     }

@@ -22,9 +22,10 @@ typedef struct {
     const float *data;
     float *grad;
     bool requires_grad;
-    bool embedding; /* gradient arrives row by row */
-    bool linear;    /* the matrix of a linear layer */
-    int slices;     /* equal parts along the outputs that are packed apart: 3 in a fused query, key and value, else 1 */
+    bool embedding;      /* gradient arrives row by row */
+    bool linear;         /* the matrix of a linear layer */
+    int slices;          /* equal parts along the outputs that are packed apart: 3 in a fused query, key and value, else 1 */
+    gv_capture *capture; /* NULL unless the layer's inputs are copied out */
     gv_quantised *quantised; /* [slices], then `data` is NULL; or NULL */
     gv_grad_state state;
     bool dirty;       /* embedding only: memory outside `touched` may be non-zero */

@@ -88,6 +88,31 @@ void gv_forget_quantised(gv_model *model, int64_t index) {
     p->quantised = NULL;
 }
 
+gv_status gv_model_capture(gv_model *model, int64_t index, float *rows, int64_t most, gv_error *error) {
+    gv_parameter *p = &model->parameters[index];
+    gv_status status = GV_OK;
+    if (!p->linear && index != model->mlm_decoder) return gv_fail(error, GV_ERR_VALUE, "%s multiplies no inputs", p->name);
+    pthread_rwlock_wrlock(&model->weights);
+    if (rows == NULL) {
+        gv_release(model->allocator, p->capture, sizeof *p->capture);
+        p->capture = NULL;
+    } else {
+        if (p->capture == NULL) p->capture = gv_alloc(model->allocator, sizeof *p->capture);
+        if (p->capture == NULL) {
+            status = gv_fail(error, GV_ERR_MEMORY, "out of memory");
+        } else {
+            *p->capture = (gv_capture){rows, most, 0};
+        }
+    }
+    pthread_rwlock_unlock(&model->weights);
+    return status;
+}
+
+int64_t gv_model_captured(const gv_model *model, int64_t index) {
+    const gv_parameter *p = &model->parameters[index];
+    return p->capture != NULL ? p->capture->count : 0;
+}
+
 enum { GV_ROW_TILE = 64 };
 
 typedef struct {

@@ -25,8 +25,14 @@ gv_norm gv_norm_of(const gv_model *model, int64_t gamma, int64_t beta, double ep
 gv_weight gv_weight_of(const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k) {
     bool transposed = model->config.conv1d && ids.weight >= 0 && model->parameters[ids.weight].shape[0] == k &&
                       strncmp(model->parameters[ids.weight].name, "layers.", 7) == 0;
-    return (gv_weight){gv_data(model, ids.weight),        gv_data(model, ids.bias), n, k, transposed ? n : k, transposed,
-                       gv_quantised_of(model, ids.weight)};
+    return (gv_weight){gv_data(model, ids.weight),
+                       gv_data(model, ids.bias),
+                       n,
+                       k,
+                       transposed ? n : k,
+                       transposed,
+                       gv_quantised_of(model, ids.weight),
+                       ids.weight >= 0 ? model->parameters[ids.weight].capture : NULL};
 }
 
 gv_status gv_linear(float *y, const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k, const float *x, int64_t m,
@@ -277,6 +283,7 @@ static void gv_qkv_weights(gv_weight out[3], const gv_model *model, const gv_att
     for (int i = 0; i < 3; i++) {
         out[i] = whole;
         out[i].n = inner;
+        if (i > 0) out[i].capture = NULL; /* they share their input */
         if (whole.quantised != NULL) {
             out[i].quantised += i;
         } else {

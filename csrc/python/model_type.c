@@ -227,6 +227,32 @@ static PyObject *model_bind_quantised(gv_model_object *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* capture(name, array | None) -> rows copied since the call before */
+static PyObject *model_capture(gv_model_object *self, PyObject *args) {
+    PyObject *name, *value, *key;
+    gv_error error = {0};
+    float *rows = NULL;
+    int64_t most = 0;
+    if (!PyArg_ParseTuple(args, "UO:capture", &name, &value)) return NULL;
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    int64_t count = gv_model_captured(self->model, index);
+    if (value != Py_None) {
+        gv_quantised_sizes sizes;
+        if (gv_model_quantised_sizes(&sizes, self->model, index, 8, &error) != GV_OK) return gv_raise(&error);
+        const npy_intp shape[2] = {-1, (npy_intp)sizes.smooth};
+        PyArrayObject *array = gv_want_array(value, "capture", NPY_FLOAT32, 2, shape);
+        if (array == NULL) return NULL;
+        rows = PyArray_DATA(array);
+        most = PyArray_DIM(array, 0);
+    }
+    if (gv_model_capture(self->model, index, rows, most, &error) != GV_OK) return gv_raise(&error);
+    if ((key = PyUnicode_FromFormat("%U (capture)", name)) == NULL) return NULL;
+    int failed = PyDict_SetItem(self->bound, key, value);
+    Py_DECREF(key);
+    return failed < 0 ? NULL : PyLong_FromLongLong((long long)count);
+}
+
 /* What bind_quantised was given, without the name; None when the parameter is float32. */
 static PyObject *model_quantised(gv_model_object *self, PyObject *name) {
     int64_t index = gv_parameter_index(self, name);
@@ -489,6 +515,8 @@ static PyMethodDef model_methods[] = {
     {"quantised_sizes", (PyCFunction)model_quantised_sizes, METH_VARARGS,
      "(slices, panels, sums, scales, smooth): elements that bind_quantised wants for a group."},
     {"bind_quantised", (PyCFunction)model_bind_quantised, METH_VARARGS, "Uses packed 8-bit arrays (kept alive, not copied)."},
+    {"capture", (PyCFunction)model_capture, METH_VARARGS,
+     "Copies a layer's inputs into an array in every forward; None ends it."},
     {"quantised", (PyCFunction)model_quantised, METH_O, "What bind_quantised was given, or None."},
     {"make_trainable", (PyCFunction)model_make_trainable, METH_NOARGS,
      "Moves the weights into one flat buffer with gradients."},
