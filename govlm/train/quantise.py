@@ -28,7 +28,7 @@ from govlm.quantised import FILE, Packed, codes_of, pack, round_weights
 __all__ = ["QuantiseOptions", "dequantised", "quantise_folder", "quantise_model"]
 
 F32 = NDArray[np.float32]
-_EXPONENTS = (0.0, 0.25, 0.4, 0.5, 0.6, 0.75)
+_EXPONENTS = (0.0, 0.3, 0.45)
 _SEARCH_ROWS = 192
 _LEAST_OUTPUTS = 16
 
@@ -39,7 +39,7 @@ class QuantiseOptions:
     fewer leave the weights more: a lane of four may sum to 32767 / levels. smooth: search input factors. sequences, length: random tokens the model is studied with; seed: theirs.
     """
 
-    group: int = 128
+    group: int = 64
     levels: int = 192
     smooth: bool = True
     sequences: int = 32
