@@ -51,6 +51,8 @@ def register(command: Any) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write (another one)")
     parser.add_argument("--group", type=int, metavar="N", help="inputs that share an activation's scale (64)")
     parser.add_argument("--levels", type=int, metavar="N", help="steps of an activation, 15 to 255 (192)")
-    parser.add_argument("--smooth", action=argparse.BooleanOptionalAction, default=None, help="search factors for the inputs (on)")
+    parser.add_argument(
+        "--smooth", action=argparse.BooleanOptionalAction, default=None, help="search factors for the inputs (on)"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="of the random tokens the model is studied with (0)")
     add_common(parser)

@@ -5,10 +5,9 @@ fewer than 16 outputs (a small classifier) stay float32. Weights get one scale a
 runs, each row and group of inputs to `levels` steps between its smallest and largest value.
 
 A factor for each input moves what is hard to round from activations to weights (SmoothQuant, Xiao et al., arXiv:2211.10438;
-   AWQ, Lin et al., arXiv:2306.00978): s_i = max|x_i|^a / max|w_i|^(1 - a), the input is divided by it and the weights
-   multiplied. a is searched for each layer, by the error at its output, on what the float32 model computes
-from random tokens (a seed fixes them): no text is needed. Second-order rounding (GPTQ, arXiv:2210.17323) with the same inputs did
-not help and is not here: benchmarks/SPEED.md has the numbers.
+AWQ, Lin et al., arXiv:2306.00978): s_i = max|x_i|^0.4 / max|w_i|^0.6; the input is divided by it, its weights are multiplied. The
+largest inputs are those that the float32 model computes from random tokens (a seed fixes them), so no text is needed. Second-order
+rounding of the weights (GPTQ, arXiv:2210.17323) with the same inputs did not help: benchmarks/SPEED.md has the numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from govlm.quantised import FILE, Packed, codes_of, pack, round_weights
 __all__ = ["QuantiseOptions", "dequantised", "quantise_folder", "quantise_model"]
 
 F32 = NDArray[np.float32]
-_EXPONENTS = (0.0, 0.3, 0.45)
+_EXPONENT = 0.4  # 0.35 to 0.45 are alike; finer choices by the error on random tokens do worse on text
+_PREFER_NONE = 0.5
 _SEARCH_ROWS = 192
 _LEAST_OUTPUTS = 16
 
@@ -159,35 +159,30 @@ def _run(model: Any, ids: NDArray[Any]) -> None:
             _ = getattr(outputs, name, None)
 
 
-def _factors(x: F32, weights: F32, exponent: float) -> F32 | None:
-    """What each input is divided by; None for 1."""
-    if exponent == 0:
-        return None
+def _factors(x: F32, weights: F32) -> F32:
+    """What each input is divided by."""
     amax = np.abs(x).max(axis=0)
     wmax = np.abs(weights).max(axis=0)
-    amax = np.maximum(amax, 1e-4 * float(amax.max(initial=0.0)) + 1e-12)
-    wmax = np.maximum(wmax, 1e-4 * float(wmax.max(initial=0.0)) + 1e-12)
-    s = amax**exponent / wmax ** (1 - exponent)
+    # An input that is small in this sample may be large in a text: its weights must not be rounded away.
+    amax = np.maximum(amax, 0.25 * float(np.median(amax)) + 1e-12)
+    wmax = np.maximum(wmax, 0.25 * float(np.median(wmax)) + 1e-12)
+    s = amax**_EXPONENT / wmax ** (1 - _EXPONENT)
     s /= np.exp(np.mean(np.log(s)))
-    return np.clip(s, 1e-4, 1e4).astype(np.float32)
+    return np.clip(s, 1 / 16, 16).astype(np.float32)
 
 
 def _search(x: F32, weights: list[F32], options: QuantiseOptions) -> F32 | None:
-    """The factors (or None) with the least squared error at the outputs of all matrices that share x."""
+    """The factors of all matrices that share x, or None where they make the squared error at the outputs much larger."""
     step = max(1, len(x) // _SEARCH_ROWS)
     some, joint = x[::step][:_SEARCH_ROWS], np.concatenate(weights)
     wanted = some @ joint.T
-    best: F32 | None = None
-    least = np.inf
-    for exponent in _EXPONENTS if options.smooth else (0.0,):
-        s = _factors(x, joint, exponent)
-        scaled = joint if s is None else joint * s
-        codes, scales = round_weights(scaled, options.levels)
+    errors = []
+    factors = _factors(some, joint)
+    for s in (None, factors):
+        codes, scales = round_weights(joint if s is None else joint * s, options.levels)
         rounded = _rounded_inputs(some if s is None else some / s, options.group, options.levels)
-        error = float(np.mean((rounded @ (codes * scales[:, None]).T - wanted) ** 2))
-        if error < least:
-            best, least = s, error
-    return best
+        errors.append(float(np.mean((rounded @ (codes * scales[:, None]).T - wanted) ** 2)))
+    return None if errors[0] < _PREFER_NONE * errors[1] else factors
 
 
 def quantise_model(
@@ -228,7 +223,7 @@ def quantise_model(
     for key, group in progress(jobs) if progress is not None else jobs:
         x = inputs.get(key)
         table = group[0].core_name.startswith("embeddings.") and "projection" not in group[0].core_name
-        s = None if x is None or table else _search(x, [layer.weights for layer in group], options)
+        s = None if x is None or table or not options.smooth else _search(x, [layer.weights for layer in group], options)
         for layer in group:
             weights = layer.weights if s is None else layer.weights * s
             codes, scales = round_weights(weights, options.levels)
