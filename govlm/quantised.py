@@ -58,12 +58,15 @@ def lane_sums(weights: NDArray[Any]) -> NDArray[Any]:
     every 8 inputs.
     """
     n, k = weights.shape
-    whole = np.pad(weights, ((0, 0), (0, -k % STEP))).reshape(n, -1, 2, 2, 2)  # step, half, lane, pair
-    if whole.shape[1] == 0:
+    if n == 0 or k == 0:
         return np.zeros(n, weights.dtype)
-    most = np.maximum(whole, 0).sum(axis=(2, 4)).max(axis=(1, 2))
-    least = np.minimum(whole, 0).sum(axis=(2, 4)).min(axis=(1, 2))
-    return np.maximum(most, -least)
+    whole = np.pad(weights, ((0, 0), (0, -k % STEP)))
+    most = np.zeros(n, weights.dtype)
+    for part in (np.maximum(whole, 0), np.maximum(-whole, 0)):
+        pairs = part[:, 0::2] + part[:, 1::2]  # four a step: of both lanes, twice
+        for lane in (0, 1):
+            np.maximum(most, (pairs[:, lane::4] + pairs[:, lane + 2 :: 4]).max(axis=1), out=most)
+    return most
 
 
 def pack(codes: NDArray[np.int8], scales: F32, smooth: F32 | None, group: int, levels: int, slices: int = 1) -> Packed:
@@ -188,7 +191,8 @@ class QuantisedCheckpoint:
                 raise ValueError(f"{self.files[0]}: tensor {full!r} has dtype {there}, it must be {kind}")
             array = self._opened.raw(full)
             arrays.append(array if array.flags.aligned else array.copy())
-        return Packed(*arrays, self._group, self._levels)
+        panels, sums, scales, smooth = arrays
+        return Packed(panels, sums, scales, smooth, self._group, self._levels)
 
 
 def _pieces(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> Iterator[Any]:
@@ -221,7 +225,8 @@ def save(model: Any, folder: str | Path, architectures: list[str]) -> None:
         packed = Packed(*packed)
         shapes[name] = [int(n) for n in core.shape(core_name)]
         settings.add((packed.group, packed.levels))
-        for which, array in zip(_PARTS, packed, strict=False):
+        for which in _PARTS:
+            array = getattr(packed, which)
             if array is not None:
                 tensors[f"{name}.{which}"] = array
     if len(settings) != 1:
