@@ -27,7 +27,16 @@ from govlm.checkpoint import write_atomically
 from govlm.corpus import clean, scrub
 from govlm.corpus.duplicates import RECORD, Duplicates, text_key
 from govlm.corpus.readers import FORMATS, Document, Problem, Reader, find_inputs
-from govlm.corpus.shards import MANIFEST, CorpusError, ShardWriter, encode_json, file_sha256, remove_corpus, write_manifest
+from govlm.corpus.shards import (
+    MANIFEST,
+    CorpusError,
+    ShardWriter,
+    encode_json,
+    file_sha256,
+    remove_corpus,
+    remove_leftovers,
+    write_manifest,
+)
 from govlm.corpus.words import Encoder, words_available
 
 __all__ = ["REASONS", "EmptyCorpus", "Options", "build"]
@@ -189,6 +198,8 @@ class _Builder:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CorpusError(f"{self.out}: another build is at work in this folder") from None
+        remove_leftovers(self.out)
+        remove_leftovers(self.out / HELD_OUT)
         self.tokenizer.save_pretrained(self.work)
         self.digest = file_sha256(self.work / "tokenizer.json")
         plan = self._plan()

@@ -183,12 +183,17 @@ class _Index:
         self.old: _Generation | None = None
         self.forgotten = 0
 
+    @property
     def room(self) -> int:
-        """How many documents may be added before the next call of `room`."""
-        if self.young.documents == self.limit:
+        """How many documents may be added at once, at least 1."""
+        return self.limit - self.young.documents
+
+    def add(self, records: NDArray[Any]) -> None:
+        """Adds documents; forgets the older generation as soon as the younger one is full."""
+        self.young.add(records)
+        if self.room == 0:
             self.forgotten += self.old.documents if self.old else 0
             self.old, self.young = self.young, _Generation(self.limit, self.near)
-        return self.limit - self.young.documents
 
     def generations(self) -> list[_Generation]:
         return [self.young] if self.old is None else [self.young, self.old]
@@ -231,10 +236,10 @@ class Duplicates:
         kept: list[NDArray[Any]] = []
         while len(reasons) < len(keys):
             begin = len(reasons)
-            end = begin + min(self._exact.room(), self._near.room(), 4096)
+            end = begin + min(self._exact.room, self._near.room, 4096)
             some, records = self._chunk(keys[begin:end], points[begin:end])
-            self._exact.young.add(records)
-            self._near.young.add(records[records["near"] == 1])
+            self._exact.add(records)
+            self._near.add(records[records["near"] == 1])
             reasons += some
             kept.append(records)
         return reasons, np.concatenate(kept) if kept else np.zeros(0, RECORD)
@@ -243,54 +248,54 @@ class Duplicates:
         """Adds documents that an earlier run kept, in its order."""
         done = 0
         while done < len(records):
-            some = records[done : done + min(self._exact.room(), self._near.room(), 4096)]
-            self._exact.young.add(some)
-            self._near.young.add(some[some["near"] == 1])
+            some = records[done : done + min(self._exact.room, self._near.room, 4096)]
+            self._exact.add(some)
+            self._near.add(some[some["near"] == 1])
             done += len(some)
 
     def _chunk(self, keys: list[int], points: list[NDArray[np.uint32]]) -> tuple[list[str | None], NDArray[Any]]:
         records = np.zeros(len(keys), RECORD)
         records["exact"] = np.array(keys, U64)
-        reasons: list[str | None] = [None] * len(keys)
-        seen: set[int] = set()
-        found = np.zeros(len(keys), np.bool_)
+        known = np.zeros(len(keys), np.bool_)
         for generation in self._exact.generations():
-            found |= generation.table.find(records["exact"]) >= 0
+            known |= generation.table.find(records["exact"]) >= 0
+        first: dict[int, int] = {}  # key -> its first document here
+        fresh = [index for index, key in enumerate(keys) if not known[index] and first.setdefault(key, index) == index]
+        near = self._near_duplicates(records, points, fresh) if self.near else set()
+        reasons: list[str | None] = []
         for index, key in enumerate(keys):
-            if found[index] or key in seen:
-                reasons[index] = "exact_duplicate"
-            seen.add(key)
-        if self.near:
-            self._near_reasons(records, points, reasons)
+            original = first.get(key, -1)
+            if original in near:  # a copy of a document that was not kept is no copy of a kept one
+                reasons.append("near_duplicate")
+            else:
+                reasons.append(None if original == index else "exact_duplicate")
         return reasons, records[[reason is None for reason in reasons]]
 
-    def _near_reasons(self, records: NDArray[Any], points: list[NDArray[np.uint32]], reasons: list[str | None]) -> None:
-        chosen: list[int] = []
-        signatures: list[NDArray[np.uint32]] = []
-        for index, reason in enumerate(reasons):
-            hashes = shingle_hashes(points[index]) if reason is None else ()
-            if len(hashes):
-                chosen.append(index)
-                signatures.append(signature(hashes))  # type: ignore[arg-type]
+    def _near_duplicates(self, records: NDArray[Any], points: list[NDArray[np.uint32]], fresh: list[int]) -> set[int]:
+        """Which of the documents `fresh` are near duplicates; writes the records of all of them."""
+        hashes = [shingle_hashes(points[index]) for index in fresh]
+        chosen = [index for index, some in zip(fresh, hashes, strict=True) if len(some)]
         if not chosen:
-            return
-        whole = np.stack(signatures)
-        bands, bytes_ = band_keys(whole), whole.astype(np.uint8)
-        records["near"][chosen], records["bands"][chosen], records["signature"][chosen] = 1, bands, bytes_
+            return set()
+        whole = np.stack([signature(some) for some in hashes if len(some)])
+        bands, marks = band_keys(whole), whole.astype(np.uint8)
+        records["near"][chosen], records["bands"][chosen], records["signature"][chosen] = 1, bands, marks
         known = np.zeros(len(chosen), np.bool_)
         for generation in self._near.generations():
             owners = generation.table.find(bands.reshape(-1)).reshape(-1, BANDS)
             pairs = np.argwhere(owners >= 0)
-            same = generation.signatures[owners[owners >= 0]] == bytes_[pairs[:, 0]]
+            same = generation.signatures[owners[owners >= 0]] == marks[pairs[:, 0]]
             known[pairs[self._similar(same.mean(axis=1)), 0]] = True
-        first: dict[int, int] = {}  # band -> the first kept document of this chunk that has it
+        owner: dict[int, int] = {}  # band -> the first kept document of this chunk that has it
+        found: set[int] = set()
         for index, mine in enumerate(bands.tolist()):
-            others = {first[key] for key in mine if key in first}
-            if known[index] or any(self._similar((bytes_[other] == bytes_[index]).mean()) for other in others):
-                reasons[chosen[index]] = "near_duplicate"
+            others = {owner[key] for key in mine if key in owner}
+            if known[index] or any(self._similar((marks[other] == marks[index]).mean()) for other in others):
+                found.add(chosen[index])
                 continue
             for key in mine:
-                first.setdefault(key, index)
+                owner.setdefault(key, index)
+        return found
 
     def _similar(self, equal: Any) -> Any:
         """Whether the share of equal bytes says so: different minima agree in a byte once in 256."""

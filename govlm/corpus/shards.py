@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ __all__ = ["FORMAT", "Corpus", "CorpusError", "Shard", "ShardInfo", "ShardWriter
 
 FORMAT = 1
 MANIFEST = "corpus.json"
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 class CorpusError(ValueError):
@@ -309,10 +309,12 @@ def write_manifest(
 def remove_corpus(directory: Path) -> None:
     """Removes what a corpus consists of (corpus.json first), and nothing else that lies in the folder."""
     (directory / MANIFEST).unlink(missing_ok=True)
-    for path in _own_files(directory):
+    for path in directory.glob("shard-[0-9]*.safetensors"):
         path.unlink()
 
 
-def _own_files(directory: Path) -> Iterator[Path]:
-    yield from sorted(directory.glob("shard-[0-9]*.safetensors"))
-    yield from sorted(directory.glob(".shard-[0-9]*.tmp"))
+def remove_leftovers(directory: Path) -> None:
+    """Removes the half-written files of a process that was killed."""
+    for pattern in (".shard-[0-9]*.tmp", f".{MANIFEST}.*.tmp", *(f"{name}.tmp" for name in TOKENIZER_FILES)):
+        for path in directory.glob(pattern):
+            path.unlink()
