@@ -74,6 +74,10 @@ class Options:
     held_out: float = 0.005
     shard_tokens: int = 1 << 24
 
+    def __post_init__(self) -> None:
+        for name in ("min_cjk", "near_threshold", "index_mb", "held_out"):  # 1 and 1.0 are the same option
+            object.__setattr__(self, name, float(getattr(self, name)))
+
     def check(self) -> None:
         """ValueError: a name, then what is wrong with it."""
         for name, low, high in (("min_cjk", 0, 1), ("near_threshold", 0.5, 1), ("held_out", 0, 0.5)):
@@ -132,6 +136,7 @@ class Statistics:
         dropped: Counter[str] = Counter()
         for entry in self.inputs:
             dropped.update(entry["dropped"])
+            entry["dropped"] = {reason: entry["dropped"][reason] for reason in REASONS if reason in entry["dropped"]}
         return {
             **total,
             "unknown_rate": total["unknown"] / total["tokens"] if total["tokens"] else 0.0,
@@ -284,7 +289,7 @@ class _Builder:
         }
         self.keys.flush()
         os.fsync(self.keys.fileno())
-        write_atomically({self.work / "state.json": encode_json(state)})
+        write_atomically({self.work / "state.json": json.dumps(state).encode()})
         for writer in self.writers:
             writer.forget()
 

@@ -108,7 +108,8 @@ class KeyTable:
         return self.keys.nbytes + self.values.nbytes
 
     def _slots(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        return ((keys >> U64(32)) * U64(len(self.keys)) >> U64(32)).astype(np.int64)
+        high = keys * U64(0x9E3779B97F4A7C15) >> U64(32)
+        return (high * U64(len(self.keys)) >> U64(32)).astype(np.int64)
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The number of each key (0 in a set), -1 for those that are not there. int64 [n]."""

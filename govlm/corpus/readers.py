@@ -498,9 +498,10 @@ class Reader:
             for block in docx.Document(source).iter_inner_content():
                 if isinstance(block, Table):
                     for row in block.rows:
-                        cells = dict.fromkeys(id(cell._tc) for cell in row.cells)  # a merged cell is there once a column
-                        texts = {id(cell._tc): " ".join(cell.text.split()) for cell in row.cells}
-                        lines.append(" ".join(filter(None, (texts[cell] for cell in cells))))
+                        cells = row.cells
+                        elements = [cell._tc for cell in cells]  # a merged cell is there once for each of its columns
+                        single = [c for i, c in enumerate(cells) if i == 0 or elements[i] is not elements[i - 1]]
+                        lines.append(" ".join(filter(None, (" ".join(cell.text.split()) for cell in single))))
                 else:
                     lines.append(block.text)
         except (_Broken, OSError):

@@ -75,7 +75,7 @@ def _is_card(text: str) -> bool:
     return 15 <= len(number) <= 19 and number[0] in "34569" and len(set(number)) > 2 and luhn(number)
 
 
-_AREA = r"(?:010|02[0-57-9]|0[3-9][0-9]{2})"
+_AREA = r"0(?:10|2[0-57-9]|[3-9][0-9]{2})"
 _EXTENSION = r"(?:(?:[ ]?(?:转|ext\.?)[ ]?|-)[0-9]{1,6}(?![0-9]))?"
 # In this order: what an earlier one takes, a later one does not look at.
 _RECOGNISERS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool] | None], ...] = (
@@ -101,7 +101,7 @@ _RECOGNISERS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool] | None], .
     (
         "landline",
         re.compile(
-            rf"(?<![0-9A-Za-z.])(?:(?:\+86|0086)[ -]?\(?{_AREA}|\(?{_AREA})(?:\)[ ]?|[ ]?-[ ]?|[ ])?"
+            rf"(?<![0-9A-Za-z.])(?:(?:\+86|0086)[ -]?\(?{_AREA.replace('0', '0?', 1)}|\(?{_AREA})(?:\)[ ]?|[ ]?-[ ]?|[ ])?"
             rf"[2-9][0-9]{{2,3}}[ -]?[0-9]{{4}}(?![0-9]){_EXTENSION}"
         ),
         None,
