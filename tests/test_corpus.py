@@ -264,6 +264,13 @@ a_b_c &amp; 2 \\* 3 <b>粗</b>
     assert clean.normalise(item.text).split("\n") == lines
 
 
+def test_markdown_that_begins_with_a_rule_loses_nothing(tmp_path: Path) -> None:
+    for name, lines in (("short", ["---", "第一行"]), ("long", ["---", *(f"第{n}行" for n in range(900))])):
+        (tmp_path / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+        (item,) = read(tmp_path / f"{name}.md")
+        assert item.text.split() == lines[1:]  # type: ignore[union-attr]
+
+
 def test_jsonl(tmp_path: Path) -> None:
     rows = [
         '{"title": "标题", "text": "正文一"}', "", "not json", '{"title": "无"}', '{"text": 5}', "[1]", '[{"text": "数组"}]',

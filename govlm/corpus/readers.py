@@ -196,19 +196,32 @@ _MARKDOWN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\\([\\`*_{}\[\]()#+\-.!|>~])"), r"\1"),
 )
 _RULE = re.compile(r"^[ \t]*(?:=+|-+|(?:[-*_][ \t]*){3,}|\|?[ \t:|-]*-[ \t:|-]*\|[ \t:|-]*)$")
+_FRONT_LINES = 200
 _DEFINITION = re.compile(r"^[ \t]{0,3}\[[^\[\]]{1,200}\]:[ \t]")
+
+
+def _without_front_matter(lines: Iterable[str]) -> Iterator[str]:
+    """The lines after a block between "---" lines at the very beginning; a block that is not closed soon is text."""
+    source = iter(lines)
+    first = next(source, "").lstrip("\ufeff")
+    begin = [first]
+    if first.strip() == "---":
+        for line in source:
+            begin.append(line)
+            if line.strip() in ("---", "..."):
+                begin = []
+                break
+            if len(begin) > _FRONT_LINES:
+                break
+    yield from begin
+    yield from source
 
 
 def _plain_markdown(lines: Iterable[str]) -> Iterator[str]:
     """The text of Markdown lines: no front matter, code blocks, comments, tags, marks; a table's cells side by side."""
-    front = fence = comment = False
-    for number, line in enumerate(lines):
-        if number == 0:
-            line = line.lstrip("\ufeff")
+    fence = comment = False
+    for line in _without_front_matter(lines):
         bare = line.strip()
-        if front or (number == 0 and bare == "---"):
-            front = number == 0 or bare not in ("---", "...")
-            continue
         if bare.startswith(("```", "~~~")):
             fence = not fence
             continue
@@ -406,7 +419,7 @@ class Reader:
             value = row.get(field)
             if value is None and len(self.fields) > 1 and field in row:
                 continue
-            values = value if isinstance(value, list) else [value]
+            values: list[Any] = value if isinstance(value, list) else [value]
             if not all(isinstance(item, str) for item in values):
                 has = ", ".join(map(str, list(row)[:20])) or "nothing"
                 return Problem(

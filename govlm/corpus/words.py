@@ -67,5 +67,5 @@ class Encoder:
         lengths = np.fromiter(map(len, words), np.int64, len(words))
         if lengths.sum() == len(text):
             return lengths
-        ends = [0, *sorted({end for _, _, end in self._cut.tokenize(text)} | {len(text)})]
-        return np.diff(np.array(ends, np.int64))
+        ends = sorted({end for _, _, end in self._cut.tokenize(text)} | {len(text)})
+        return np.array([end - begin for begin, end in zip([0, *ends], ends, strict=False)], np.int64)
