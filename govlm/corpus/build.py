@@ -330,6 +330,7 @@ class _Builder:
                     last = time.monotonic()
                     self._write_log(log, last - began)
             self._process(batch)
+            self._advance_bar()
             for writer in self.writers:
                 writer.close()
             result = self._finish()
@@ -446,7 +447,9 @@ class _Builder:
 
     def _advance_bar(self) -> None:
         if self.bar is not None and not self.bar.disable:
-            done = sum(self.sizes[: self.file]) + min(self.reader.position, self.sizes[self.file] if self.sizes else 0)
+            done = sum(self.sizes[: self.file])
+            if self.file < len(self.sizes):
+                done += min(self.reader.position, self.sizes[self.file])
             self.bar.n = max(self.bar.n, done)
             self.bar.set_postfix_str(f"{sum(entry['tokens'] for entry in self.statistics.inputs):,} tokens", refresh=True)
 
