@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-MODULES = ("classify", "quantize", "tokenize", "info", "demo")
+MODULES = ("classify", "corpus", "quantize", "tokenize", "info", "demo")
