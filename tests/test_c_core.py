@@ -100,9 +100,12 @@ def run_compiler(command: list[str]) -> None:
 def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: str) -> Path:
     """The program of tests/c/`source`, linked with as much of the core as it needs."""
     program = folder / "program"
-    parts = {"test_kernels.c": ["kernels"], "test_gemm.c": ["kernels"], "test_quantised.c": ["kernels"], "test_model.c": ["kernels", "nn", "model"]}.get(
-        source, []
-    )
+    parts = {
+        "test_kernels.c": ["kernels"],
+        "test_gemm.c": ["kernels"],
+        "test_quantised.c": ["kernels"],
+        "test_model.c": ["kernels", "nn", "model"],
+    }.get(source, [])
     link = [gomp(compiler), "-lm", "-lpthread"]
     include = []
     if parts:
