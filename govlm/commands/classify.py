@@ -14,6 +14,7 @@ __all__ = ["register"]
 
 
 def _finetune(arguments: argparse.Namespace) -> int:
+    from govlm.train.distributed import find_ranks, guarded
     from govlm.train.finetune import Options, finetune
     from govlm.train.metrics import format_per_class
 
@@ -27,20 +28,25 @@ def _finetune(arguments: argparse.Namespace) -> int:
         name, rest = str(error).split(" ", 1)
         raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
     set_threads(arguments)
-    result = finetune(
-        arguments.train,
-        arguments.dev,
-        model=arguments.model,
-        out=arguments.out,
-        task=arguments.task,
-        text_field=arguments.text_field,
-        label_field=arguments.label_field,
-        data_format=arguments.format,
-        vocab=arguments.vocab,
-        options=options,
-        resume=arguments.resume,
-        progress=progress(arguments),
-    )
+    ranks = find_ranks()
+    with guarded(ranks):
+        result = finetune(
+            arguments.train,
+            arguments.dev,
+            model=arguments.model,
+            out=arguments.out,
+            task=arguments.task,
+            text_field=arguments.text_field,
+            label_field=arguments.label_field,
+            data_format=arguments.format,
+            vocab=arguments.vocab,
+            options=options,
+            resume=arguments.resume,
+            progress=progress(arguments),
+            ranks=ranks,
+        )
+    if ranks.rank != 0:
+        return 0
     if arguments.json:
         emit(result)
         return 0

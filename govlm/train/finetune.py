@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from govlm.data import permutation, read_examples
 from govlm.optim import set_seed
+from govlm.train.distributed import check_ranks, find_ranks
 from govlm.train.evaluate import Encoded, encode, evaluate_encoded, new_packed
 from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainError
 
@@ -104,15 +105,17 @@ class Trainer(Loop):
         rows = order[batch * size : (batch + 1) * size]
         total_weight = self._weight(labels[rows])
         parts = []
-        for start in list(range(0, len(rows), o.batch_size))[self.ranks.rank :: self.ranks.size]:
-            part = rows[start : start + o.batch_size]
+        for start in range(0, len(rows), o.batch_size):
+            # every rank has its share of every forward's rows; a short last batch may leave one without
+            places = np.arange(start, min(start + o.batch_size, len(rows)))[self.ranks.rank :: self.ranks.size]
+            if not len(places):
+                continue
+            part = rows[places]
             packed = self.train_set.take(part)
             arguments = {
                 "packed": new_packed(packed.ids, packed.row_splits),
                 "labels": labels[part],
-                "samples": np.arange(
-                    start, start + len(part), dtype=np.uint32
-                ),  # where this forward stands in the random stream
+                "samples": places.astype(np.uint32),  # where these rows stand in the random stream
             }
             if self.weights is not None:
                 arguments["class_weights"] = self.weights
@@ -224,17 +227,21 @@ def finetune(
     options: Options | None = None,
     resume: bool = False,
     progress: bool | None = None,
+    ranks: Any = None,
 ) -> dict[str, Any]:
     """Fine-tunes a classifier on a file and writes it, ready for `from_pretrained`, to `out`.
 
     train, dev: JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists of them for
     several labels a text. model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
+    ranks: default those of the environment, see govlm.train.distributed (every rank takes its share of a batch's rows).
     Returns Trainer.train()'s result with "labels", "train_rows", "dev_rows". Errors: DataError, TrainError, OSError.
     """
     if task != "classify":
         raise TrainError(f"unknown task {task!r}: classify")
     options = options or Options()
     options.check()
+    ranks = find_ranks() if ranks is None else ranks
+    check_ranks(ranks, options.batch_size, "rows")
     examples = list(read_examples(train, text_field, label_field, data_format))
     if not examples:
         raise TrainError(f"{train}: no rows")
@@ -250,7 +257,7 @@ def finetune(
     dev_set = None
     if dev_examples is not None:
         dev_set = encode(network, tokenizer, dev_examples, names, multi_label, options.max_length, source=str(dev))
-    trainer = Trainer(network, tokenizer, train_set, dev_set, options, out, progress, resume)
+    trainer = Trainer(network, tokenizer, train_set, dev_set, options, out, progress, resume, ranks)
     result = trainer.train()
     result.update(labels=names, train_rows=len(train_set), dev_rows=len(dev_set) if dev_set is not None else 0, out=str(out))
     return result
