@@ -377,8 +377,20 @@ def test_shared_embeddings_get_both_gradients(work):
     apart = [np.array(m.core.gradient(name)) for m in (pair.generator, pair.discriminator)]
     assert all(np.abs(a).max() > 0 for a in apart)
     pair.gather()
-    np.testing.assert_allclose(pair.discriminator.core.gradient(name), apart[0] + apart[1], rtol=1e-6)
+    wish = apart[0] + apart[1]
+    np.testing.assert_allclose(pair.discriminator.core.gradient(name), wish, rtol=1e-6)
     assert not pair.generator.core.gradient(name).any()
+    # a second forward reaches other rows; what was moved to rows that no token has reached must stay, up to the step
+    outputs = pair.discriminator(np.array([[2, 12, 13, 3]]), labels=np.array([[0, 1, 0, 0]]))
+    before = np.array(pair.discriminator.core.gradient(name))
+    outputs.loss.backward()
+    got = pair.discriminator.core.gradient(name)
+    np.testing.assert_array_equal(np.delete(got, [2, 3, 12, 13], axis=0), np.delete(before, [2, 3, 12, 13], axis=0))
+    assert all(np.abs(got[row] - before[row]).max() > 0 and np.abs(before[row]).max() > 0 for row in (12, 13))
+    values = np.array(pair.discriminator.core.parameter(name))
+    govlm.AdamW(list(pair.parameters()), lr=0.01).step()
+    moved = np.abs(pair.discriminator.core.parameter(name) - values).max(axis=1)
+    assert (moved[1:] > 0).all()  # every row: the generator's softmax reaches all of them
 
 
 def test_replaced_tokens_leave_an_encoder(work):

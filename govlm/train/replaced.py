@@ -8,6 +8,7 @@ that the tables have one shape. What the run leaves is the discriminator without
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,11 +100,14 @@ class Pair:
 
     def gather(self) -> None:
         """Moves the generator's gradient of the shared embeddings to the discriminator."""
+        cores = self.discriminator.core, self.generator.core
+        # The flat buffers: a view of one gradient does not say that rows which no token reached hold something now.
+        ours, theirs = (core.flat_gradient() for core in cores)
         for name in TIED:
-            theirs, ours = self.generator.core.gradient(name), self.discriminator.core.gradient(name)
-            if theirs is not None and ours is not None:
-                ours += theirs
-                theirs[...] = 0.0
+            size = math.prod(cores[0].shape(name))
+            to, source = (slice(core.offset(name), core.offset(name) + size) for core in cores)
+            ours[to] += theirs[source]
+            theirs[source] = 0.0
 
     def save_pretrained(self, folder: str) -> None:
         self.discriminator.save_pretrained(folder)
