@@ -408,7 +408,8 @@ def test_replaced_tokens_leave_an_encoder(work):
     kept = govlm.load_file(next((work / "out" / "checkpoints").iterdir()) / "model.safetensors")
     name = "embeddings.word_embeddings.weight"
     assert np.array_equal(tensors[name], kept["bert." + name]) and not any("classifier" in n for n in tensors)
-    assert not (work / "out" / "generator").exists()
+    again = run(work, "second", steps=2, objective="rtd", model={}, **{"from": str(work / "out")})
+    assert again["heldout"]["generator_loss"] < 0.5 * (last["generator_loss"] + first["generator_loss"])
 
 
 # -------------------------------------------------------------------- kills and failures
@@ -556,6 +557,14 @@ def test_new_words_start_as_the_mean_of_their_pieces(trained, work):
             np.testing.assert_allclose(after[name][tok.convert_tokens_to_ids(word)], mean, atol=1e-7)
     model = govlm.BertForMaskedLM.from_pretrained(work / "extended")
     assert np.asarray(model(**tok(["身份证[MASK]"])).logits).shape[-1] == len(tok)
+
+
+def test_transformers_reads_the_new_words(trained, work):
+    transformers = pytest.importorskip("transformers", reason="a live comparison: pip install transformers")
+    extend_vocabulary(trained, ["身份证", "wechat"], work / "extended")
+    theirs, ours = (kind.from_pretrained(str(work / "extended")) for kind in (transformers.BertTokenizer, govlm.AutoTokenizer))
+    for text in ("身份证补办", "份身份证WeChat", "wechats身份"):
+        assert ours(text)["input_ids"] == theirs(text)["input_ids"]
 
 
 def test_new_words_command_and_refusals(trained, work):

@@ -3,7 +3,9 @@
 The generator guesses the masked tokens; one draw of each guess is put into the text, and the discriminator says of every token
 whether it is the original one. Its loss weighs 50 (section 3.1 there); the generator gets no gradient from it. Both share their
 embeddings. The generator is as wide as the discriminator and has half its layers (He et al., DeBERTaV3, arXiv:2111.09543), so
-that the tables have one shape. What the run leaves is the discriminator without its head: an encoder, for `from_pretrained`.
+that the tables have one shape. What the run leaves is the discriminator without its head: an encoder, for `from_pretrained`;
+the generator lies beside it in `generator`, for a run that goes on from there. Where the probabilities differ in their last
+bits (another number of ranks, another cut of the batch), a draw may differ once in a while, and the curve with it.
 """
 
 from __future__ import annotations
@@ -127,16 +129,19 @@ def make_pair(options: PretrainOptions, vocab_size: int) -> Pair:
     """The pair for these options: the discriminator has the model's shape (or starts from its checkpoint)."""
     import govlm
 
-    model = make_model(options, vocab_size)
-    config = model.config
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # heads that the checkpoint lacks start at random here, on purpose
+        config = make_model(options, vocab_size).config
         if options.start:
             discriminator = govlm.AutoModelForTokenClassification.from_pretrained(options.start, num_labels=2, **options.model)
         else:
             discriminator = govlm.AutoModelForTokenClassification.from_config(_with(config, num_labels=2))
     layers = options.generator_layers or max(1, config.num_hidden_layers // 2)
-    generator = govlm.AutoModelForMaskedLM.from_config(_with(config, num_hidden_layers=layers))
+    before = Path(options.start, "generator")
+    if options.start and before.is_dir():  # a run of this kind left its generator there
+        generator = govlm.AutoModelForMaskedLM.from_pretrained(str(before), **options.model)
+    else:
+        generator = govlm.AutoModelForMaskedLM.from_config(_with(config, num_hidden_layers=layers))
     return Pair(generator, discriminator)
 
 
@@ -296,3 +301,4 @@ class ReplacedLoop(PretrainLoop):
             warnings.simplefilter("ignore")  # the head of the discriminator is left behind on purpose
             encoder = govlm.AutoModel.from_pretrained(str(self.out), add_pooling_layer=False)
         encoder.save_pretrained(str(self.out))
+        self.model.generator.save_pretrained(str(self.out / "generator"))
