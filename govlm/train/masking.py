@@ -107,7 +107,7 @@ class Masker:
         swapped = chosen & (action >= self.thresholds[0]) & (action < self.thresholds[1])
         masked[swapped] = self.ordinary[(fresh[swapped] * np.uint64(len(self.ordinary))) >> _HIGH]
         labels = np.where(chosen, ids, IGNORED).astype(np.int64)
-        return Masked(masked, labels, extra * 2.0**-32, int(chosen.sum()))
+        return Masked(masked, labels, np.asarray(extra, np.float64) * 2.0**-32, int(chosen.sum()))
 
     def _choose(
         self,

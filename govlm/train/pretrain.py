@@ -460,7 +460,7 @@ class PretrainLoop(Loop):
         history = self.position.history
         result = {**super()._result(seconds), "heldout": history[-1] if history else None, "peak_gflops": self.peak / 1e9}
         if self.ranks.size > 1:
-            result["all_reduce_s"] = self.ranks.seconds
+            result["all_reduce_s"] = getattr(self.ranks, "seconds", 0.0)
         return result
 
     def _finish(self, result: dict[str, Any]) -> None:
@@ -567,12 +567,13 @@ def pretrain(
     check_ranks(ranks, len(train), "sequences in the whole corpus")
     special = sorted(set(tokenizer.all_special_ids))
     masker = Masker(vocab_size, tokenizer.mask_token_id, special, options.mask_probability)
+    kind: type[PretrainLoop] = PretrainLoop
     if options.objective == "rtd":
         from govlm.train.replaced import ReplacedLoop, make_pair
 
         model, kind = make_pair(options, vocab_size), ReplacedLoop
     else:
-        model, kind = make_model(options, vocab_size), PretrainLoop
+        model = make_model(options, vocab_size)
     loop = kind(model, tokenizer, train, heldout, masker, options, progress, resume, ranks)
     if ranks.rank == 0:
         record = {("from" if k == "start" else k): v for k, v in asdict(options).items()}
