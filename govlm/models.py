@@ -17,6 +17,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,6 +56,7 @@ _LOSSES = {
     "multi_label_classification": "multi_label",
     "regression": "regression",
 }
+_HELD_LOGITS = 1 << 27  # bytes of the labelled tokens' logits that a masked LM's forward holds at most
 _NAMED = 8  # how many tensors a message lists
 
 
@@ -499,6 +501,8 @@ class PreTrainedModel:
         hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         attentions = self.config.output_attentions if output_attentions is None else output_attentions
         want = self._want(bool(hidden), bool(attentions), labels is not None, batch)
+        if labelled is not None and want.rows == "labelled" and 4 * len(labelled) * self.config.vocab_size <= _HELD_LOGITS:
+            want = replace(want, logits=True)  # backward needs them: computing them anew is a sixteenth of a step of 4x312
         fields = self._fields(bool(hidden), bool(attentions), labels is not None)
         save = grad_enabled() and (self.training or labels is not None)
         self._last.output = None  # gives its workspace back before this forward takes one

@@ -34,9 +34,6 @@ __all__ = ["PretrainLoop", "PretrainOptions", "pretrain", "read_options", "step_
 _HELD_OUT_EPOCH = 2**32 - 1  # the masks of the held-out set: the same at every evaluation and in every run
 
 
-_HELD_BYTES = 1 << 28  # logits of a forward that are held for backward
-
-
 class SpikeError(TrainError):
     """The loss left its course for several steps; the last good checkpoint is kept."""
 
@@ -338,6 +335,7 @@ class PretrainLoop(Loop):
     def _rehearse(self, step: int) -> None:
         """A step that changes nothing, for its time."""
         for part in self._parts(step):
+            self.model.dropout_seed, self.model.dropout_step = self.options.seed, step
             loss, _ = self._loss(part)
             loss.backward()
         self.ranks.sum_gradients(self.model)
@@ -381,19 +379,6 @@ class PretrainLoop(Loop):
 
     def _batch_flops(self, lengths: NDArray[np.int64], labelled: NDArray[np.int64]) -> float:
         return step_flops(self.model.config, lengths, labelled)
-
-    def _loss(self, part: Part) -> tuple[Any, Any]:
-        """The logits of the tokens to be guessed are held until backward where they are not large: it then does not compute
-        them anew, a sixteenth of a step of 4x312 with 21,128 tokens.
-        """
-        given, model = part.arguments, self.model
-        rows = int((given["labels"] >= 0).sum())
-        done, _ = run_labelled(
-            model, given["packed"].ids, given["packed"].row_splits, given["labels"], training=model.training, save=True,
-            seed=self.options.seed, step=self.position.step, samples=given["samples"],
-            logits=4 * rows * model.config.vocab_size <= _HELD_BYTES,
-        )  # fmt: skip
-        return _PassLoss(done), done
 
     # ---------------------------------------------------------------- steps
 
@@ -519,23 +504,6 @@ def run_labelled(
     options = {"save": False, "logits": True, **arguments}
     done = model.core.forward(border.ids, border.row_splits, border.positions, rows=rows, labels=labels[rows], **options)
     return done, labels[rows]
-
-
-@dataclass
-class _PassLoss:
-    """The loss of a pass, times a number."""
-
-    done: Any
-    scale: float = 1.0
-
-    def item(self) -> float:
-        return self.scale * float(self.done.loss)
-
-    def __mul__(self, factor: float) -> _PassLoss:
-        return _PassLoss(self.done, self.scale * factor)
-
-    def backward(self) -> None:
-        self.done.backward(self.scale)
 
 
 def pretrain(
