@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-MODULES = ("classify", "pretrain", "tokenize", "info", "demo")
+MODULES = ("classify", "corpus", "pretrain", "tokenize", "info", "demo")
