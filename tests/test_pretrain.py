@@ -196,6 +196,25 @@ def test_held_out_documents_are_nowhere_in_the_training(work):
     assert len(every.split(0.0, 5)[1]) == 0
 
 
+def test_documents_that_the_corpus_set_aside_are_the_held_out_ones(work):
+    run(work, "drawn", steps=2)
+    write_corpus(work / "corpus" / "held-out", count=9, seed=4)
+    apart = open_corpora([work / "corpus" / "held-out"])[0].tokens
+    steps = run(work, "apart", steps=0, epochs=1)["steps"]
+    assert (
+        steps
+        > run(work, "less", steps=0, epochs=1, heldout=[str(work / "corpus")], corpus=[str(work / "corpus" / "held-out")])[
+            "steps"
+        ]
+    )
+    whole = Sequences(open_corpora([work / "corpus"]), 32, CLS, SEP)
+    assert steps == round(len(whole) / 8)  # nothing was drawn from the documents to train on
+    write_corpus(work / "corpus" / "held-out", count=9, seed=5)
+    assert open_corpora([work / "corpus" / "held-out"])[0].tokens != apart
+    with pytest.raises(TrainError, match="the held-out set is not the same"):
+        run(work, "apart", steps=0, epochs=1, resume=True)
+
+
 # -------------------------------------------------------------------- options
 
 

@@ -57,8 +57,9 @@ class PretrainOptions(LoopOptions):
     mask_probability: float = 0.15  # share of the tokens to be guessed, by whole words
     eval_every: int = 1000  # steps between evaluations on the held-out set; 0 = at the end only
     eval_batch_size: int = 64  # sequences a forward there
-    heldout_share: float = 0.002  # of the documents
-    heldout_sequences: int = 1024  # at most so many
+    heldout: tuple[str, ...] = ()  # folders of shards to evaluate on; () = the `held-out` of each corpus folder
+    heldout_share: float = 0.002  # where there is none: so many of the documents, drawn by their numbers only
+    heldout_sequences: int = 1024  # evaluate on at most so many
     spike: float = 1.5  # the run stops when the loss is above so many times its running mean, 5 steps in a row; 0 = off
     generator_layers: int = 0  # rtd: layers of the generator; 0 = half of the model's
     discriminator_weight: float = 50.0  # rtd: weight of the discriminator's loss
@@ -67,7 +68,7 @@ class PretrainOptions(LoopOptions):
     save_minutes: float = 10.0
 
     _UNCOMPARED: ClassVar[tuple[str, ...]] = (
-        *LoopOptions._UNCOMPARED, "corpus", "out", "eval_every", "eval_batch_size", "accumulate",
+        *LoopOptions._UNCOMPARED, "corpus", "heldout", "out", "eval_every", "eval_batch_size", "accumulate",
     )  # fmt: skip
 
     def _rules(self) -> list[tuple[str, bool, str]]:
@@ -506,6 +507,18 @@ def run_labelled(
     return done, labels[rows]
 
 
+def _sequences(options: PretrainOptions, corpora: list[Any], tokenizer: Any) -> tuple[Sequences, Sequences]:
+    """(to train on, held out). The latter are documents that `govlm corpus build` set aside, or a share of the others."""
+    ids = tokenizer.cls_token_id, tokenizer.sep_token_id
+    every = Sequences(corpora, options.max_length, *ids)
+    folders = options.heldout or tuple(
+        str(Path(folder, "held-out")) for folder in options.corpus if Path(folder, "held-out", "corpus.json").exists()
+    )
+    apart = open_corpora([options.corpus[0], *folders])[1:] if folders else []
+    heldout = Sequences(apart, options.max_length, *ids).some(options.heldout_sequences)
+    return (every, heldout) if len(heldout) else every.split(options.heldout_share, options.heldout_sequences)
+
+
 def pretrain(
     options: PretrainOptions, *, resume: bool = False, progress: bool | None = None, ranks: Any = None
 ) -> dict[str, Any]:
@@ -528,8 +541,7 @@ def pretrain(
                 f"{options.start} has another vocabulary than {options.corpus[0]}: build the corpus with its tokenizer"
             )
     vocab_size = max(corpora[0].vocab_size, len(tokenizer))
-    every = Sequences(corpora, options.max_length, tokenizer.cls_token_id, tokenizer.sep_token_id)
-    train, heldout = every.split(options.heldout_share, options.heldout_sequences)
+    train, heldout = _sequences(options, corpora, tokenizer)
     if len(train) == 0:
         raise TrainError(f"{', '.join(options.corpus)}: no document to train on")
     check_ranks(ranks, len(train), "sequences in the whole corpus")

@@ -138,10 +138,11 @@ class Sequences:
         low, zero = (self.document & 0xFFFFFFFF).astype(np.uint64), np.zeros(len(self), np.uint64)
         draw = philox((low, (self.document >> 32).astype(np.uint64), zero, zero), (0, 0x48454C44))[0]
         held = draw < share * 2.0**32
-        chosen = np.flatnonzero(held)
-        if len(chosen) > most:
-            chosen = chosen[np.sort(permutation(len(chosen), 0, 0)[:most])]
-        return self.keep(~held), self.keep(chosen)
+        return self.keep(~held), self.keep(held).some(most)
+
+    def some(self, most: int) -> Sequences:
+        """At most `most` of the sequences, always the same ones."""
+        return self if len(self) <= most else self.keep(np.sort(permutation(len(self), 0, 0)[:most]))
 
     def batch(self, numbers: NDArray[np.int64]) -> Batch:
         """These sequences, packed."""
