@@ -107,6 +107,13 @@ def test_accumulation_and_replaced_tokens_on_two_ranks(work):
     np.testing.assert_allclose(curve(work / "two")[:, 0], curve(work / "one")[:, 0], rtol=0.1)
 
 
+def test_ranks_agree_on_the_steps_that_fit_the_minutes(work):
+    code, out, err = finish(pretrain(2, work, "out", steps=0, minutes=0.02))
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["steps"] >= 1 and len(losses(work / "out")) == result["steps"] and result["all_reduce_s"] > 0
+
+
 def test_more_ranks_than_sequences(work):
     code, out, err = finish(pretrain(3, work, "out", batch_size=2))
     assert code != 0 and out == ""

@@ -493,6 +493,8 @@ def test_a_checkpoint_of_another_config_names_the_field(work):
     for changes, message in [
         ({"lr": 0.1}, r"made with lr=0\.003, this run has 0\.1"),
         ({"model": {**MODEL, "hidden_size": 64}}, r"made with model\.hidden_size=32, this run has 64"),
+        ({"model": {**MODEL, "hidden_dropout_prob": 0.0}}, r"model\.hidden_dropout_prob=None, this run has 0\.0"),
+        ({"model": {k: v for k, v in MODEL.items() if k != "initializer_range"}}, r"initializer_range=0\.1, this run has None"),
         ({"batch_size": 4}, "made with batch_size=8, this run has 4"),
         ({"objective": "rtd"}, "made with objective='mlm', this run has 'rtd'"),
     ]:

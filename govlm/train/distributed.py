@@ -43,6 +43,7 @@ class MpiRanks:
         started = time.perf_counter()
         cores = {id(p.core): p.core for p in model.parameters()}
         for core in cores.values():
+            core.make_trainable()  # a rank without a row in the first step has made no backward yet
             self.comm.Allreduce(self._in_place, core.flat_gradient(), op=self._sum)
         self.seconds += time.perf_counter() - started
 

@@ -325,10 +325,11 @@ class Loop:
             self._cut_log()
 
     def _load(self, path: Path, state: dict[str, Any]) -> None:
-        for name, value in self.options.fingerprint().items():
-            if state["options"].get(name) != value:
+        mine, made = self.options.fingerprint(), state["options"]
+        for name in dict.fromkeys([*mine, *made]):
+            if mine.get(name) != made.get(name):
                 raise TrainError(
-                    f"cannot resume {path}: it was made with {name}={state['options'].get(name)!r}, this run has {value!r}"
+                    f"cannot resume {path}: it was made with {name}={made.get(name)!r}, this run has {mine.get(name)!r}"
                 )
         for name, value in self._identity().items():
             if state["identity"].get(name) != value:

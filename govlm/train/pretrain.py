@@ -101,8 +101,8 @@ class PretrainOptions(LoopOptions):
     def fingerprint(self) -> dict[str, Any]:
         """As in LoopOptions; the model's fields one by one, so that a message names the one that differs."""
         found = super().fingerprint()
-        shape = found.pop("model")
-        return {**found, **{f"model.{name}": value for name, value in sorted(shape.items())}}
+        shape, start = found.pop("model"), found.pop("start")
+        return {**found, "from": start, **{f"model.{name}": value for name, value in sorted(shape.items())}}
 
 
 _NAMES = {"from": "start"}
@@ -324,13 +324,13 @@ class PretrainLoop(Loop):
             return int(found[1]["position"]["planned"])
         self.model.train()
         self.position = self.position_class(history=[])
-        seconds: list[float] = []
+        seconds: list[float] = []  # by the clock of the first rank: all of them make the same number of steps
         while len(seconds) < 2 or (sum(seconds) < min(10.0, 3 * o.minutes) and len(seconds) < 200):
             started = time.perf_counter()
             self._rehearse(len(seconds))
-            seconds.append(time.perf_counter() - started)
-        mean = float(np.mean(seconds[1:])) if self.ranks.rank == 0 else 0.0
-        (mean,) = self.ranks.sum([mean])  # the first rank's time is everyone's
+            taken = time.perf_counter() - started
+            seconds += self.ranks.sum([taken if self.ranks.rank == 0 else 0.0])
+        mean = float(np.mean(seconds[1:]))
         return max(1, int(60 * o.minutes / (1.06 * mean)))  # evaluations, checkpoints and the optimizer want some of it
 
     def _rehearse(self, step: int) -> None:
