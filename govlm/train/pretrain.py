@@ -25,7 +25,7 @@ from govlm.optim import SCHEDULES, set_seed
 from govlm.train.checkpoints import Checkpoints
 from govlm.train.distributed import check_ranks, find_ranks
 from govlm.train.evaluate import new_packed
-from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainError
+from govlm.train.loop import Loop, LoopOptions, OneRank, Part, Position, Progress, TrainError
 from govlm.train.masking import Masked, Masker
 from govlm.train.sequences import Batch, Order, Sequences, open_corpora
 
@@ -304,9 +304,10 @@ class PretrainLoop(Loop):
         self._recent: deque[tuple[float, float]] = deque(maxlen=20)  # (flops, seconds) of steps
         self._flops = 0.0
         self._digests: dict[str, Any] | None = None
-        self.model, self.options, self.ranks = model, options, ranks
+        self.model, self.options = model, options
+        self.ranks = ranks if ranks is not None else OneRank()
         planned = self._plan(resume)
-        super().__init__(model, tokenizer, options, planned, options.out, progress, resume, ranks)
+        super().__init__(model, tokenizer, options, planned, options.out, progress, resume, self.ranks)
         self.position.planned = planned
 
     # ---------------------------------------------------------------- how long
