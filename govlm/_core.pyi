@@ -125,6 +125,9 @@ class Pass:
     def attention(self, layer: int, sequence: int) -> F32:
         """[heads, query rows, key rows] of one sequence (layer 0..L-1), when attentions was asked for."""
     def cross_attention(self, layer: int, sequence: int) -> F32: ...
+    def projection(self, layer: int, which: str) -> F32:
+        """A copy of what self-attention of `layer` (0..L-1) compares and mixes, after norms and rotation: "query" [T, heads * d]
+        ([R, …] in the last layer when rows were given), "key" or "value" [T, kv_heads * d]. Needs save=True, before backward."""
     def backward(
         self,
         scale: float | None = None,  # gradient at the loss; None = no gradient from the loss
@@ -133,6 +136,7 @@ class Pass:
         pooled: F32 | None = None,
         hidden: Mapping[int, F32] | None = None,  # {layer: as hidden(layer)}
         attention: Mapping[tuple[int, int], F32] | None = None,  # {(layer, sequence): as attention(layer, sequence)}
+        projection: Mapping[tuple[int, str], F32] | None = None,  # {(layer, "query" …): as projection(layer, …)}
         memory: bool = False,  # return the gradient at `memory`
     ) -> F32 | None:
         """Adds to the model's gradients and gives the workspace back. RuntimeError when called twice, when nothing was saved,

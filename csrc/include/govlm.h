@@ -201,6 +201,10 @@ gv_view gv_pass_logits(const gv_pass *pass);
 gv_view gv_pass_pooled(const gv_pass *pass);
 gv_view gv_pass_hidden(const gv_pass *pass, int64_t layer); /* 0..L */
 gv_view gv_pass_attention(const gv_pass *pass, int64_t layer, int64_t sequence, bool cross);
+/* What self-attention compares and mixes, after norms and rotation: [T, heads * d] ([R, …] for the last layer's queries),
+ * keys and values [T, kv_heads * d]. There while the forward is saved and not yet walked back. */
+typedef enum { GV_QUERY = 0, GV_KEY, GV_VALUE } gv_projection;
+gv_view gv_pass_projection(const gv_pass *pass, int64_t layer, gv_projection which);
 gv_view gv_pass_memory(const gv_pass *pass); /* [Tm, H], as given */
 int64_t gv_pass_layers(const gv_pass *pass);
 int64_t gv_pass_sequences(const gv_pass *pass);
@@ -208,12 +212,13 @@ void gv_pass_first_nonfinite(char *out, size_t size, const gv_pass *pass);
 
 typedef struct {
     bool has_scale;
-    double scale;                  /* gradient at the loss */
-    const float *logits;           /* as gv_pass_logits, or NULL */
-    const float *pooled;           /* as gv_pass_pooled, or NULL */
-    const float *const *hidden;    /* [L+1] of arrays or NULL; the array of pointers may be NULL */
-    const float *const *attention; /* [L * B], self-attention, or NULL */
-    float *memory;                 /* [Tm, H] receives the gradient at the memory, or NULL */
+    double scale;                   /* gradient at the loss */
+    const float *logits;            /* as gv_pass_logits, or NULL */
+    const float *pooled;            /* as gv_pass_pooled, or NULL */
+    const float *const *hidden;     /* [L+1] of arrays or NULL; the array of pointers may be NULL */
+    const float *const *attention;  /* [L * B], self-attention, or NULL */
+    const float *const *projection; /* [L * 3] as gv_pass_projection, or NULL */
+    float *memory;                  /* [Tm, H] receives the gradient at the memory, or NULL */
 } gv_backward_args;
 /* Adds to the model's gradients. Once per pass. */
 gv_status gv_pass_backward(gv_pass *pass, const gv_backward_args *args, gv_error *error);

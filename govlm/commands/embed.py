@@ -61,15 +61,16 @@ def _embed_train(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
     skip = ("", *(arguments.skip or ()))
 
-    def pairs_of(files: list[str] | None, fields: str | None) -> list[Any]:
+    def pairs_of(files: list[str] | None, fields: str, flag: str, asked: bool) -> list[Any]:
+        """asked: they are queries, and a query may be worded as its target is."""
         found: list[Any] = []
         for file in files or ():
-            for spec in (fields or arguments.fields).split(","):
-                left, right = _field_pair(spec, "--query-fields" if fields else "--fields")
-                found += read_pairs(file, left, right, arguments.negative_field, arguments.format, skip)
+            for spec in fields.split(","):
+                left, right = _field_pair(spec, flag)
+                found += read_pairs(file, left, right, arguments.negative_field, arguments.format, skip, same=asked)
         return list({(a, b): (a, b, n) for a, b, n in found}.values())
 
-    queries = pairs_of(arguments.queries, arguments.query_fields or arguments.fields)
+    queries = pairs_of(arguments.queries, arguments.query_fields or arguments.fields, "--query-fields", True)
     scored = None
     if arguments.scored:
         names = arguments.scored_fields.split(",")
@@ -79,7 +80,7 @@ def _embed_train(arguments: argparse.Namespace) -> int:
         scored = read_scored(arguments.scored, *names, arguments.scored_format)
     pool = read_texts(arguments.pool, arguments.pool_field, arguments.format) if arguments.pool else None
     result = embed_train(
-        pairs_of(arguments.pairs, None) if arguments.pairs else None,
+        pairs_of(arguments.pairs, arguments.fields, "--fields", False) if arguments.pairs else None,
         [t for file in arguments.texts for t in read_texts(file, arguments.text_field, arguments.format)]
         if arguments.texts
         else None,

@@ -34,12 +34,13 @@ def read_pairs(
     negative: str | None = None,
     format: str | None = None,
     skip: Sequence[str] = ("",),
+    same: bool = False,
 ) -> list[Pair]:
     """(left text, right text, hard negatives) of each row of a JSONL, CSV or TSV file.
 
     left, right: the fields (question/answer, alias/name, title/body); left may hold a list of texts, then each makes a pair.
     negative: a field with a text, or a list of them, that looks right and is not; it may be missing from a row. skip: values
-    that mean "none"; such rows are left out, as are rows with the same text on both sides. Errors: DataError, OSError.
+    that mean "none"; such rows are left out, as are rows with the same text on both sides unless `same`. Errors: DataError, OSError.
     """
     pairs: list[Pair] = []
     none = set(skip)
@@ -50,7 +51,7 @@ def read_pairs(
         wrongs = [] if wrong is None else wrong if isinstance(wrong, list) else [wrong]
         bad = [_text(path, number, str(negative), w) for w in wrongs]
         for text in texts:
-            if _text(path, number, left, text) not in none and target not in none and text != target:
+            if _text(path, number, left, text) not in none and target not in none and (same or text != target):
                 pairs.append((text, target, [w for w in bad if w not in none and w != target]))
     return pairs
 
