@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from govlm.data import permutation
 from govlm.packing import Batch
 from govlm.train.evaluate import Encoded, new_packed
+from govlm.train.finetune import EpochPosition
 from govlm.train.loop import Loop, LoopOptions, Part, Progress, TrainError
 from govlm.train.losses import GradientLoss, info_nce, normalise_rows
 from govlm.train.pairs import Pair, Pairs, Queries, ScoredPairs
@@ -149,6 +150,8 @@ class EmbedTrainer(Loop):
 
     description = "embeddings"
     options: EmbedOptions
+    position_class = EpochPosition
+    position: EpochPosition
 
     def __init__(
         self,
@@ -223,7 +226,10 @@ class EmbedTrainer(Loop):
         return GradientLoss(value if self.ranks.rank == 0 else 0.0, back), None
 
     def _step(self) -> dict[str, Any]:
-        return {"epoch": self.position.step // self.steps_per_epoch + 1, **super()._step()}
+        record = {"epoch": self.position.step // self.steps_per_epoch + 1, **super()._step()}
+        self.position.batch += 1
+        self.position.epoch_loss += record["loss"]
+        return record
 
     def _after_step(self, record: dict[str, Any], bar: Progress, log: Any) -> None:
         o, at = self.options, self.position
@@ -231,7 +237,11 @@ class EmbedTrainer(Loop):
         every = o.eval_steps or self.steps_per_epoch
         if at.step % every and not last:
             return
-        entry: dict[str, Any] = {"epoch": at.step / self.steps_per_epoch, "step": at.step, "train_loss": record["loss"]}
+        entry: dict[str, Any] = {
+            "epoch": at.step / self.steps_per_epoch,
+            "step": at.step,
+            "train_loss": at.epoch_loss / at.batch,
+        }
         value, report = None, {}
         if self.evaluation is not None:
             report = self.evaluation.report(self.model, o.pooling)
@@ -240,6 +250,7 @@ class EmbedTrainer(Loop):
                 raise TrainError(f"the evaluation has no {metric!r}; it has {', '.join(report)}")
             entry.update(report)
             value = report[metric]
+        at.batch, at.epoch_loss = 0, 0.0
         self._record(entry, value, report, bar, log)
         self._save()
 

@@ -194,6 +194,13 @@ class Loop:
         """Fingerprints, by name, of what must be the same when a run goes on ("the train data" …)."""
         return {}
 
+    def _more_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """State beyond the model and its optimizer that a checkpoint has to hold (names with a "/" do not clash)."""
+        return {}
+
+    def _take_tensors(self, tensors: dict[str, NDArray[np.float32]]) -> None:
+        """Takes back what `_more_tensors` gave."""
+
     def _shown(self, record: dict[str, Any], rate: float) -> str:
         """What stands behind the progress bar."""
         return f"loss {record['loss']:.4f}, {rate:,.0f} tokens/s"
@@ -345,6 +352,7 @@ class Loop:
             for index, steps in optimizer["steps"].items()
         }
         self.optimizer.load_state_dict({"state": entries, "param_groups": optimizer["param_groups"]})
+        self._take_tensors(tensors)
         self.schedule.load_state_dict(state["schedule"])
         self.position = self.position_class(**state["position"])
 
@@ -395,6 +403,7 @@ class Loop:
             for index, entry in optimizer["state"].items():
                 tensors[f"{index}.exp_avg"] = entry["exp_avg"]
                 tensors[f"{index}.exp_avg_sq"] = entry["exp_avg_sq"]
+            tensors.update(self._more_tensors())
             write_tensors(folder / "optimizer.safetensors", tensors)
             (folder / "state.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
 
