@@ -8,10 +8,11 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -261,16 +262,16 @@ class Example(NamedTuple):
 FORMATS = ("jsonl", "csv", "tsv")
 
 
-def _open(path: str | Path) -> BinaryIO:
+def _open(path: str | os.PathLike[str]) -> IO[bytes]:
     name = str(path)
     if name.endswith(".gz"):
-        return gzip.open(name, "rb")  # type: ignore[return-value]
+        return cast("IO[bytes]", gzip.open(name, "rb"))
     if name.endswith((".xz", ".lzma")):
-        return lzma.open(name, "rb")
+        return cast("IO[bytes]", lzma.open(name, "rb"))
     return open(name, "rb")
 
 
-def read_blocks(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
+def read_blocks(path: str | os.PathLike[str], size: int = 1 << 22) -> Iterator[str]:
     """The text of a file (UTF-8; .gz, .xz) in blocks of about `size` bytes, whatever its length. DataError when it is no UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     done = 0
@@ -298,7 +299,7 @@ def _format(path: str | Path) -> str:
     raise DataError(f"{path}: cannot tell the format from the name; use .jsonl, .csv or .tsv (.gz, .xz), or say which it is")
 
 
-def _lines(path: str | Path, handle: BinaryIO) -> Iterator[tuple[int, str]]:
+def _lines(path: str | Path, handle: IO[bytes]) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of each line, as UTF-8, without a byte order mark."""
     number = 0
     try:
@@ -316,7 +317,7 @@ def _lines(path: str | Path, handle: BinaryIO) -> Iterator[tuple[int, str]]:
         raise DataError(f"{path}: the compressed file is damaged after line {number}: {error}") from None
 
 
-def _json_rows(path: str | Path, handle: BinaryIO) -> Iterator[tuple[int, Any]]:
+def _json_rows(path: str | Path, handle: IO[bytes]) -> Iterator[tuple[int, Any]]:
     for number, line in _lines(path, handle):
         if not line.strip():
             continue
@@ -332,7 +333,7 @@ def _json_rows(path: str | Path, handle: BinaryIO) -> Iterator[tuple[int, Any]]:
             yield number, row
 
 
-def _csv_rows(path: str | Path, handle: BinaryIO) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: str | Path, handle: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader((line for _, line in _lines(path, handle)), strict=True)
     while True:
         try:
@@ -345,7 +346,7 @@ def _csv_rows(path: str | Path, handle: BinaryIO) -> Iterator[tuple[int, list[st
             yield reader.line_num, row
 
 
-def _tsv_rows(path: str | Path, handle: BinaryIO) -> Iterator[tuple[int, list[str]]]:
+def _tsv_rows(path: str | Path, handle: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
     for number, line in _lines(path, handle):
         line = line.rstrip("\r\n")
         if line:
@@ -385,7 +386,7 @@ def read_rows(path: str | Path, fields: Sequence[str] = (), format: str | None =
     if sys.maxsize > 2**32:
         csv.field_size_limit(2**31 - 1)
     with _open(path) as handle:
-        buffered = handle if isinstance(handle, io.BufferedReader) else io.BufferedReader(handle)  # type: ignore[arg-type]
+        buffered = handle if isinstance(handle, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, handle))
         if kind == "jsonl":
             rows: Iterator[tuple[int, Any]] = _json_rows(path, buffered)
         else:

@@ -35,7 +35,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> Non
     with open(path, "wb") as handle:
         handle.write(len(text).to_bytes(8, "little") + text)
         for array in tensors.values():
-            view = memoryview(np.ascontiguousarray(array, "<f4").reshape(-1)).cast("B")
+            view = np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data
             for start in range(0, len(view), _PIECE):
                 handle.write(view[start : start + _PIECE])
 
