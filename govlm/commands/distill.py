@@ -58,6 +58,63 @@ def _distill(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _shares(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(",") if part)
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    from govlm.train.finetune import Options
+    from govlm.train.pairs import read_texts
+    from govlm.train.prune import prune
+
+    options = make_options(Options, arguments)
+    set_threads(arguments)
+    found = prune(
+        arguments.model,
+        out=arguments.out,
+        train=arguments.train,
+        dev=arguments.dev,
+        texts=[t for file in arguments.texts or () for t in read_texts(file, arguments.texts_field, arguments.format)],
+        keep=arguments.keep,
+        keep_heads=arguments.keep_heads,
+        keep_neurons=arguments.keep_neurons,
+        rows=arguments.rows,
+        curve=arguments.curve or (),
+        curve_epochs=arguments.curve_epochs,
+        plot=arguments.plot,
+        text_field=arguments.text_field,
+        label_field=arguments.label_field,
+        data_format=arguments.format,
+        options=options,
+        resume=arguments.resume,
+        progress=progress(arguments),
+    )
+    if arguments.json:
+        emit(found)
+        return 0
+    before, after = found["parameters"]
+    print(f"{found['heads']} heads and {found['neurons']} neurons a layer stay: {before:,} -> {after:,} parameters")
+    best = (found.get("result") or {}).get("best")
+    reports = {"before": found["before"], "pruned": found["pruned"], "fine-tuned": best["report"] if best else None}
+    for name, report in reports.items():
+        if report:
+            print(f"{name:<11} accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}")
+    if found["curve"]:
+        tuned = "tuned_accuracy" in found["curve"][0]
+        print(
+            f"\n{'share':>6} {'heads':>6} {'neurons':>8} {'parameters':>12} {'accuracy':>9}" + (" fine-tuned" if tuned else "")
+        )
+        for row in found["curve"]:
+            line = (
+                f"{row['share']:>6.2f} {row['heads']:>6} {row['neurons']:>8} {row['parameters']:>12,} {row['accuracy']:>9.4f}"
+            )
+            print(line + (f" {row['tuned_accuracy']:>10.4f}" if tuned else ""))
+        plot = found["plot"]
+        print(f"plot: {plot}" if plot else 'no plot: matplotlib is not installed (pip install "govlm[notebook]")')
+    print(f"model written to {found['out']}")
+    return 0
+
+
 def register(command: Any) -> None:
     """Adds the commands."""
     sub = command("distill", _distill, "teach a small model what a large one knows")
@@ -98,6 +155,38 @@ def register(command: Any) -> None:
             ("--eval-batch-size", int, "texts a forward in evaluation (64)"),
         ),
         "5e-5; from random weights try 5e-4",
+    )
+    numbers.add_argument("--metric", choices=("macro_f1", "accuracy", "loss"), help="chooses the best epoch (macro_f1)")
+    sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    add_common(sub)
+
+    sub = command("prune", _prune, "cut out the attention heads and neurons that matter least, then fine-tune")
+    sub.add_argument("--model", required=True, metavar="DIR", help="a trained classifier, or a masked language model")
+    sub.add_argument("--train", metavar="FILE", help="labelled rows, for a classifier: importance, then fine-tuning")
+    sub.add_argument("--dev", metavar="FILE", help="labelled rows to measure on")
+    sub.add_argument("--texts", nargs="+", metavar="FILE", help="texts, a line each, for a masked language model (no tuning)")
+    sub.add_argument("--texts-field", metavar="F", help="they are JSONL, CSV or TSV with this field")
+    sub.add_argument("--out", required=True, metavar="DIR", help="folder for the pruned model, checkpoints, curve.json")
+    add_fields(sub)
+    sub.add_argument("--keep", type=float, default=0.5, metavar="SHARE", help="of heads and neurons (0.5)")
+    sub.add_argument("--keep-heads", type=float, metavar="SHARE", help="of the heads (--keep)")
+    sub.add_argument("--keep-neurons", type=float, metavar="SHARE", help="of the neurons, in multiples of 16 (--keep)")
+    sub.add_argument("--rows", type=positive, default=256, metavar="N", help="texts that importance is measured on (256)")
+    sub.add_argument("--curve", type=_shares, metavar="S,S", help="also measure these kept shares, as 0.75,0.5,0.25")
+    sub.add_argument("--curve-epochs", type=int, default=0, metavar="N", help="fine-tune each for N epochs (0 = not)")
+    sub.add_argument("--plot", metavar="FILE", help="the curve as PNG or SVG (OUT/curve.png)")
+    numbers = sub.add_argument_group("fine-tuning")
+    add_training(
+        numbers,
+        (
+            ("--epochs", int, "passes over the data, 0 = only prune (3)"),
+            ("--batch-size", int, "texts a forward (32)"),
+            ("--accumulate", int, "forwards an optimizer step (1)"),
+            ("--max-length", int, "tokens a text, longer ones are cut (what the model takes)"),
+            ("--patience", int, "stop after so many epochs without a better metric, 0 = off (0)"),
+            ("--eval-batch-size", int, "texts a forward in evaluation (64)"),
+        ),
+        "5e-5",
     )
     numbers.add_argument("--metric", choices=("macro_f1", "accuracy", "loss"), help="chooses the best epoch (macro_f1)")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
