@@ -11,6 +11,7 @@ import pytest
 
 import govlm
 from govlm.data import Example
+from govlm.train.compare import compare, format_comparison, model_bytes
 from govlm.train.evaluate import encode, encode_texts, evaluate, evaluate_encoded
 from govlm.train.finetune import Options, finetune, load_model
 from govlm.train.loop import TrainError
@@ -238,3 +239,70 @@ def test_the_command(work, tmp_path):
     assert json.loads(again.stdout)["result"]["steps"] == 30
     other = subprocess.run([*arguments, "--resume", "--keep", "0.25"], cwd=work, capture_output=True, text=True, timeout=300)
     assert other.returncode == 1 and "which heads and neurons are kept" in other.stderr
+
+
+# -------------------------------------------------------------------- side by side
+
+
+@pytest.fixture(scope="module")
+def pruned(work):
+    prune(work / "model", train=work / "train.jsonl", dev=work / "dev.jsonl", keep=0.25, rows=20, out=work / "pruned",
+          options=Options(epochs=3, batch_size=8, lr=2e-3), progress=False)  # fmt: skip
+    return work / "pruned"
+
+
+def test_compare(work, pruned):
+    rows = compare([work / "model", pruned, work / "model"], work / "dev.jsonl", requests=3, rounds=2)
+    assert [row["accuracy"] for row in rows] == [evaluate(row["model"], work / "dev.jsonl")["accuracy"] for row in rows]
+    assert rows[0]["agreement"] == rows[2]["agreement"] == 1.0 and rows[2]["cosine"] == pytest.approx(1)
+    assert rows[1]["cosine"] < 1 and rows[1]["size_mb"] < rows[0]["size_mb"] == model_bytes(work / "model") / 1e6
+    assert rows[1]["parameters"] < rows[0]["parameters"]
+    for row in rows:
+        assert row["ms_1"] > 0 and row["ms_all"] > 0 and row["tokens_per_s"] > 0 and row["resident_mb"] > 10
+    table = format_comparison(rows)
+    assert len(table.splitlines()) == 4 and "macro F1" in table
+
+
+def test_compare_encoders_without_labels(work, tmp_path):
+    model = govlm.AutoModelForSequenceClassification.from_pretrained(str(work / "model"))
+    encoder = govlm.BertModel(model.config, add_pooling_layer=False)
+    encoder.save_pretrained(tmp_path / "one")
+    govlm.AutoTokenizer.from_pretrained(str(work / "model")).save_pretrained(str(tmp_path / "one"))
+    rows = compare([tmp_path / "one", tmp_path / "one"], work / "dev.jsonl", label_field=None, requests=2, rounds=1)
+    assert rows[1]["cosine"] == pytest.approx(1) and "accuracy" not in rows[0]
+    with pytest.raises(TrainError, match="cannot stand in one"):
+        compare([tmp_path / "one", work / "model"], work / "dev.jsonl", requests=2, rounds=1)
+
+
+def test_compare_names_what_is_wrong(work, tmp_path):
+    with pytest.raises(TrainError, match="nowhere: no such model folder"):
+        compare([work / "nowhere"], work / "dev.jsonl")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    with pytest.raises(TrainError, match="broken: "):
+        compare([tmp_path / "broken"], work / "dev.jsonl")
+    (tmp_path / "other.jsonl").write_text('{"text": "甲", "label": "没有"}\n', encoding="utf-8")
+    with pytest.raises(TrainError, match="没有"):
+        compare([work / "model"], tmp_path / "other.jsonl", requests=1, rounds=1)
+
+
+def test_the_command_compare(work, pruned):
+    arguments = [
+        sys.executable,
+        "-m",
+        "govlm",
+        "compare",
+        "model",
+        "pruned",
+        "--data",
+        "dev.jsonl",
+        "--rounds",
+        "1",
+        "--requests",
+        "2",
+    ]
+    shown = subprocess.run(arguments, cwd=work, capture_output=True, text=True, timeout=300)
+    assert shown.returncode == 0, shown.stderr
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["model", "model", "pruned"]
+    found = json.loads(subprocess.run([*arguments, "--json"], cwd=work, capture_output=True, text=True, timeout=300).stdout)
+    assert [row["model"] for row in found["models"]] == ["model", "pruned"]

@@ -115,6 +115,30 @@ def _prune(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from govlm.train.compare import compare, format_comparison
+
+    rows = compare(
+        arguments.models,
+        arguments.data,
+        text_field=arguments.text_field,
+        label_field=arguments.label_field if not arguments.no_labels else None,
+        data_format=arguments.format,
+        limit=arguments.limit,
+        requests=arguments.requests,
+        rounds=arguments.rounds,
+        batch_size=arguments.batch_size,
+        max_length=arguments.max_length,
+        threads=arguments.threads,
+        progress=progress(arguments),
+    )
+    if arguments.json:
+        emit({"models": rows})
+    else:
+        print(format_comparison(rows))
+    return 0
+
+
 def register(command: Any) -> None:
     """Adds the commands."""
     sub = command("distill", _distill, "teach a small model what a large one knows")
@@ -190,4 +214,16 @@ def register(command: Any) -> None:
     )
     numbers.add_argument("--metric", choices=("macro_f1", "accuracy", "loss"), help="chooses the best epoch (macro_f1)")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    add_common(sub)
+
+    sub = command("compare", _compare, "size, speed and accuracy of several models side by side")
+    sub.add_argument("models", nargs="+", metavar="DIR", help="teacher, student, pruned, quantised …; the first is the measure")
+    sub.add_argument("--data", required=True, metavar="FILE", help="JSONL, CSV or TSV with the requests")
+    add_fields(sub)
+    sub.add_argument("--no-labels", action="store_true", help="the rows have no labels: agreement with the first model only")
+    sub.add_argument("--limit", type=positive, metavar="N", help="use the first N rows (all)")
+    sub.add_argument("--requests", type=positive, default=50, metavar="N", help="single requests timed a round (50)")
+    sub.add_argument("--rounds", type=positive, default=5, metavar="N", help="rounds, the models taking turns (5)")
+    sub.add_argument("--batch-size", type=positive, default=32, metavar="N", help="texts a forward for tokens/s (32)")
+    sub.add_argument("--max-length", type=positive, metavar="N", help="tokens a text (what the model takes)")
     add_common(sub)

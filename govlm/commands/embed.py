@@ -77,7 +77,7 @@ def _embed_train(arguments: argparse.Namespace) -> int:
         if len(names) != 3:
             raise UsageError(f"--scored-fields must be three fields, TEXT,TEXT,SCORE, not {arguments.scored_fields!r}")
         # a file without a known ending, such as train.txt, is taken for TSV
-        scored = read_scored(arguments.scored, *names, arguments.scored_format)
+        scored = read_scored(arguments.scored, names[0], names[1], names[2], arguments.scored_format)
     pool = read_texts(arguments.pool, arguments.pool_field, arguments.format) if arguments.pool else None
     result = embed_train(
         pairs_of(arguments.pairs, arguments.fields, "--fields", False) if arguments.pairs else None,

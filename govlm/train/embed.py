@@ -131,8 +131,8 @@ class Evaluation:
             cosines = (vectors[self.scored.left] * vectors[self.scored.right]).sum(axis=1)
             found["spearman"] = spearman(cosines, self.scored.scores)
         if self.queries is not None:
-            sides = (embed_encoded(model, side, pooling) for side in (self.queries.queries, self.queries.pool))
-            found.update(retrieval_report(*sides, self.queries.relevant))
+            asked, pool = (embed_encoded(model, side, pooling) for side in (self.queries.queries, self.queries.pool))
+            found.update(retrieval_report(asked, pool, self.queries.relevant))
         return found
 
     def digest(self) -> str:

@@ -84,7 +84,7 @@ def model_digest(model: Any) -> str:
     digest = hashlib.sha256(json.dumps(model.core.config, sort_keys=True, default=str).encode())
     for name, parameter in model.named_parameters():
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(parameter.data))
+        digest.update(np.ascontiguousarray(parameter.data).data)
     return digest.hexdigest()
 
 
@@ -182,7 +182,7 @@ class Teacher:
                 while done < total:
                     end = min(done + BLOCK, total)
                     for key, values in self._compute(range(done, end)).items():
-                        handles[key].write(values)
+                        handles[key].write(values.data)
                     done = end
                     bar.step("")
                     if done == total or done // BLOCK % 16 == 0:
