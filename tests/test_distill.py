@@ -18,6 +18,7 @@ from govlm.train.evaluate import encode, encode_texts, evaluate
 from govlm.train.finetune import Options, finetune, load_model
 from govlm.train.loop import TrainError
 from govlm.train.losses import cross_entropy, mean_square, multi_label_kl, relation_kl, softmax_kl
+from govlm.train.mask import mask_texts
 from govlm.train.teacher import Teacher, Wanted, model_digest, run_taps
 
 THINGS = {"户籍": ["户口本", "身份证", "居住证"], "社保": ["养老金", "医保卡", "失业金"], "车管": ["驾驶证", "行驶证", "车牌"]}
@@ -369,6 +370,62 @@ def test_task_agnostic_on_a_corpus(work, tmp_path, texts, losses):
     assert distances[-1] < 0.8 * distances[0]
     model = govlm.AutoModel.from_pretrained(str(tmp_path / "out"), add_pooling_layer=False)
     assert model.config.hidden_size == 24 and model.encode([texts[0]]).shape == (1, 24)
+
+
+def test_masking(work):
+    _, student, tokenizer = models(work)
+    texts = encode_texts(student, tokenizer, [t for t, _ in ROWS] * 20 + [""])
+    ids, labels = mask_texts(texts, 4, 57, (1, 2))
+    chosen = labels >= 0
+    first, last = texts.row_splits[:-1], texts.row_splits[1:] - 1
+    assert not chosen[first].any() and not chosen[last].any()
+    assert all(chosen[a:b].any() for a, b in itertools.pairwise(texts.row_splits[:-1]))
+    assert 0.12 < chosen.mean() < 0.18 and 0.75 < (ids[chosen] == 4).mean() < 0.85
+    assert (ids[~chosen] == texts.ids[~chosen]).all() and (labels[chosen] == texts.ids[chosen]).all()
+    again, other = mask_texts(texts, 4, 57, (1, 2)), mask_texts(texts, 4, 57, (1, 3))
+    assert np.array_equal(ids, again[0]) and not np.array_equal(ids, other[0])
+
+
+def masked_pair(work):
+    """(a masked language model that teaches, a smaller one, tokenizer)"""
+    teacher, student, tokenizer = models(work)
+    return govlm.BertForMaskedLM.from_config(teacher.config), govlm.BertForMaskedLM.from_config(student.config), tokenizer
+
+
+def test_masked_tokens_gradient_through_the_core(work):
+    teacher, student, tokenizer = masked_pair(work)
+    data = encode_texts(student, tokenizer, [t for t, _ in ROWS[:6]])
+    trainer = DistillTrainer(
+        student, tokenizer, teacher, data, None, DistillOptions(batch_size=8, temperature=1.5), progress=False
+    )
+    (part,) = trainer._parts(0)
+    assert part.arguments["masked"] and not trainer.wanted.outputs()
+    parameters = dict(student.named_parameters())
+    trainer._loss(part)[0].backward()
+    gradients = {n: np.array(p.grad, np.float64) for n, p in parameters.items() if p.grad is not None}
+    r = np.random.default_rng(3)
+    direction = {n: r.standard_normal(g.shape) for n, g in gradients.items()}
+    slope = sum(float((g * direction[n]).sum()) for n, g in gradients.items())
+    ends, start = [], {n: np.array(parameters[n].data) for n in gradients}
+    for sign in (1, -1):
+        for n in gradients:
+            parameters[n].data[...] = start[n] + sign * 3e-4 * direction[n]
+        ends.append(trainer._loss(part)[0].item())
+    assert (ends[0] - ends[1]) / 6e-4 == pytest.approx(slope, rel=0.05, abs=2e-3)
+
+
+def test_a_masked_language_model_teaches_one(work, tmp_path, texts):
+    teacher, _, tokenizer = masked_pair(work)
+    teacher.save_pretrained(tmp_path / "mlm")
+    tokenizer.save_pretrained(str(tmp_path / "mlm"))
+    result = distill(
+        tmp_path / "mlm", work / "small.json", out=tmp_path / "out", texts=texts, held_out=10, progress=False,
+        options=DistillOptions(epochs=10, batch_size=8, lr=3e-3, label_share=0, relations=0.1, relation_heads=4),
+    )  # fmt: skip
+    distances = [entry["distance"] for entry in result["history"]]
+    assert distances[-1] < distances[0]
+    assert type(govlm.AutoModelForMaskedLM.from_pretrained(str(tmp_path / "out"))).__name__ == "BertForMaskedLM"
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
 
 
 def test_a_student_of_the_teachers_layers_starts_as_the_teacher(work):

@@ -1,6 +1,7 @@
 """Distillation: a small model learns from what a large one says of labelled rows, of unlabelled texts, or of a whole corpus.
 
-* logits, softened by a temperature, beside the labels (arXiv:1503.02531);
+* logits, softened by a temperature, beside the labels (arXiv:1503.02531): of a classifier, or of a masked language model at
+  masked tokens (as arXiv:1910.01108);
 * hidden states, layer by layer of a mapping, through a learned projection where the widths differ (as arXiv:1909.10351);
 * relations between the tokens, which need no layer mapping and no equal widths: queries with queries, keys with keys, values
   with values (MiniLMv2, arXiv:2012.15828); queries with keys are the attention probabilities (MiniLM, arXiv:2002.10957).
@@ -22,15 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm.data import Example, permutation, read_examples
-from govlm.train.evaluate import Encoded, encode, encode_texts, evaluate_encoded, label_names
+from govlm.packing import Batch
+from govlm.train.evaluate import Encoded, encode, encode_texts, evaluate_encoded, label_names, new_packed
 from govlm.train.finetune import EpochPosition
 from govlm.train.loop import Loop, LoopOptions, Part, Progress, TrainError
 from govlm.train.losses import GradientLoss, cross_entropy, mean_square, multi_label_kl, product, relation_kl, softmax_kl
+from govlm.train.mask import mask_texts
 from govlm.train.teacher import Key, Teacher, Wanted, projection_widths, run_taps
 
 __all__ = ["DistillOptions", "DistillTrainer", "Projections", "distill", "layer_map", "student_of"]
 
 F32 = NDArray[np.float32]
+_ROWS = 256  # masked tokens whose scores over the vocabulary are held in float64 at a time
 MULTI_LABEL = "multi_label_classification"
 _SIDES = {"q": "query", "k": "key", "v": "value"}
 
@@ -43,7 +47,7 @@ class DistillOptions(LoopOptions):
     batch_size: int = 32  # texts a forward
     accumulate: int = 1  # forwards an optimizer step
     temperature: float = 2.0
-    logits: float = 1.0  # weight of the teacher's label scores (and of the labels)
+    logits: float = 1.0  # weight of the teacher's scores of labels (of masked tokens) and of the labels (tokens) themselves
     label_share: float = 0.5  # of that weight, on labelled rows, what the labels themselves get
     hidden: float = 0.0  # weight of the hidden states
     hidden_layers: str = "uniform"  # student:teacher pairs, "0:0,2:6,4:12"; uniform; last
@@ -195,6 +199,7 @@ class DistillTrainer(Loop):
             raise TrainError("there is nothing to train on: no texts")
         self.data, self.dev_set = data, dev
         self._prepare_losses(model, teacher, o, teacher_data is not None)
+        self._mask_id = int(tokenizer.mask_token_id) if self.masked else 0
         self.labels = labels if self.wanted.logits else None
         self.labelled = np.zeros(len(data), bool)
         if self.labels is not None:
@@ -215,7 +220,12 @@ class DistillTrainer(Loop):
         logits = o.logits > 0 and model.task == "sequence"
         if logits and (teacher.task != "sequence" or int(s["num_labels"]) != int(t["num_labels"])):
             raise TrainError("to learn from label scores the teacher must be a classifier of the student's labels")
-        if not logits and not o.hidden and not o.relations:
+        self.masked = o.logits > 0 and model.task == "mlm"
+        if self.masked and (teacher.task != "mlm" or other_tokens):
+            raise TrainError(
+                "to learn from scores of masked tokens the teacher must be a masked language model of one vocabulary"
+            )
+        if not logits and not self.masked and not o.hidden and not o.relations:
             raise TrainError("there is nothing to learn from: give logits (of a classifier), hidden or relations a weight")
         layers = int(s["num_layers"]), int(t["num_layers"])
         self.hidden_map = layer_map(o.hidden_layers, *layers, 0) if o.hidden else {}
@@ -259,12 +269,16 @@ class DistillTrainer(Loop):
         for start in list(range(0, len(rows), o.batch_size))[self.ranks.rank :: self.ranks.size]:
             part = rows[start : start + o.batch_size]
             tokens = int((self.data.row_splits[part + 1] - self.data.row_splits[part]).sum())
-            parts.append(Part({"rows": part, "start": start}, len(part) / len(rows), tokens))
+            for masked in (False, True):
+                if self.masked if masked else self.wanted.outputs():
+                    parts.append(Part({"rows": part, "start": start, "masked": masked}, len(part) / len(rows), tokens))
         return parts
 
     def _loss(self, part: Part) -> tuple[Any, Any]:
         rows, start = part.arguments["rows"], part.arguments["start"]
         texts = self.data.take(rows)
+        if part.arguments["masked"]:
+            return self._masked_loss(texts, start, self.position.step, True)
         done, found = run_taps(
             self.model, texts, self.wanted, save=True, training=True, seed=self.options.seed, step=self.position.step,
             samples=np.arange(start, start + len(rows), dtype=np.uint32),
@@ -272,6 +286,37 @@ class DistillTrainer(Loop):
         labels = self.labels[rows] if self.labels is not None else None
         value, taps = self.losses(found, self.teacher.take(rows), texts.row_splits, labels, self.labelled[rows])
         return GradientLoss(value, lambda scale: self._back(done, taps, scale)), done
+
+    def _masked_loss(self, texts: Encoded, start: int, step: int, training: bool) -> tuple[GradientLoss, Any]:
+        """Of masked tokens, the mean: the teacher's scores (it reads the same masked text), and which token it was."""
+        o, core = self.options, self.model.core
+        ids, labels = mask_texts(texts, self._mask_id, int(self.model.config.vocab_size), (o.seed, 0x4C, step, start))
+        places = np.flatnonzero(labels >= 0).astype(np.int32)
+        options: dict[str, Any] = {}
+        if training:  # another place in the random stream than the same texts unmasked
+            samples = np.arange(1 << 30, (1 << 30) + len(texts), dtype=np.uint32) + np.uint32(start)
+            options = {"training": True, "seed": o.seed, "step": step, "samples": samples}
+        batch = Batch.packed(self.model._rules, new_packed(ids, texts.row_splits))
+        arguments = batch.ids, batch.row_splits, batch.positions, batch.types
+        done = core.forward(*arguments, rows=places, save=training, **options)
+        theirs = self.teacher.model.core.forward(*arguments, rows=places, save=False).logits
+        total, gradient = 0.0, np.zeros(done.logits.shape, np.float32)
+        share = o.label_share if training else 0.0
+        for a in range(0, len(places), _ROWS):
+            b = min(a + _ROWS, len(places))
+            soft, slope = softmax_kl(done.logits[a:b], theirs[a:b], o.temperature)
+            if share:
+                hard, other = cross_entropy(done.logits[a:b], labels[places[a:b]])
+                soft, slope = (1 - share) * soft + share * hard, (1 - share) * slope + share * other
+            total += float(soft.sum())
+            gradient[a:b] = slope
+        weight = o.logits / max(1, len(places))
+
+        def send(scale: float) -> None:
+            if len(places):
+                done.backward(logits=gradient * np.float32(scale * weight))
+
+        return GradientLoss(weight * total, send), done
 
     def losses(
         self,
@@ -371,9 +416,12 @@ class DistillTrainer(Loop):
         for start in range(0, len(data), self.options.eval_batch_size):
             rows = np.arange(start, min(start + self.options.eval_batch_size, len(data)))
             texts = data.take(rows)
-            _, found = run_taps(self.model, texts, self.wanted)
-            value, _ = self.losses(found, teacher.take(rows), texts.row_splits, None, np.zeros(len(rows), bool))
-            total += value * len(rows)
+            if self.wanted.outputs():
+                _, found = run_taps(self.model, texts, self.wanted)
+                value, _ = self.losses(found, teacher.take(rows), texts.row_splits, None, np.zeros(len(rows), bool))
+                total += value * len(rows)
+            if self.masked:
+                total += self._masked_loss(texts, start, (1 << 32) - 1, False)[0].item() * len(rows)
         return total / len(data)
 
     def _after_step(self, record: dict[str, Any], bar: Progress, log: Any) -> None:
@@ -448,25 +496,37 @@ def student_of(teacher: Any, layers: int | Sequence[int]) -> Any:
     return student
 
 
-def _load(folder: str | Path, classifier: bool) -> tuple[Any, Any]:
+def _load(folder: str | Path, kind: str) -> tuple[Any, Any]:
+    """kind: "classifier", "mlm" or "encoder"."""
     import govlm
 
     if not Path(folder).is_dir():
         raise TrainError(f"{folder}: no such model folder")
     tokenizer = govlm.AutoTokenizer.from_pretrained(str(folder))
-    if classifier:
-        return govlm.AutoModelForSequenceClassification.from_pretrained(str(folder)), tokenizer
+    if kind != "encoder":
+        return _class_of(kind).from_pretrained(str(folder)), tokenizer
     return govlm.AutoModel.from_pretrained(str(folder), add_pooling_layer=False), tokenizer
 
 
-def _is_classifier(folder: str | Path) -> bool:
+def _class_of(kind: str) -> Any:
     import govlm
 
-    names = govlm.AutoConfig.from_pretrained(str(folder)).architectures or []
-    return any("ForSequenceClassification" in name for name in names)
+    return govlm.AutoModelForSequenceClassification if kind == "classifier" else govlm.AutoModelForMaskedLM
 
 
-def _student(source: str | Path | int, teacher: Any, tokenizer: Any, classifier: bool, seed: int) -> tuple[Any, Any]:
+def _kind_of(folder: str | Path, logits: bool) -> str:
+    """What a folder teaches: "classifier" by its labels, "mlm" by its scores of masked tokens, or "encoder"."""
+    import govlm
+
+    if not Path(folder).is_dir():
+        raise TrainError(f"{folder}: no such model folder")
+    names = " ".join(govlm.AutoConfig.from_pretrained(str(folder)).architectures or [])
+    if "ForSequenceClassification" in names:
+        return "classifier"
+    return "mlm" if logits and "ForMaskedLM" in names else "encoder"
+
+
+def _student(source: str | Path | int, teacher: Any, tokenizer: Any, kind: str, seed: int) -> tuple[Any, Any]:
     """(student, its tokenizer): layers of the teacher (a number), a folder, or a config.json with the teacher's vocabulary."""
     import json
 
@@ -486,12 +546,14 @@ def _student(source: str | Path | int, teacher: Any, tokenizer: Any, classifier:
             raise TrainError(f"{source}: not a JSON config: {error}") from None
         values = {k: v for k, v in values.items() if k not in ("architectures", "num_labels")}
         values = {"model_type": "bert", **values, "vocab_size": int(teacher.config.vocab_size)}
-        if classifier:
+        if kind == "classifier":
             values.update({k: getattr(teacher.config, k) for k in ("id2label", "label2id", "problem_type")})
-            config = govlm.AutoConfig.for_model(**values)
-            return govlm.AutoModelForSequenceClassification.from_config(config), tokenizer
+        if kind != "encoder":
+            return _class_of(kind).from_config(govlm.AutoConfig.for_model(**values)), tokenizer
         return govlm.AutoModel.from_config(govlm.AutoConfig.for_model(**values), add_pooling_layer=False), tokenizer
-    if classifier:
+    if kind == "mlm":
+        return _load(source, kind)
+    if kind == "classifier":
         multi = teacher.config.problem_type == MULTI_LABEL
         return load_model(source, label_names(teacher.config), multi, None, seed)
     return load_encoder(source, None, seed)
@@ -519,16 +581,16 @@ def distill(
 
     student: a folder, a config.json (random start, the teacher's vocabulary), or how many of the teacher's layers it starts
     with. A classifier is taught with its labels: train and dev are labelled files, texts are more texts without. Another
-    encoder is taught on texts alone. held_out: so many of the texts are kept aside to measure on. cache: a folder for the
+    encoder is taught on texts alone; a masked language model keeps its head while options.logits is above 0. held_out: so many of the texts are kept aside to measure on. cache: a folder for the
     teacher's outputs. Returns the trainer's result with "teacher" and "rows". Errors: TrainError, DataError, OSError.
     """
     options = options or DistillOptions()
     options.check()
-    classifier = _is_classifier(teacher)
-    large, tokenizer = _load(teacher, classifier)
-    if (train is not None or dev is not None) and not classifier:
+    kind = _kind_of(teacher, options.logits > 0)
+    large, tokenizer = _load(teacher, kind)
+    if (train is not None or dev is not None) and kind != "classifier":
         raise TrainError(f"{teacher} is no classifier: give texts without labels")
-    small, own = _student(student, large, tokenizer, classifier, options.seed)
+    small, own = _student(student, large, tokenizer, kind, options.seed)
     examples = list(read_examples(train, text_field, label_field, data_format)) if train is not None else []
     names, multi = label_names(large.config), large.config.problem_type == MULTI_LABEL
     limit = min(options.max_length or 10**9, *(int(m.config.max_position_embeddings or 512) for m in (large, small)))

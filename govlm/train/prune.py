@@ -26,6 +26,7 @@ from govlm.data import permutation, read_examples
 from govlm.train.evaluate import Encoded, encode, evaluate_encoded, label_names, new_packed
 from govlm.train.finetune import Options, Trainer
 from govlm.train.loop import Progress, TrainError, write_text
+from govlm.train.mask import mask_texts
 
 __all__ = ["Importance", "kept_count", "measure_importance", "plot_curve", "prune", "prune_curve", "prune_model"]
 
@@ -54,17 +55,6 @@ def _check(model: Any) -> None:
     core = model.core.config
     if core.get("fused_qkv") or core.get("causal") or core.get("cross_attention") or core.get("gated"):
         raise TrainError(f"pruning is for encoders of BERT's kind, not for {type(model).__name__}")
-
-
-def _masked(ids: NDArray[np.int32], mask_id: int, seed: int, row: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(ids with 15 % of the tokens masked, labels) of one text; the first and the last token stay."""
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 0x4D, row])))
-    inner = max(1, len(ids) - 2)
-    places = generator.choice(inner, max(1, round(0.15 * inner)), replace=False) + (1 if len(ids) > 2 else 0)
-    labels, masked = np.full(len(ids), -100, np.int64), ids.copy()
-    labels[places] = ids[places]
-    masked[places] = mask_id
-    return masked, labels
 
 
 def measure_importance(
@@ -101,7 +91,7 @@ def measure_importance(
                 outputs = model(packed=new_packed(text.ids, text.row_splits), labels=data.labels[[row]])
             else:
                 assert mask_id is not None
-                ids, labels = _masked(text.ids, mask_id, seed, row)
+                ids, labels = mask_texts(text, mask_id, int(model.config.vocab_size), (seed, 0x4D, row))
                 outputs = model(packed=new_packed(ids, text.row_splits), labels=labels)
             outputs.loss.backward()
             head_sums: list[F64] = []
