@@ -243,12 +243,13 @@ class TwoRanks:
         return Rank()
 
 
-def test_two_ranks_learn_as_one(work):
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_two_ranks_learn_as_one(work, weight):
     import threading
 
     def trainer(ranks=None):  # made one after the other: the start is drawn from the global generator
-        model, tokenizer = load_encoder(work / "config.json", seed=3)
-        options = EmbedOptions(epochs=1, batch_size=16, chunk_size=8, lr=1e-3, seed=7)
+        model, tokenizer = load_encoder(work / "config.json", seed=3, masked=weight > 0)
+        options = EmbedOptions(epochs=1, batch_size=16, chunk_size=8, lr=1e-3, seed=7, mlm_weight=weight)
         data = Pairs.encode(model, tokenizer, PAIRS)
         return EmbedTrainer(model, tokenizer, data, options=options, progress=False, ranks=ranks)
 
@@ -279,6 +280,31 @@ def test_simcse_uses_two_dropouts_of_a_text(encoder):
     np.testing.assert_allclose(with_dropout, again[::-1], atol=1e-5)
     records = steps_of(model, tokenizer, data, epochs=6, lr=3e-3, pooling="cls")
     assert records[-1]["loss"] < records[0]["loss"]
+
+
+def test_a_masked_lm_loss_beside_keeps_the_head(work):
+    """The masked-LM loss falls with its weight, and the folder holds a masked language model that can embed."""
+    model, tokenizer = load_encoder(work / "config.json", seed=3, masked=True)
+    data = Pairs.encode(model, tokenizer, PAIRS)
+    with pytest.raises(TrainError, match="mlm_weight needs a masked language model"):
+        EmbedTrainer(
+            load_encoder(work / "config.json")[0], tokenizer, data, options=EmbedOptions(mlm_weight=1.0), progress=False
+        )
+    trainer = EmbedTrainer(
+        model, tokenizer, data, options=EmbedOptions(epochs=1, batch_size=16, mlm_weight=0.5), progress=False
+    )
+    _, masked = trainer._parts(0)
+    assert masked.share == pytest.approx(0.5) and len(masked.arguments["masked"]["labels"]) == masked.tokens
+    words = dict(model.named_parameters())["bert.embeddings.word_embeddings.weight"]
+    trainer._loss(masked)[0].backward()
+    assert words.grad is not None
+    result = embed_train(
+        PAIRS, model=work / "config.json", out=work / "both", progress=False, queries=PAIRS,
+        options=EmbedOptions(epochs=20, batch_size=16, lr=3e-3, mlm_weight=0.5),
+    )  # fmt: skip
+    assert result["history"][-1]["train_loss"] < result["history"][0]["train_loss"] - 0.5
+    assert result["best"]["report"]["MRR"] > result["start"]["MRR"]
+    assert type(govlm.AutoModelForMaskedLM.from_pretrained(str(work / "both"))).__name__ == "BertForMaskedLM"
 
 
 # -------------------------------------------------------------------- the data

@@ -180,6 +180,7 @@ def register(command: Any) -> None:
             ("--chunk-size", int, "texts a forward: a large batch in little memory, forwards twice (0 = all at once)"),
             ("--temperature", float, "of the cosines (0.05)"),
             ("--negatives", int, "hard negatives a row, where there are some (1)"),
+            ("--mlm-weight", float, "of a masked-LM loss beside, which keeps the head of the model good (0 = no head)"),
             ("--max-length", int, "tokens a text, longer ones are cut (what the model takes)"),
             ("--eval-steps", int, "evaluations every so many steps (each epoch)"),
         ),

@@ -22,6 +22,7 @@ from govlm.train.evaluate import Encoded, new_packed
 from govlm.train.finetune import EpochPosition
 from govlm.train.loop import Loop, LoopOptions, Part, Progress, TrainError
 from govlm.train.losses import GradientLoss, info_nce, normalise_rows
+from govlm.train.mask import mask_texts
 from govlm.train.pairs import Pair, Pairs, Queries, ScoredPairs
 from govlm.train.similarity import retrieval_report, spearman
 
@@ -42,6 +43,7 @@ class EmbedOptions(LoopOptions):
     symmetric: bool = True  # half the loss asks which right text finds its left one
     negatives: int = 1  # hard negatives a row, where the data has them
     pooling: str = "mean"  # mean or cls
+    mlm_weight: float = 0.0  # of a masked-LM loss on the left texts, so that a model keeps its head good; 0 = without
     max_length: int | None = None  # tokens a text; None = what the model takes
     eval_steps: int = 0  # evaluations every so many steps; 0 = after each epoch
     metric: str = ""  # chooses the best model: spearman, MRR, R@1 …; "" = spearman, else MRR
@@ -55,6 +57,7 @@ class EmbedOptions(LoopOptions):
             ("temperature", self.temperature > 0, "above 0"),
             ("negatives", self.negatives >= 0, "0 or more"),
             ("pooling", self.pooling in POOLINGS, "mean or cls"),
+            ("mlm_weight", self.mlm_weight >= 0, "0 or more"),
             ("max_length", self.max_length is None or self.max_length >= 3, "3 or more"),
             ("eval_steps", self.eval_steps >= 0, "0 or more"),
         ]
@@ -169,6 +172,8 @@ class EmbedTrainer(Loop):
         options.check()
         if len(pairs) < 2:
             raise TrainError("there is nothing to tell apart: at least two pairs are needed")
+        if options.mlm_weight and model.task != "mlm":
+            raise TrainError(f"mlm_weight needs a masked language model, not a {type(model).__name__}")
         self.pairs, self.evaluation = pairs, evaluation
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         # A short last batch would have few negatives: it is left out, and other rows are next time.
@@ -183,11 +188,31 @@ class EmbedTrainer(Loop):
             self._order = epoch, permutation(len(self.pairs), o.seed, epoch)
         rows = self._order[1][batch * o.batch_size : (batch + 1) * o.batch_size]
         negatives = self.pairs.choose_negatives(rows, o.negatives, o.seed, epoch)
-        return [Part({"rows": rows, "negatives": negatives}, 1.0, 0)]
+        parts = [Part({"rows": rows, "negatives": negatives}, 1.0, 0)]
+        return parts + ([self._masked_part(rows, step)] if o.mlm_weight else [])
+
+    def _masked_part(self, rows: NDArray[np.int64], step: int) -> Part:
+        """A masked-LM forward of this rank's share of the left texts."""
+        o, ranks = self.options, self.ranks
+        texts = self.pairs.texts.take(self.pairs.left[rows])
+        key = (o.seed, 0x4D, step)
+        ids, labels = mask_texts(texts, int(self.tokenizer.mask_token_id), int(self.model.config.vocab_size), key)
+        begin, end = (len(rows) * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
+        a, b = int(texts.row_splits[begin]), int(texts.row_splits[end])
+        arguments = {
+            "packed": new_packed(ids[a:b], texts.row_splits[begin : end + 1] - a),
+            "labels": labels[a:b],
+            "samples": np.arange((1 << 30) + begin, (1 << 30) + end, dtype=np.uint32),
+        }
+        share = o.mlm_weight * float((labels[a:b] >= 0).sum()) / max(1, int((labels >= 0).sum()))
+        return Part({"masked": arguments}, share, b - a)
 
     def _loss(self, part: Part) -> tuple[Any, Any]:
         """The loss of the whole batch; this rank's chunks are run here and sent back by it."""
         o, pairs, at = self.options, self.pairs, self.position
+        if "masked" in part.arguments:
+            outputs = self.model(**part.arguments["masked"])
+            return outputs.loss, outputs
         rows, negatives = part.arguments["rows"], part.arguments["negatives"]
         left, right = pairs.left[rows], pairs.right[rows]
         numbers = np.concatenate([left, right, negatives])
@@ -286,7 +311,7 @@ def embed_train(
     options.check()
     if (pairs is None) == (texts is None):
         raise TrainError("give either pairs or texts to train on")
-    network, tokenizer = load_encoder(model, vocab, options.seed)
+    network, tokenizer = load_encoder(model, vocab, options.seed, options.mlm_weight > 0)
     limit = options.max_length
     data = (
         Pairs.encode(network, tokenizer, pairs, limit)
@@ -306,16 +331,21 @@ def embed_train(
     return result
 
 
-def load_encoder(source: str | Path, vocab: str | Path | None = None, seed: int = 0) -> tuple[Any, Any]:
-    """(model without a head, tokenizer): from a folder, or randomly initialised from a config.json with its vocabulary."""
+def load_encoder(source: str | Path, vocab: str | Path | None = None, seed: int = 0, masked: bool = False) -> tuple[Any, Any]:
+    """(model, tokenizer): from a folder, or randomly initialised from a config.json with its vocabulary.
+
+    masked: a masked language model; else a model without a head.
+    """
     import govlm
     from govlm.optim import set_seed
+
+    kind, options = (govlm.AutoModelForMaskedLM, {}) if masked else (govlm.AutoModel, {"add_pooling_layer": False})
 
     set_seed(seed)
     path = Path(source)
     if path.is_dir():
         tokenizer = govlm.AutoTokenizer.from_pretrained(str(path)) if vocab is None else govlm.BertTokenizer(str(vocab))
-        return govlm.AutoModel.from_pretrained(str(path), add_pooling_layer=False), tokenizer
+        return kind.from_pretrained(str(path), **options), tokenizer
     if not path.is_file():
         raise TrainError(f"{path}: no such model folder or config file")
     vocab = vocab if vocab is not None else path.parent / "vocab.txt"
@@ -329,4 +359,4 @@ def load_encoder(source: str | Path, vocab: str | Path | None = None, seed: int 
     values["vocab_size"] = len(tokenizer)
     values.pop("architectures", None)
     config = govlm.AutoConfig.for_model(**{"model_type": "bert", **values})
-    return govlm.AutoModel.from_config(config, add_pooling_layer=False), tokenizer
+    return kind.from_config(config, **options), tokenizer
