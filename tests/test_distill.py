@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -305,6 +306,22 @@ def test_the_cache_goes_on_after_a_break_and_is_used_again(work, tmp_path, monke
     assert json.loads((again.folder / "manifest.json").read_text())["done"] == len(data)
 
 
+def test_a_full_disk_is_one_line_and_what_is_written_stays(work, tmp_path):
+    teacher, _, tokenizer = models(work)
+    data = labelled(teacher, tokenizer, ROWS * 5)
+    whole = Teacher(teacher, data, ALL, tmp_path / "a")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # as a disk that takes no more
+    try:
+        with pytest.raises(OSError, match=r"cannot keep the teacher's outputs in .*free some space"):
+            Teacher(teacher, data, ALL, tmp_path / "b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    again = Teacher(teacher, data, ALL, tmp_path / "b")
+    for file in whole.folder.glob("*.bin"):
+        assert file.read_bytes() == (again.folder / file.name).read_bytes()
+
+
 def test_the_cache_of_another_teacher_or_other_data_is_not_taken(work, tmp_path):
     teacher, _, tokenizer = models(work)
     data = labelled(teacher, tokenizer)
@@ -512,6 +529,9 @@ def test_killed_and_resumed_gives_the_same_bits(work, tmp_path):
     assert result["history"] == straight["history"] and result["best"] == straight["best"]
     one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "killed"))
     assert one == two
+    (work / "other.json").write_text(json.dumps({**SMALL, "intermediate_size": 64}))
+    other = call(work, *command(tmp_path / "killed", "--resume", "--student", "other.json"), code=1).stderr
+    assert "intermediate_size=48, this model has 64" in other
     assert "hidden=0.5" in call(work, *command(tmp_path / "killed", "--resume", "--hidden", "2"), code=1).stderr
 
 

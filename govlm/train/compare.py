@@ -55,18 +55,24 @@ class _Served:
 
         names = govlm.AutoConfig.from_pretrained(folder).architectures or []
         self.classifier = any("ForSequenceClassification" in name for name in names)
+        self.branch: Any = None
         if self.classifier:
-            self.model = govlm.AutoModelForSequenceClassification.from_pretrained(folder)
+            from govlm.train.evaluate import Classifier
+
+            found = Classifier.from_pretrained(folder, max_length)
+            self.model, self.tokenizer = found.model, found.tokenizer
+            self.branch = getattr(found, "branch", None)  # what else the classifier adds to its scores
         else:
             self.model = govlm.AutoModel.from_pretrained(folder, add_pooling_layer=False)
-        self.tokenizer = govlm.AutoTokenizer.from_pretrained(folder)
+            self.tokenizer = govlm.AutoTokenizer.from_pretrained(folder)
         self.max_length = max_length
 
     def answer(self, texts: list[str], batch_size: int) -> tuple[Any, int]:
         """(label scores or vectors [n, …], tokens)"""
         from govlm.train.evaluate import encode_texts, predict_logits
 
-        data = encode_texts(self.model, self.tokenizer, texts, self.max_length)
+        more = () if self.branch is None else (self.branch,)
+        data = encode_texts(self.model, self.tokenizer, texts, self.max_length, *more)
         if self.classifier:
             return predict_logits(self.model, data, batch_size), len(data.ids)
         parts = [data.take(range(i, min(i + batch_size, len(data)))) for i in range(0, len(data), batch_size)]

@@ -340,6 +340,7 @@ class Loop:
         for name, value in self._identity().items():
             if state["identity"].get(name) != value:
                 raise TrainError(f"cannot resume {path}: {name} is not the same")
+        self._check_config(path)
         copy_weights(type(self.model).from_pretrained(str(path)), self.model)
         tensors = read_tensors(path / "optimizer.safetensors")
         optimizer = state["optimizer"]
@@ -355,6 +356,16 @@ class Loop:
         self._take_tensors(tensors)
         self.schedule.load_state_dict(state["schedule"])
         self.position = self.position_class(**state["position"])
+
+    def _check_config(self, path: Path) -> None:
+        """TrainError, naming the field, when the checkpoint's model is not this one."""
+        saved = type(self.model.config).from_pretrained(str(path)).to_dict()
+        here = self.model.config.to_dict()
+        for name in sorted({*saved, *here} - {"architectures", "dtype"}):
+            if saved.get(name) != here.get(name):
+                raise TrainError(
+                    f"cannot resume {path}: its config has {name}={saved.get(name)!r}, this model has {here.get(name)!r}"
+                )
 
     def _cut_log(self) -> None:
         """Drops what a killed run logged after its newest checkpoint: those steps are done again."""

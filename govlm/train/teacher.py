@@ -175,19 +175,20 @@ class Teacher:
             stack.callback(bar.close)
             handles = {}
             for key, width in self._widths.items():
-                handle = stack.enter_context(open(self._path(key), "ab"))
+                handle = stack.enter_context(open(self._path(key), "ab", buffering=0))
                 handle.truncate(self._rows_of(key, done) * width * self._type(key).itemsize)
                 handles[key] = handle
             try:
                 while done < total:
                     end = min(done + BLOCK, total)
                     for key, values in self._compute(range(done, end)).items():
-                        handles[key].write(values.data)
+                        view = memoryview(values.data).cast("B")
+                        while len(view):  # without a buffer: a full disk is noticed here, and nothing is left for close()
+                            view = view[handles[key].write(view) or 0 :]
                     done = end
                     bar.step("")
                     if done == total or done // BLOCK % 16 == 0:
                         for handle in handles.values():
-                            handle.flush()
                             os.fsync(handle.fileno())
                         write_text(path, json.dumps({**manifest, "done": done}) + "\n")
             except OSError as error:
