@@ -109,6 +109,19 @@ def test_relations_by_finite_differences(kind):
     assert value > 0 and relation_kl(teacher, teacher, 4)[0] == pytest.approx(0, abs=1e-14)
 
 
+def test_relations_in_float32_are_those_in_float64():
+    """Also of a text so long that its products are cut into tiles."""
+    r = np.random.default_rng(5)
+    for tokens in (9, 150):
+        arrays = [r.standard_normal((tokens, width)) for width in (24, 24, 48, 48)]
+        exact = relation_kl(tuple(arrays[:2]), tuple(arrays[2:]), 4)
+        short = [x.astype(np.float32) for x in arrays]
+        value, da, db = relation_kl(tuple(short[:2]), tuple(short[2:]), 4)
+        assert da.dtype == np.float32 and value == pytest.approx(exact[0], rel=1e-5)
+        np.testing.assert_allclose(da, exact[1], atol=1e-7)
+        np.testing.assert_allclose(db, exact[2], atol=1e-7)
+
+
 def test_losses_against_torch():
     torch = pytest.importorskip("torch")
     F = torch.nn.functional
@@ -548,6 +561,26 @@ def test_threads_do_not_change_a_bit(work):
     finally:
         govlm.set_num_threads(before)
     assert found[0] == found[1]
+
+
+def test_relations_of_long_texts_do_not_depend_on_the_threads_either(work):
+    """They are computed by several threads; the sums keep the order of the texts."""
+    teacher, student, tokenizer = models(work)
+    options = DistillOptions(logits=0, relations=1.0, relation_heads=4, relation_kinds=("qk", "vv"))
+    trainer = DistillTrainer(student, tokenizer, teacher, labelled(student, tokenizer), None, options, progress=False)
+    r, splits = np.random.default_rng(0), np.array([0, 70, 70, 75, 300])
+    sides = ("query", "key", "value")
+    ours, theirs = ({(n, at): r.standard_normal((300, w)).astype(np.float32) for n in sides} for at, w in ((2, 24), (4, 48)))
+    before, found = govlm.num_threads(), []
+    try:
+        for threads in (1, 3):
+            govlm.set_num_threads(threads)
+            found.append(trainer.losses(ours, theirs, splits, None, np.zeros(4, bool)))
+    finally:
+        govlm.set_num_threads(before)
+    assert found[0][0] == found[1][0] > 0
+    assert {k: v.tobytes() for k, v in found[0][1].items()} == {k: v.tobytes() for k, v in found[1][1].items()}
+    assert np.any(found[0][1]["query", 2][70:75]) and len(found[0][1]) == 3
 
 
 def test_the_command_for_people(work, tmp_path):

@@ -15,6 +15,8 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm._native import core as native
 from govlm.data import Example, permutation, read_examples
 from govlm.packing import Batch
 from govlm.train.evaluate import Encoded, encode, encode_texts, evaluate_encoded, label_names, new_packed
@@ -365,20 +368,26 @@ class DistillTrainer(Loop):
     ) -> float:
         o, value = self.options, 0.0
         weight = o.relations / (len(self.relation_map) * len(o.relation_kinds) * (len(row_splits) - 1))
-        for layer, theirs in self.relation_map.items():
-            for kind in o.relation_kinds:
-                a, b = _SIDES[kind[0]], _SIDES[kind[1]]
-                for side in (a, b):
-                    taps.setdefault((side, layer), np.zeros(student[side, layer].shape))
-                for begin, end in zip(row_splits[:-1].tolist(), row_splits[1:].tolist(), strict=True):
-                    if begin == end:
-                        continue
-                    ours = student[a, layer][begin:end], student[b, layer][begin:end]
-                    wanted = teacher[a, theirs][begin:end], teacher[b, theirs][begin:end]
-                    loss, da, db = relation_kl(ours, wanted, self.heads)
-                    value += weight * loss
-                    taps[a, layer][begin:end] += weight * da
-                    taps[b, layer][begin:end] += weight * db
+        spans = [(a, b) for a, b in zip(row_splits[:-1].tolist(), row_splits[1:].tolist(), strict=True) if b > a]
+        jobs = [(layer, kind, span) for layer in self.relation_map for kind in o.relation_kinds for span in spans]
+
+        def one(job: tuple[int, str, tuple[int, int]]) -> tuple[float, NDArray[Any], NDArray[Any]]:
+            layer, kind, (begin, end) = job
+            a, b = _SIDES[kind[0]], _SIDES[kind[1]]
+            ours, theirs = (
+                (x[a, n][begin:end], x[b, n][begin:end]) for x, n in ((student, layer), (teacher, self.relation_map[layer]))
+            )
+            return relation_kl(ours, theirs, self.heads)
+
+        with ExitStack() as stack:
+            run: Any = map
+            if max((b - a for a, b in spans), default=0) > 64:  # long texts are worth a thread; the sums keep their order
+                run = stack.enter_context(ThreadPoolExecutor(native.num_threads())).map
+            for (layer, kind, (begin, end)), (loss, da, db) in zip(jobs, run(one, jobs), strict=True):
+                value += weight * loss
+                for side, gradient in ((_SIDES[kind[0]], da), (_SIDES[kind[1]], db)):
+                    total = taps.setdefault((side, layer), np.zeros(student[side, layer].shape))
+                    total[begin:end] += weight * gradient
         return value
 
     def _back(self, done: Any, taps: dict[Key, NDArray[np.float64]], scale: float) -> None:

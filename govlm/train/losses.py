@@ -1,6 +1,6 @@
 """Losses written in NumPy, each with its gradient, and what lets the training loop treat them as it treats the core's own.
 
-Everything here is computed in float64 and does not depend on the number of threads: NumPy's BLAS cuts a large product by its
+Everything here is computed in float64 (relations of float32 arrays in float32) and does not depend on the number of threads: NumPy's BLAS cuts a large product by its
 threads, so `product` hands it pieces that are too small to be cut.
 """
 
@@ -49,11 +49,14 @@ class GradientLoss:
 
 def product(a: NDArray[Any], b: NDArray[Any]) -> F64:
     """a @ b in float64, [M, K] x [K, N], the same bits for any number of threads."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return _tiled(np.asarray(a, np.float64), np.asarray(b, np.float64))
+
+
+def _tiled(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     (m, k), n = a.shape, b.shape[1]
     if m * k * n <= _TILE**3:
         return a @ b
-    out = np.zeros((m, n))
+    out = np.zeros((m, n), a.dtype)
     for i in range(0, m, _TILE):
         for j in range(0, n, _TILE):
             tile = out[i : i + _TILE, j : j + _TILE]
@@ -173,36 +176,50 @@ def mean_square(student: NDArray[Any], teacher: NDArray[Any]) -> tuple[F64, F64]
 
 def relation_kl(
     student: tuple[NDArray[Any], NDArray[Any]], teacher: tuple[NDArray[Any], NDArray[Any]], heads: int
-) -> tuple[float, F64, F64]:
+) -> tuple[float, NDArray[Any], NDArray[Any]]:
     """How differently two models relate the tokens of one text: MiniLM's loss (arXiv:2002.10957, arXiv:2012.15828).
 
     student: two arrays [S, Ds], teacher: two [S, Dt] (queries and queries, values and values, or queries and keys, which are
     the attention probabilities). Each is cut into `heads` heads, whose scaled products give a distribution over the tokens.
     Returns (KL(teacher || student), mean over heads and tokens; gradients at the student's two arrays, apart even when they
-    are the same array).
+    are the same array). float32 arrays are computed in float32: of long texts these are most of a distillation's work.
     """
     a, b = (_heads(x, heads) for x in student)  # [heads, S, d]
     ta, tb = (_heads(x, heads) for x in teacher)
-    scale, tokens = a.shape[2] ** -0.5, a.shape[1]
-    wanted = log_softmax(_products(ta, tb.transpose(0, 2, 1)) * ta.shape[2] ** -0.5)
-    given = log_softmax(_products(a, b.transpose(0, 2, 1)) * scale)
-    p = np.exp(wanted)
-    value = float((p * (wanted - given)).sum()) / (heads * tokens)
-    dz = (np.exp(given) - p) * (scale / (heads * tokens))
-    return value, _flat(_products(dz, b)), _flat(_products(dz.transpose(0, 2, 1), a))
+    tokens = a.shape[1]
+    scale, wanted_scale = (x.dtype.type(x.shape[2] ** -0.5) for x in (a, ta))
+    given, q = _distribution(_products(a * scale, b.transpose(0, 2, 1)))
+    wanted, p = _distribution(_products(ta * wanted_scale, tb.transpose(0, 2, 1)))
+    wanted -= given
+    wanted *= p
+    value = float(wanted.sum(dtype=np.float64)) / (heads * tokens)
+    q -= p
+    q *= scale / a.dtype.type(heads * tokens)
+    return value, _flat(_products(q, b)), _flat(_products(q.transpose(0, 2, 1), a))
 
 
-def _products(a: F64, b: F64) -> F64:
+def _distribution(z: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(log softmax, softmax) over the last axis; z is used up."""
+    z -= z.max(axis=-1, keepdims=True)
+    p = np.exp(z)
+    total = p.sum(axis=-1, keepdims=True)
+    z -= np.log(total)
+    p /= total
+    return z, p
+
+
+def _products(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """[heads, M, K] x [heads, K, N], under the rule of `product`."""
     if a.shape[1] * a.shape[2] * b.shape[2] <= _TILE**3:
         return a @ b
-    return np.stack([product(x, y) for x, y in zip(a, b, strict=True)])
+    return np.stack([_tiled(x, y) for x, y in zip(a, b, strict=True)])
 
 
-def _heads(x: NDArray[Any], heads: int) -> F64:
+def _heads(x: NDArray[Any], heads: int) -> NDArray[Any]:
     rows, width = x.shape
-    return np.ascontiguousarray(np.asarray(x, np.float64).reshape(rows, heads, width // heads).transpose(1, 0, 2))
+    kept = x if x.dtype == np.float32 else np.asarray(x, np.float64)
+    return np.ascontiguousarray(kept.reshape(rows, heads, width // heads).transpose(1, 0, 2))
 
 
-def _flat(x: F64) -> F64:
+def _flat(x: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(x.shape[1], -1)
