@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-MODULES = ("classify", "embed", "distill", "tokenize", "info", "demo")
+MODULES = ("classify", "embed", "distill", "corpus", "tokenize", "info", "demo")
