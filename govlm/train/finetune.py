@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.data import permutation, read_examples
+from govlm.data import Example, permutation, read_examples
 from govlm.optim import set_seed
+from govlm.train.checkpoints import Checkpoints, read_tensors, write_tensors
 from govlm.train.evaluate import Encoded, encode, evaluate_encoded, new_packed
-from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainError
+from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainError, write_text
+from govlm.train.ngrams import NgramBranch, NgramOptions, fit_branch
 
 __all__ = ["Options", "Trainer", "finetune"]
 
@@ -34,6 +37,10 @@ class Options(LoopOptions):
     metric: str = "macro_f1"  # macro_f1, accuracy or loss: chooses the best model
     class_weights: str | None = None  # None or "balanced"
     eval_batch_size: int = 64
+    ngrams: bool = True  # the n-gram branch, where the rows bring their n-grams (`finetune` counts them)
+    ngram_longest: int = 3  # characters an n-gram
+    ngram_features: int = 1 << 16  # hashed n-grams that are kept
+    ngram_c: float = 1.0  # what an error of the branch costs against large weights
 
     _UNCOMPARED: ClassVar[tuple[str, ...]] = (*LoopOptions._UNCOMPARED, "eval_batch_size")
 
@@ -48,7 +55,49 @@ class Options(LoopOptions):
             ("metric", self.metric in ("macro_f1", "accuracy", "loss"), "macro_f1, accuracy or loss"),
             ("class_weights", self.class_weights in (None, "balanced"), "balanced"),
             ("eval_batch_size", self.eval_batch_size >= 1, "1 or more"),
+            ("ngram_longest", 1 <= self.ngram_longest <= 8, "in 1..8"),
+            ("ngram_features", self.ngram_features >= 1, "1 or more"),
+            ("ngram_c", 0 < self.ngram_c < math.inf, "above 0"),
         ]
+
+    def ngram_options(self) -> NgramOptions:
+        return NgramOptions(longest=self.ngram_longest, features=self.ngram_features, c=self.ngram_c)
+
+
+class SumLoss:
+    """The loss of encoder logits plus fixed ones; knows how to send its gradient back into the encoder.
+
+    outputs: of the encoder; offset: float32 [n, labels]; labels and weights as in `Trainer`.
+    """
+
+    def __init__(
+        self, outputs: Any, offset: NDArray[np.float32], labels: NDArray[Any], weights: NDArray[np.float32] | None
+    ) -> None:
+        self._outputs, self._factor = outputs, 1.0
+        z = np.asarray(outputs.logits, np.float64) + offset
+        if labels.ndim == 1:
+            share = np.ones(len(z)) if weights is None else weights[labels].astype(np.float64)
+            share /= share.sum()
+            top = z.max(axis=1, keepdims=True)
+            logs = z - top - np.log(np.exp(z - top).sum(axis=1, keepdims=True))
+            self._value = float(-(logs[np.arange(len(z)), labels] * share).sum())
+            gradient = np.exp(logs)
+            gradient[np.arange(len(z)), labels] -= 1
+            gradient *= share[:, None]
+        else:
+            self._value = float(np.mean(np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))))
+            gradient = (1 / (1 + np.exp(-z)) - labels) / z.size
+        self._gradient = gradient
+
+    def item(self) -> float:
+        return self._value
+
+    def __mul__(self, factor: float) -> SumLoss:
+        self._factor *= factor
+        return self
+
+    def backward(self) -> None:
+        self._outputs.backward(logits=(self._gradient * self._factor).astype(np.float32))
 
 
 @dataclass
@@ -64,7 +113,9 @@ class EpochPosition(Position):
 class Trainer(Loop):
     """Trains a sequence classifier on encoded rows.
 
-    model: a ...ForSequenceClassification; train, dev: from `govlm.train.evaluate.encode`; the rest as in Loop.
+    model: a ...ForSequenceClassification; train, dev: from `govlm.train.evaluate.encode`; epochs: stop after so many, though
+    the learning rate falls as over all of options.epochs; the rest as in Loop. When the rows bring n-grams (and options.ngrams
+    is on), `branch` is the n-gram branch, and the encoder is trained on the sum of both: see govlm.train.ngrams.
     """
 
     position_class = EpochPosition
@@ -82,6 +133,7 @@ class Trainer(Loop):
         progress: bool | None = None,
         resume: bool = False,
         ranks: Any = None,
+        epochs: int | None = None,
     ) -> None:
         options = options or Options()
         options.check()
@@ -90,8 +142,27 @@ class Trainer(Loop):
         self.train_set, self.dev_set = train, dev
         self.weights = _balanced(train.labels, len(model.config.id2label)) if options.class_weights else None
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+        self.last_epoch = epochs
+        self.branch: NgramBranch | None = None
+        model.config.__dict__.pop("ngrams", None)  # of an earlier fine-tuning: this one has its own, or none
         self.steps_per_epoch = -(-len(train) // (options.batch_size * options.accumulate))
         super().__init__(model, tokenizer, options, self.steps_per_epoch * options.epochs, out, progress, resume, ranks)
+        if options.ngrams and train.grams is not None:
+            self._set_branch()
+
+    def _set_branch(self) -> None:
+        """Fits the branch, unless a checkpoint brought it, and gives the rows what it says of them."""
+        train, dev, o = self.train_set, self.dev_set, self.options
+        assert train.labels is not None
+        if self.branch is None:
+            self.branch, train.offset = fit_branch(
+                train.grams, train.labels, len(train.names), o.ngram_options(), self.weights, o.seed
+            )
+        self.model.config.ngrams = self.branch.entry()
+        if dev is not None:
+            if dev.grams is None:
+                raise TrainError("the train rows bring n-grams, the dev rows do not: encode both with grams=")
+            dev.offset = self.branch.logits(dev.grams)
 
     def _parts(self, step: int) -> list[Part]:
         o, labels = self.options, self.train_set.labels
@@ -114,10 +185,22 @@ class Trainer(Loop):
                     start, start + len(part), dtype=np.uint32
                 ),  # where this forward stands in the random stream
             }
-            if self.weights is not None:
+            if self.branch is not None:
+                assert self.train_set.offset is not None
+                arguments["offset"] = self.train_set.offset[part]
+            elif self.weights is not None:
                 arguments["class_weights"] = self.weights
             parts.append(Part(arguments, self._weight(labels[part]) / total_weight, len(packed.ids)))
         return parts
+
+    def _loss(self, part: Part) -> tuple[Any, Any]:
+        arguments = dict(part.arguments)
+        offset = arguments.pop("offset", None)
+        if offset is None:
+            return super()._loss(part)
+        labels = arguments.pop("labels")
+        outputs = self.model(**arguments)
+        return SumLoss(outputs, offset, labels, self.weights), outputs
 
     def _weight(self, labels: NDArray[Any]) -> float:
         """What the mean loss of these rows is divided by: their number, or the sum of their class weights."""
@@ -141,10 +224,27 @@ class Trainer(Loop):
             value = -report["loss"] if o.metric == "loss" else report[o.metric]
         better = self._record(entry, value, report, bar, log)
         at.bad_epochs = 0 if better or value is None else at.bad_epochs + 1
-        at.stopped = 0 < o.patience <= at.bad_epochs
+        at.stopped = 0 < o.patience <= at.bad_epochs or at.epoch + 1 == self.last_epoch
         at.epoch += 1
         at.batch, at.epoch_loss = 0, 0.0
         self._save()
+
+    def _load(self, path: Path, state: dict[str, Any]) -> None:
+        super()._load(path, state)
+        if self.options.ngrams and self.train_set.grams is not None:
+            entry = json.loads((path / "config.json").read_text(encoding="utf-8"))["ngrams"]
+            self.branch = NgramBranch.load(path, entry)
+            self.train_set.offset = read_tensors(path / "task.safetensors")["honest"]
+
+    def _save_model(self, folder: Path) -> None:
+        super()._save_model(folder)
+        if self.branch is not None:
+            self.branch.save(folder)
+
+    def _save_state(self, folder: Path) -> None:
+        if self.branch is not None:
+            assert self.train_set.offset is not None
+            write_tensors(folder / "task.safetensors", {"honest": self.train_set.offset})
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -222,6 +322,7 @@ def finetune(
     data_format: str | None = None,
     vocab: str | Path | None = None,
     options: Options | None = None,
+    refit: bool = True,
     resume: bool = False,
     progress: bool | None = None,
 ) -> dict[str, Any]:
@@ -229,6 +330,8 @@ def finetune(
 
     train, dev: JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists of them for
     several labels a text. model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
+    refit: with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
+    figures in the result are those of the first training, because nothing is left to judge the second by.
     Returns Trainer.train()'s result with "labels", "train_rows", "dev_rows". Errors: DataError, TrainError, OSError.
     """
     if task != "classify":
@@ -246,11 +349,25 @@ def finetune(
     if not multi_label and len(names) < 2:
         raise TrainError(f"{train}: every row has the label {names[0]!r}; at least two are needed")
     network, tokenizer = load_model(model, names, multi_label, vocab, options.seed)
-    train_set = encode(network, tokenizer, examples, names, multi_label, options.max_length, source=str(train))
-    dev_set = None
-    if dev_examples is not None:
-        dev_set = encode(network, tokenizer, dev_examples, names, multi_label, options.max_length, source=str(dev))
+    grams = options.ngram_options() if options.ngrams else None
+
+    def rows(part: list[Example], source: Any) -> Encoded:
+        return encode(network, tokenizer, part, names, multi_label, options.max_length, str(source), grams=grams)
+
+    train_set = rows(examples, train)
+    dev_set = rows(dev_examples, dev) if dev_examples is not None else None
     trainer = Trainer(network, tokenizer, train_set, dev_set, options, out, progress, resume)
     result = trainer.train()
+    if dev_examples is not None and refit and result["best"]:
+        network, tokenizer = load_model(model, names, multi_label, vocab, options.seed)
+        both = rows([*examples, *dev_examples], train)
+        again = Path(out) / "refit"
+        trainer = Trainer(network, tokenizer, both, None, options, again, progress, resume, epochs=result["best"]["epoch"])
+        second = trainer.train()
+        Checkpoints(Path(out)).publish(again)
+        result["refit"] = {name: second[name] for name in ("steps", "epochs", "seconds", "loss")} | {"rows": len(both)}
+        write_text(Path(out) / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    branch = trainer.branch
+    result["ngrams"] = {"features": len(branch.buckets), "bytes": branch.nbytes} if branch is not None else None
     result.update(labels=names, train_rows=len(train_set), dev_rows=len(dev_set) if dev_set is not None else 0, out=str(out))
     return result

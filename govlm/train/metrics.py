@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "classification_report",
     "confusion_matrix",
+    "cross_entropy",
     "display_width",
     "format_confusion",
     "format_per_class",
@@ -25,6 +26,15 @@ def softmax(logits: ArrayLike) -> NDArray[np.float64]:
     z = np.asarray(logits, np.float64)
     z = np.exp(z - z.max(axis=-1, keepdims=True))
     return z / z.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(logits: ArrayLike, labels: NDArray[Any]) -> float:
+    """The mean loss of logits [n, labels] for class numbers [n], or for 0/1 rows [n, labels] (each label by itself)."""
+    z = np.asarray(logits, np.float64)
+    if labels.ndim == 1:
+        top = z.max(axis=1)
+        return float(np.mean(top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - z[np.arange(len(z)), labels]))
+    return float(np.mean(np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))))
 
 
 def confusion_matrix(true: ArrayLike, predicted: ArrayLike, num_labels: int) -> NDArray[np.int64]:
