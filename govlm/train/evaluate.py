@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,19 @@ def new_packed(ids: NDArray[np.int32], row_splits: NDArray[np.int64]) -> Any:
     return Packed(ids, row_splits)
 
 
-def _limit(model: Any, max_length: int | None) -> int:
+def task_of(folder: str | Path) -> str:
+    """What a model folder was trained for, by its config.json: "classify", "few-shot" or "tokens"."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        names = [str(name) for name in config.get("architectures") or ()]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return "classify"  # from_pretrained says what is wrong
+    if any(name.endswith("ForTokenClassification") for name in names):
+        return "tokens"
+    return "few-shot" if "fewshot" in config else "classify"
+
+
+def text_limit(model: Any, max_length: int | None) -> int:
     """Tokens a text may have: what was asked for, but never more than the model has positions."""
     positions = getattr(model.config, "max_position_embeddings", None) or 512
     if getattr(model.config, "model_type", "bert") in ("roberta", "xlm-roberta", "camembert"):
@@ -76,8 +89,11 @@ def encode_texts(
     model: Any, tokenizer: Any, texts: list[str], max_length: int | None = None, branch: NgramBranch | None = None
 ) -> Encoded:
     """Tokenizes texts, cut to what the model takes; `branch` sees them whole. Errors: ValueError for a lone surrogate."""
-    packed = tokenizer.encode_packed(texts, max_length=_limit(model, max_length), truncation=True)
-    encoded = Encoded(np.asarray(packed.ids), np.asarray(packed.row_splits), None, label_names(model.config))
+    if hasattr(model, "encode_texts"):  # a pattern with a gap goes around the text: govlm.train.fewshot
+        encoded: Encoded = model.encode_texts(texts, max_length)
+    else:
+        packed = tokenizer.encode_packed(texts, max_length=text_limit(model, max_length), truncation=True)
+        encoded = Encoded(np.asarray(packed.ids), np.asarray(packed.row_splits), None, label_names(model.config))
     if branch is not None:
         encoded.offset = branch.logits(texts)
     return encoded
@@ -183,7 +199,13 @@ class Classifier:
 
         if not Path(folder).is_dir():
             raise FileNotFoundError(2, "no such model folder", str(folder))
-        model = govlm.AutoModelForSequenceClassification.from_pretrained(str(folder))
+        model: Any
+        if task_of(folder) == "few-shot":
+            from govlm.train.fewshot import PatternModel
+
+            model = PatternModel.from_pretrained(folder)
+        else:
+            model = govlm.AutoModelForSequenceClassification.from_pretrained(str(folder))
         entry = getattr(model.config, "ngrams", None)
         branch = NgramBranch.load(folder, entry) if entry is not None else None
         if branch is not None and len(branch.bias) != model.config.num_labels:
@@ -223,7 +245,19 @@ def evaluate(
     batch_size: int = 64,
     max_length: int | None = None,
 ) -> dict[str, Any]:
-    """The report of a trained model (folder) on a file: accuracy, macro_f1, loss, count, per_class, labels, confusion."""
+    """The report of a trained model (folder) on a file: accuracy, macro_f1, loss, count, per_class, labels, confusion; for a
+    token classifier that of govlm.train.tokens.evaluate_spans.
+    """
+    if task_of(model) == "tokens":
+        from govlm.train.tokens import SpanFinder, encode_spans, evaluate_spans, read_spans
+
+        finder = SpanFinder.from_pretrained(model, max_length)
+        texts = list(read_spans(data))
+        if not texts:
+            raise DataError(f"{data}: no texts")
+        return evaluate_spans(
+            finder.model, encode_spans(finder.model, finder.tokenizer, texts, max_length, str(data)), batch_size
+        )
     classifier = Classifier.from_pretrained(model, max_length)
     examples = list(read_examples(data, text_field, label_field, data_format))
     if not examples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +43,7 @@ class Options(LoopOptions):
     ngram_c: float = 1.0  # what an error of the branch costs against large weights
 
     _UNCOMPARED: ClassVar[tuple[str, ...]] = (*LoopOptions._UNCOMPARED, "eval_batch_size")
+    METRICS: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy", "loss")
 
     def _rules(self) -> list[tuple[str, bool, str]]:
         return [
@@ -52,7 +53,7 @@ class Options(LoopOptions):
             ("accumulate", self.accumulate >= 1, "1 or more"),
             ("max_length", self.max_length is None or self.max_length >= 3, "3 or more"),
             ("patience", self.patience >= 0, "0 or more"),
-            ("metric", self.metric in ("macro_f1", "accuracy", "loss"), "macro_f1, accuracy or loss"),
+            ("metric", self.metric in self.METRICS, ", ".join(self.METRICS[:-1]) + f" or {self.METRICS[-1]}"),
             ("class_weights", self.class_weights in (None, "balanced"), "balanced"),
             ("eval_batch_size", self.eval_batch_size >= 1, "1 or more"),
             ("ngram_longest", 1 <= self.ngram_longest <= 8, "in 1..8"),
@@ -121,6 +122,7 @@ class Trainer(Loop):
     position_class = EpochPosition
     options: Options
     position: EpochPosition
+    report_keys: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "macro_f1")
 
     def __init__(
         self,
@@ -139,8 +141,9 @@ class Trainer(Loop):
         options.check()
         if train.labels is None or len(train) == 0:
             raise TrainError("there is nothing to train on: no labelled rows")
-        self.train_set, self.dev_set = train, dev
-        self.weights = _balanced(train.labels, len(model.config.id2label)) if options.class_weights else None
+        self.train_set, self.dev_set, self.options = train, dev, options
+        self.weights: NDArray[np.float32] | None = None
+        self._weigh()
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         self.last_epoch = epochs
         self.branch: NgramBranch | None = None
@@ -149,6 +152,12 @@ class Trainer(Loop):
         super().__init__(model, tokenizer, options, self.steps_per_epoch * options.epochs, out, progress, resume, ranks)
         if options.ngrams and train.grams is not None:
             self._set_branch()
+
+    def _weigh(self) -> None:
+        """Sets `weights`, when the options want some."""
+        labels = self.train_set.labels
+        assert labels is not None
+        self.weights = _balanced(labels, len(self.train_set.names)) if self.options.class_weights else None
 
     def _set_branch(self) -> None:
         """Fits the branch, unless a checkpoint brought it, and gives the rows what it says of them."""
@@ -219,8 +228,8 @@ class Trainer(Loop):
         entry: dict[str, Any] = {"epoch": at.epoch + 1, "step": at.step, "train_loss": at.epoch_loss / self.steps_per_epoch}
         value, report = None, {}
         if self.dev_set is not None:
-            report = evaluate_encoded(self.model, self.dev_set, o.eval_batch_size)
-            entry.update({k: report[k] for k in ("loss", "accuracy", "macro_f1")})
+            report = self._report()
+            entry.update({k: report[k] for k in self.report_keys})
             value = -report["loss"] if o.metric == "loss" else report[o.metric]
         better = self._record(entry, value, report, bar, log)
         at.bad_epochs = 0 if better or value is None else at.bad_epochs + 1
@@ -228,6 +237,11 @@ class Trainer(Loop):
         at.epoch += 1
         at.batch, at.epoch_loss = 0, 0.0
         self._save()
+
+    def _report(self) -> dict[str, Any]:
+        """The report on the dev rows."""
+        assert self.dev_set is not None
+        return evaluate_encoded(self.model, self.dev_set, self.options.eval_batch_size)
 
     def _load(self, path: Path, state: dict[str, Any]) -> None:
         super()._load(path, state)
@@ -274,9 +288,17 @@ def _label_names(labels: Sequence[str | list[str]]) -> list[str]:
 
 
 def load_model(
-    source: str | Path, labels: list[str], multi_label: bool, vocab: str | Path | None, seed: int
+    source: str | Path,
+    labels: list[str],
+    multi_label: bool,
+    vocab: str | Path | None,
+    seed: int,
+    kind: str = "SequenceClassification",
 ) -> tuple[Any, Any]:
-    """(model, tokenizer) for these labels: a pretrained folder, or a config.json for a random initialisation (with `vocab`)."""
+    """(model, tokenizer) for these labels: a pretrained folder, or a config.json for a random initialisation (with `vocab`).
+
+    kind: SequenceClassification, TokenClassification or MaskedLM.
+    """
     import govlm
 
     set_seed(seed)
@@ -285,11 +307,13 @@ def load_model(
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
         "label2id": {name: i for i, name in enumerate(labels)},
-        "problem_type": MULTI_LABEL if multi_label else SINGLE_LABEL,
     }
+    if kind == "SequenceClassification":
+        fields["problem_type"] = MULTI_LABEL if multi_label else SINGLE_LABEL
+    automatic = getattr(govlm, f"AutoModelFor{kind}")
     if path.is_dir():
         tokenizer = govlm.AutoTokenizer.from_pretrained(str(path)) if vocab is None else govlm.BertTokenizer(str(vocab))
-        model = govlm.AutoModelForSequenceClassification.from_pretrained(str(path), **fields)
+        model = automatic.from_pretrained(str(path), ignore_mismatched_sizes=True, **fields)
         return model, tokenizer
     if not path.is_file():
         raise TrainError(f"{path}: no such model folder or config file")
@@ -307,7 +331,86 @@ def load_model(
     for gone in ("architectures", "num_labels"):
         values.pop(gone, None)
     config = govlm.AutoConfig.for_model(**{"model_type": "bert", **values})
-    return govlm.AutoModelForSequenceClassification.from_config(config), tokenizer
+    return automatic.from_config(config), tokenizer
+
+
+@dataclass
+class _Plan:
+    """What a task makes of its files. fresh() gives a new model with its tokenizer."""
+
+    train: list[Any]
+    dev: list[Any] | None
+    labels: list[str]
+    fresh: Callable[[], tuple[Any, Any]]
+    encode: Callable[[Any, Any, list[Any], str], Any]  # (model, tokenizer, examples, source)
+    trainer: type[Trainer]
+
+
+def _classify_plan(
+    train: str | Path,
+    dev: str | Path | None,
+    model: str | Path,
+    vocab: str | Path | None,
+    options: Options,
+    fields: tuple[str, str, str | None],
+    pattern: str | None,
+    label_words: str | Path | None,
+) -> _Plan:
+    examples = list(read_examples(train, *fields))
+    if not examples:
+        raise TrainError(f"{train}: no rows")
+    dev_examples = list(read_examples(dev, *fields)) if dev is not None else None
+    if dev_examples is not None and not dev_examples:
+        raise TrainError(f"{dev}: no rows")
+    multi_label = isinstance(examples[0].label, list)
+    names = _label_names([e.label for e in examples if e.label is not None])
+    if not multi_label and len(names) < 2:
+        raise TrainError(f"{train}: every row has the label {names[0]!r}; at least two are needed")
+    grams = options.ngram_options() if options.ngrams else None
+
+    def fresh() -> tuple[Any, Any]:
+        if pattern is None:
+            return load_model(model, names, multi_label, vocab, options.seed)
+        if multi_label:
+            raise TrainError(f"{train}: few-shot training takes one label a row, not lists of labels")
+        network, tokenizer = load_model(model, names, False, vocab, options.seed, "MaskedLM")
+        from govlm.train.fewshot import PatternModel, read_words
+
+        return PatternModel(network, tokenizer, pattern, read_words(label_words, names)), tokenizer
+
+    def rows(network: Any, tokenizer: Any, part: list[Example], source: str) -> Encoded:
+        return encode(network, tokenizer, part, names, multi_label, options.max_length, source, grams=grams)
+
+    trainer: type[Trainer] = Trainer
+    if pattern is not None:
+        from govlm.train.fewshot import FewShotTrainer
+
+        trainer = FewShotTrainer
+    return _Plan(examples, dev_examples, names, fresh, rows, trainer)
+
+
+def _tokens_plan(
+    train: str | Path, dev: str | Path | None, model: str | Path, vocab: str | Path | None, options: Options
+) -> _Plan:
+    from govlm.train.tokens import SpanExample, TokenTrainer, bio_names, encode_spans, read_spans
+
+    examples = list(read_spans(train))
+    if not examples:
+        raise TrainError(f"{train}: no texts")
+    dev_examples = list(read_spans(dev)) if dev is not None else None
+    if dev_examples is not None and not dev_examples:
+        raise TrainError(f"{dev}: no texts")
+    names = bio_names(span.label for e in examples for span in e.spans)
+    if len(names) < 2:
+        raise TrainError(f"{train}: no text has an entity")
+
+    def fresh() -> tuple[Any, Any]:
+        return load_model(model, names, False, vocab, options.seed, "TokenClassification")
+
+    def rows(network: Any, tokenizer: Any, part: list[SpanExample], source: str) -> Any:
+        return encode_spans(network, tokenizer, part, options.max_length, source)
+
+    return _Plan(examples, dev_examples, names, fresh, rows, TokenTrainer)
 
 
 def finetune(
@@ -323,51 +426,60 @@ def finetune(
     vocab: str | Path | None = None,
     options: Options | None = None,
     refit: bool = True,
+    few_shot: bool = False,
+    pattern: str | None = None,
+    label_words: str | Path | None = None,
     resume: bool = False,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Fine-tunes a classifier on a file and writes it, ready for `from_pretrained`, to `out`.
+    """Fine-tunes a model on a file and writes it, ready for `from_pretrained`, to `out`.
 
-    train, dev: JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists of them for
-    several labels a text. model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
+    task "classify": train, dev are JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists
+    of them for several labels a text. task "tokens": texts with spans (see govlm.train.tokens.read_spans; the options are
+    TokenOptions). model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
     refit: with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
     figures in the result are those of the first training, because nothing is left to judge the second by.
-    Returns Trainer.train()'s result with "labels", "train_rows", "dev_rows". Errors: DataError, TrainError, OSError.
+    few_shot: the label is a word in a gap (govlm.train.fewshot); pattern, with {text} and {mask}; label_words: JSON file
+    {label: word}, else the labels are the words.
+    Returns Trainer.train()'s result with "labels", "train_rows", "dev_rows", "ngrams", "refit".
+    Errors: DataError, TrainError, OSError.
     """
-    if task != "classify":
-        raise TrainError(f"unknown task {task!r}: classify")
-    options = options or Options()
-    options.check()
-    examples = list(read_examples(train, text_field, label_field, data_format))
-    if not examples:
-        raise TrainError(f"{train}: no rows")
-    dev_examples = list(read_examples(dev, text_field, label_field, data_format)) if dev is not None else None
-    if dev_examples is not None and not dev_examples:
-        raise TrainError(f"{dev}: no rows")
-    multi_label = isinstance(examples[0].label, list)
-    names = _label_names([e.label for e in examples if e.label is not None])
-    if not multi_label and len(names) < 2:
-        raise TrainError(f"{train}: every row has the label {names[0]!r}; at least two are needed")
-    network, tokenizer = load_model(model, names, multi_label, vocab, options.seed)
-    grams = options.ngram_options() if options.ngrams else None
+    if task not in ("classify", "tokens"):
+        raise TrainError(f"unknown task {task!r}: classify or tokens")
+    if task == "tokens":
+        from govlm.train.tokens import TokenOptions
 
-    def rows(part: list[Example], source: Any) -> Encoded:
-        return encode(network, tokenizer, part, names, multi_label, options.max_length, str(source), grams=grams)
+        if few_shot:
+            raise TrainError("few-shot training is for the task classify, not for tokens")
+        options = options or TokenOptions()
+        options.check()
+        plan = _tokens_plan(train, dev, model, vocab, options)
+    else:
+        options = options or Options()
+        options.check()
+        from govlm.train.fewshot import PATTERN
 
-    train_set = rows(examples, train)
-    dev_set = rows(dev_examples, dev) if dev_examples is not None else None
-    trainer = Trainer(network, tokenizer, train_set, dev_set, options, out, progress, resume)
+        gap = (pattern or PATTERN) if few_shot else None
+        plan = _classify_plan(train, dev, model, vocab, options, (text_field, label_field, data_format), gap, label_words)
+    network, tokenizer = plan.fresh()
+    train_set = plan.encode(network, tokenizer, plan.train, str(train))
+    dev_set = plan.encode(network, tokenizer, plan.dev, str(dev)) if plan.dev is not None else None
+    trainer = plan.trainer(network, tokenizer, train_set, dev_set, options, out, progress, resume)
     result = trainer.train()
-    if dev_examples is not None and refit and result["best"]:
-        network, tokenizer = load_model(model, names, multi_label, vocab, options.seed)
-        both = rows([*examples, *dev_examples], train)
+    result["refit"] = None
+    if plan.dev is not None and refit and result["best"]:
+        network, tokenizer = plan.fresh()
+        both = plan.encode(network, tokenizer, [*plan.train, *plan.dev], str(train))
         again = Path(out) / "refit"
-        trainer = Trainer(network, tokenizer, both, None, options, again, progress, resume, epochs=result["best"]["epoch"])
+        best = result["best"]["epoch"]
+        trainer = plan.trainer(network, tokenizer, both, None, options, again, progress, resume, epochs=best)
         second = trainer.train()
         Checkpoints(Path(out)).publish(again)
-        result["refit"] = {name: second[name] for name in ("steps", "epochs", "seconds", "loss")} | {"rows": len(both)}
-        write_text(Path(out) / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+        result["refit"] = {name: second[name] for name in ("steps", "epochs", "seconds", "loss")}
+        result["refit"]["rows"] = len(plan.train) + len(plan.dev)
     branch = trainer.branch
     result["ngrams"] = {"features": len(branch.buckets), "bytes": branch.nbytes} if branch is not None else None
-    result.update(labels=names, train_rows=len(train_set), dev_rows=len(dev_set) if dev_set is not None else 0, out=str(out))
+    dev_rows = len(plan.dev) if plan.dev is not None else 0
+    result.update(labels=plan.labels, train_rows=len(plan.train), dev_rows=dev_rows, out=str(out))
+    write_text(Path(out) / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result
