@@ -218,7 +218,5 @@ def sparse_svm(
 ) -> tuple[F32, F32]:
     """(weights [F, L], bias [L]) of one support vector machine a label (squared hinge, L2); the same bits for any threads."""
 
-def sparse_logits(
-    data: Sparse, weights: NDArray[np.int8], scales: F32, bias: F32, factor: float
-) -> F32:
+def sparse_logits(data: Sparse, weights: NDArray[np.int8], scales: F32, bias: F32, factor: float) -> F32:
     """[N, L] = factor * (bias + data @ (scales * weights)); weights [F, L], scales [F], bias [L]."""

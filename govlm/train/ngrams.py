@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from govlm._native import core
 from govlm.checkpoint import load_file, save_file
 from govlm.data import permutation
-from govlm.train.metrics import cross_entropy
 
 __all__ = ["FILE", "NgramBranch", "NgramOptions", "count_ngrams", "fit_branch"]
 
@@ -197,10 +196,25 @@ def _folds(labels: NDArray[Any], folds: int, seed: int) -> NDArray[np.int64]:
 
 
 def _best_factor(margins: NDArray[np.float32], labels: NDArray[Any]) -> float:
-    """The factor in 0.05..20 that gives the least cross entropy, by golden section on its logarithm."""
+    """The factor in 0.05..20 that gives the least cross entropy, by golden section on its logarithm.
+
+    As many imagined rows as there are labels, each of any label alike, keep few rows that are all right from making it sure of
+    everything (as Platt's targets do: "Probabilistic outputs for support vector machines", 1999).
+    """
+    rows, count = margins.shape
+    smooth = count / (rows + count)
+    if labels.ndim == 2:
+        targets = labels * (1 - smooth) + smooth / 2
+    else:
+        targets = np.full(margins.shape, smooth / count)
+        targets[np.arange(rows), labels] += 1 - smooth
 
     def loss(x: float) -> float:
-        return cross_entropy(margins * np.float32(np.exp(x)), labels)
+        z = margins.astype(np.float64) * np.exp(x)
+        if labels.ndim == 2:
+            return float((np.logaddexp(0, z) - z * targets).mean())
+        top = z.max(axis=1, initial=0.0)
+        return float((top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - (z * targets).sum(axis=1)).mean())
 
     low, high, ratio = float(np.log(0.05)), float(np.log(20.0)), (np.sqrt(5) - 1) / 2
     a, b = high - ratio * (high - low), low + ratio * (high - low)
