@@ -23,6 +23,7 @@ __all__ = ["Options", "Trainer", "finetune"]
 
 MULTI_LABEL = "multi_label_classification"
 SINGLE_LABEL = "single_label_classification"
+ALONE = 0.5  # share of the encoder's own loss beside a branch: see SumLoss
 
 
 @dataclass
@@ -65,30 +66,45 @@ class Options(LoopOptions):
         return NgramOptions(longest=self.ngram_longest, features=self.ngram_features, c=self.ngram_c)
 
 
-class SumLoss:
-    """The loss of encoder logits plus fixed ones; knows how to send its gradient back into the encoder.
+def _entropy(
+    z: NDArray[np.float64], labels: NDArray[Any], weights: NDArray[np.float32] | None
+) -> tuple[float, NDArray[np.float64]]:
+    """The mean cross entropy of logits [n, K] and its gradient at them; labels and weights as in `Trainer`."""
+    if labels.ndim == 2:
+        value = float(np.mean(np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))))
+        return value, (1 / (1 + np.exp(-z)) - labels) / z.size
+    share = np.ones(len(z)) if weights is None else weights[labels].astype(np.float64)
+    share /= share.sum()
+    rows = np.arange(len(z))
+    logs = z - z.max(axis=1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    gradient = np.exp(logs)
+    gradient[rows, labels] -= 1
+    return float(-(logs[rows, labels] * share).sum()), gradient * share[:, None]
 
-    outputs: of the encoder; offset: float32 [n, labels]; labels and weights as in `Trainer`.
+
+class SumLoss:
+    """The loss of an encoder beside a branch; knows how to send its gradient back into the encoder.
+
+    (1 - alone) times the cross entropy of the encoder's logits plus `offset`, `alone` times that of the encoder's by
+    themselves. outputs: of the encoder; offset: float32 [n, labels]; labels and weights as in `Trainer`.
     """
 
     def __init__(
-        self, outputs: Any, offset: NDArray[np.float32], labels: NDArray[Any], weights: NDArray[np.float32] | None
+        self,
+        outputs: Any,
+        offset: NDArray[np.float32],
+        labels: NDArray[Any],
+        weights: NDArray[np.float32] | None,
+        alone: float = 0.0,
     ) -> None:
         self._outputs, self._factor = outputs, 1.0
-        z = np.asarray(outputs.logits, np.float64) + offset
-        if labels.ndim == 1:
-            share = np.ones(len(z)) if weights is None else weights[labels].astype(np.float64)
-            share /= share.sum()
-            top = z.max(axis=1, keepdims=True)
-            logs = z - top - np.log(np.exp(z - top).sum(axis=1, keepdims=True))
-            self._value = float(-(logs[np.arange(len(z)), labels] * share).sum())
-            gradient = np.exp(logs)
-            gradient[np.arange(len(z)), labels] -= 1
-            gradient *= share[:, None]
-        else:
-            self._value = float(np.mean(np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))))
-            gradient = (1 / (1 + np.exp(-z)) - labels) / z.size
-        self._gradient = gradient
+        z = np.asarray(outputs.logits, np.float64)
+        self._value, self._gradient = _entropy(z + offset, labels, weights)
+        if alone:
+            value, gradient = _entropy(z, labels, weights)
+            self._value = (1 - alone) * self._value + alone * value
+            self._gradient = (1 - alone) * self._gradient + alone * gradient
 
     def item(self) -> float:
         return self._value
@@ -209,7 +225,7 @@ class Trainer(Loop):
             return super()._loss(part)
         labels = arguments.pop("labels")
         outputs = self.model(**arguments)
-        return SumLoss(outputs, offset, labels, self.weights), outputs
+        return SumLoss(outputs, offset, labels, self.weights, ALONE), outputs
 
     def _weight(self, labels: NDArray[Any]) -> float:
         """What the mean loss of these rows is divided by: their number, or the sum of their class weights."""
