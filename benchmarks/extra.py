@@ -33,7 +33,9 @@ def import_times(rounds: int, threads: int) -> list[dict[str, Any]]:
             if name in notes or ("torch" in name and turn > max(2, rounds // 5)):
                 continue
             start = time.perf_counter()
-            done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-c", code], env=env, cwd=ROOT / "benchmarks", capture_output=True, text=True
+            )
             seconds = time.perf_counter() - start
             if done.returncode != 0:
                 notes[name] = (done.stderr.strip().splitlines() or ["failed"])[-1]

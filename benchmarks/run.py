@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import extra, machine
 from benchmarks.peers.base import Case
 from benchmarks.runner import Plan, Result, compare
-from benchmarks.workloads import SHAPES, make_batches, write_model
+from benchmarks.workloads import SHAPES, Batches, make_batches, mask_tokens, pad, write_model
 
 INFERENCE_PEERS = ("torch", "torch_compile", "onnxruntime", "openvino")
 TRAINING_PEERS = ("torch", "torch_sorted")
@@ -51,6 +51,9 @@ class Row:
     repeat: int = 1
     warm: int = 0
     labels: int = 15
+    task: str = "classify"
+    ours: str = "govlm"
+    tolerance: float = 1e-4  # largest difference of logits and losses from the first side's
 
 
 ROWS = (
@@ -74,14 +77,19 @@ ROWS = (
         INFERENCE_PEERS, length=32, rounds=10, repeat=3, warm=1),
     Row("base-mixed", "BERT-base f32, 128 law paragraphs in batches of 32 (peers also sorted by length)", "bert-base", "laws", 32, "tokens/s", "-",
         MIXED_PEERS, batches=4, rounds=2),
+    Row("pretrain-4x312", "pre-train 4x312 (masked LM), law lengths, 64 sequences a batch", "4x312", "laws", 64, "tokens/s", "11x",
+        ("torch",), train=True, dropout=True, batches=3, rounds=3, task="mlm"),
 )  # fmt: skip
 EXTRA = ("import", "memory", "tokenizer")
 
 
-def needed_flops(row: Row, lengths: list[np.ndarray]) -> float:
-    """The flops that the answers need (workloads.Shape.forward_flops), whatever a side really computes."""
+def needed_flops(row: Row, batches: Batches) -> float:
+    """The flops that the answers need (workloads.Shape.forward_flops, mlm_flops), whatever a side really computes."""
     shape = SHAPES[row.shape]
-    return sum(shape.train_flops(n) if row.train else shape.forward_flops(n) for n in lengths)
+    if row.task == "mlm":
+        masked = [int((mask_tokens(*pad(rows), number)[1] != -100).sum()) for number, rows in enumerate(batches.rows)]
+        return sum(3 * shape.mlm_flops(n, m) for n, m in zip(batches.lengths, masked, strict=True))
+    return sum(shape.train_flops(n) if row.train else shape.forward_flops(n) for n in batches.lengths)
 
 
 def figure(row: Row, tokens: int, seconds: float) -> float:
@@ -91,10 +99,10 @@ def figure(row: Row, tokens: int, seconds: float) -> float:
     return seconds / row.batches * (1e3 if row.unit == "ms" else 1.0)
 
 
-def ratio_to(results: list[Result]) -> tuple[float | None, str]:
-    """How many times faster govlm is than the best peer, and that peer's name."""
-    peers = {r.name: r.total() for r in results if r.name != "govlm" and r.total()}
-    ours = next((r.total() for r in results if r.name == "govlm"), None)
+def ratio_to(results: list[Result], side: str = "govlm") -> tuple[float | None, str]:
+    """How many times faster `side` of govlm is than the best peer, and that peer's name."""
+    peers = {r.name: r.total() for r in results if not r.name.startswith("govlm") and r.total()}
+    ours = next((r.total() for r in results if r.name == side), None)
     if not peers or not ours:
         return None, ""
     best = min(peers, key=lambda n: peers[n] or 0.0)
@@ -108,19 +116,23 @@ def number(value: float) -> str:
 def run_row(row: Row, models: Path, options: argparse.Namespace, log: Any) -> dict[str, Any]:
     shape = SHAPES[row.shape]
     batches = make_batches(row.kind, row.batches, row.size, row.labels, length=row.length, vocab=shape.vocab)
-    model = write_model(models / f"{row.shape}-{row.labels}", shape if row.labels == shape.labels else _relabel(row))
+    mlm = row.task == "mlm"
+    folder = models / f"{row.shape}-{row.task if mlm else row.labels}"
+    model = write_model(folder, shape if row.labels == shape.labels else _relabel(row), mlm=mlm)
     path = models / f"{row.name}.npz"
     batches.save(path)
     case = Case(
-        row.name, str(model), str(path), row.train, row.pad_to, row.dropout, threads=options.threads, max_isa=options.max_isa
-    )
-    adapters = [n for n in (*row.peers, "govlm") if not options.sides or n in options.sides]
+        row.name, str(model), str(path), row.train, row.pad_to, row.dropout, threads=options.threads, max_isa=options.max_isa,
+        task=row.task,
+    )  # fmt: skip
+    adapters = [n for n in (*row.peers, row.ours) if not options.sides or n in options.sides]
     if options.quick:
         adapters = [n for n in adapters if n != "torch_compile"]
     rounds = max(1, row.rounds // 4) if options.quick else row.rounds
-    results = compare(case, adapters, Plan(rounds, row.repeat, row.warm), log)
+    results = compare(case, adapters, Plan(rounds, row.repeat, row.warm, tolerance=row.tolerance), log)
     tokens = int(sum(n.sum() for n in batches.lengths))
-    ratio, best = ratio_to(results)
+    ratio, best = ratio_to(results, row.ours)
+    flops = needed_flops(row, batches)
     return {
         "name": row.name,
         "title": row.title,
@@ -130,12 +142,13 @@ def run_row(row: Row, models: Path, options: argparse.Namespace, log: Any) -> di
         "tokens": tokens,
         "ratio": ratio,
         "best_peer": best,
-        "ratio_to_torch": ratio_to([r for r in results if r.name in ("torch", "govlm")])[0],
+        "ours": row.ours,
+        "ratio_to_torch": ratio_to([r for r in results if r.name in ("torch", row.ours)], row.ours)[0],
         "sides": [
             r.asdict()
             | {
                 "figure": figure(row, tokens, r.total()) if r.total() else None,
-                "needed_gflops": needed_flops(row, batches.lengths) / r.total() / 1e9 if r.total() else None,
+                "needed_gflops": flops / r.total() / 1e9 if r.total() else None,
             }
             for r in results
         ],
@@ -206,7 +219,9 @@ def render(report: dict[str, Any]) -> str:
             gflops = side["needed_gflops"]
             peak = f"{gflops / report['machine']['peak_gflops']:.0%}" if gflops else ""
             exact = " / ".join(f"{d:.1e}" for d in (side["logits_difference"], side["loss_difference"]) if d is not None)
-            ours = side["name"] == "govlm"
+            if exact and side["cosine"] is not None and side["cosine"] < 0.99999:
+                exact += f", cosine {side['cosine']:.5f}"
+            ours = side["name"] == row["ours"]
             ratio = f"**{row['ratio']:.2f}x** ({row['best_peer']})" if ours and row["ratio"] else ""
             if ratio and row["ratio_to_torch"] and row["best_peer"] != "torch":
                 ratio += f", {row['ratio_to_torch']:.2f}x (torch)"

@@ -41,6 +41,7 @@ class Result:
     seconds: dict[int, list[float]] = field(default_factory=dict)
     logits_difference: float | None = None
     loss_difference: float | None = None
+    cosine: float | None = None  # smallest over the rows of logits, with the first side's
     peak_bytes: int | None = None
     versions: dict[str, Any] = field(default_factory=dict)
     note: str = ""
@@ -87,7 +88,7 @@ class Side:
             stderr=log,
             text=True,
             env=environment(case.threads, case.max_isa),
-            cwd=ROOT,
+            cwd=ROOT / "benchmarks",  # not ROOT: its govlm would hide an installed one
         )
 
     def ask(self, do: str, **fields: Any) -> dict[str, Any]:
@@ -168,6 +169,14 @@ def compare(case: Case, adapters: list[str], plan: Plan, log: Any = subprocess.D
     return list(results.values())
 
 
+def smallest_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Over the rows [..., labels]."""
+    if not a.size:
+        return 1.0
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return float(((a * b).sum(axis=-1) / np.maximum(norms, 1e-30)).min())
+
+
 def _check(case: Case, sides: dict[str, Side], regroups: set[str], results: dict[str, Result], plan: Plan) -> None:
     """Logits of the first batches and, for training, losses of the first steps, against the first side's."""
     reference_logits: dict[int, np.ndarray] = {}
@@ -187,6 +196,7 @@ def _check(case: Case, sides: dict[str, Side], regroups: set[str], results: dict
                         raise SideError(f"not exact: logits of shape {logits.shape} for {reference.shape}")
                     difference = float(np.abs(logits - reference).max()) if logits.size else 0.0
                     results[name].logits_difference = max(results[name].logits_difference or 0.0, difference)
+                    results[name].cosine = min(results[name].cosine or 1.0, smallest_cosine(logits, reference))
                 if not (results[name].logits_difference or 0.0) <= plan.tolerance:
                     raise SideError(f"not exact: logits differ by {results[name].logits_difference:.2g}")
                 if case.train and plan.check_steps:

@@ -55,7 +55,7 @@ def measure(folder: Path, processes: int) -> dict[str, Any]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=ROOT / "benchmarks",
             env=environment(1),
         )
         for _ in range(processes)

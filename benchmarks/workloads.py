@@ -98,6 +98,13 @@ class Shape:
         last = 2 * (tokens * 2 * h * h + rows * (2 * h * h + 2 * h * f)) + 4 * tokens * h
         return float((self.layers - 1) * full + last + 2 * rows * (h * h + h * self.labels))
 
+    def mlm_flops(self, lengths: NDArray[np.int64], masked: int) -> float:
+        """The same for masked LM: every layer on every real token, the head on the masked rows only."""
+        h, f = float(self.hidden), float(self.ffn)
+        n = lengths.astype(np.float64)
+        body = self.layers * (2 * n.sum() * (4 * h * h + 2 * h * f) + 4 * (n * n).sum() * h)
+        return float(body + 2 * masked * (h * h + h * self.vocab))
+
     def train_flops(self, lengths: NDArray[np.int64]) -> float:
         """Forward, plus twice that for the gradients of inputs and of weights (the optimiser's pass is memory, not flops)."""
         return 3 * self.forward_flops(lengths)
@@ -109,18 +116,29 @@ TINY = Shape(2, 32, 4, 64, vocab=1200, positions=64, labels=3)
 SHAPES = {"bert-base": BERT_BASE, "4x312": BERT_4X312, "tiny": TINY}
 
 
-def write_model(folder: Path, shape: Shape, seed: int = 7) -> Path:
+def write_model(folder: Path, shape: Shape, seed: int = 7, mlm: bool = False) -> Path:
     """Writes config.json and model.safetensors of a random model (and vocab.txt when the data is there), once."""
     from safetensors.numpy import save_file
 
-    config = shape.config()
+    config = shape.config() | ({"architectures": ["BertForMaskedLM"]} if mlm else {})
     mark = hashlib.sha256(json.dumps([config, seed, 2]).encode()).hexdigest()
     if (folder / "made").is_file() and (folder / "made").read_text() == mark:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     tensors = {}
-    for name, size in shape.parameters().items():
+    sizes: dict[str, tuple[int, ...]] = shape.parameters()
+    if mlm:
+        h = shape.hidden
+        sizes = {n: s for n, s in sizes.items() if not n.startswith(("bert.pooler", "classifier"))}
+        base = "cls.predictions."
+        sizes |= {base + "transform.dense.weight": (h, h), base + "transform.dense.bias": (h,)}
+        sizes |= {
+            base + "transform.LayerNorm.weight": (h,),
+            base + "transform.LayerNorm.bias": (h,),
+            base + "bias": (shape.vocab,),
+        }
+    for name, size in sizes.items():
         noise = rng.standard_normal(size, dtype=np.float32)
         if name.endswith("LayerNorm.weight"):
             tensors[name] = 1 + np.float32(0.05) * noise
@@ -179,6 +197,17 @@ def pad(rows: list[NDArray[np.int64]], length: int | None = None) -> tuple[NDArr
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
     return ids, mask
+
+
+MASK = 103  # bert-base-chinese
+
+
+def mask_tokens(ids: NDArray[np.int64], mask: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(ids with 15 % of the real tokens replaced by [MASK], labels: the ids there, -100 elsewhere); at least one a batch."""
+    chosen = (np.random.default_rng(seed).random(ids.shape) < 0.15) & (mask == 1) & (ids != CLS) & (ids != SEP)
+    if not chosen.any():
+        chosen[0, min(1, ids.shape[1] - 1)] = True
+    return np.where(chosen, min(MASK, int(ids.max())), ids), np.where(chosen, ids, -100)
 
 
 def _encode(texts: list[str], max_length: int) -> list[NDArray[np.int64]] | None:

@@ -18,4 +18,7 @@ _spec = importlib.util.find_spec("govlm")
 if _spec is not None and _spec.origin is not None:
     _found = str(Path(_spec.origin).resolve().parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_found, os.environ.get("PYTHONPATH", "")]))
-os.environ["PYTHONSAFEPATH"] = "1"  # children of the tests do not look into the working folder first
+
+
+def pytest_sessionstart(session: object) -> None:
+    os.chdir(ROOT / "tests")  # children look into the working folder first (3.10 has no PYTHONSAFEPATH): here is no govlm

@@ -253,7 +253,8 @@ def test_killed_with_kill_9_again_and_again(work, straight):
 
 
 def test_interrupted(work, straight):
-    process = start(work, "out")
+    # a shell's background jobs, and so their children, ignore SIGINT: this one must not
+    process = start(work, "out", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     assert wait_for(process, lambda: logged(work / "out") >= 10)
     process.send_signal(signal.SIGINT)
     out, err = finish(process, 130)

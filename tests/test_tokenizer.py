@@ -251,8 +251,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_no_leak() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", LEAK, str(VOCAB)], capture_output=True, text=True, cwd=GOLDEN.parent.parent.parent, check=False
-    )
+    run = subprocess.run([sys.executable, "-c", LEAK, str(VOCAB)], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 4096, "kilobytes grew over 600 batches"

@@ -13,6 +13,8 @@ ADAPTERS = {
     "torch_compile": "benchmarks.peers.torch_compile:TorchCompilePeer",
     "onnxruntime": "benchmarks.peers.onnx_runtime:OnnxRuntimePeer",
     "onnxruntime_sorted": "benchmarks.peers.onnx_runtime:OnnxRuntimeSortedPeer",
+    "onnxruntime_int8": "benchmarks.peers.onnx_runtime:OnnxRuntimeInt8Peer",
+    "onnxruntime_int8_sorted": "benchmarks.peers.onnx_runtime:OnnxRuntimeInt8SortedPeer",
     "openvino": "benchmarks.peers.openvino_peer:OpenVinoPeer",
     "openvino_sorted": "benchmarks.peers.openvino_peer:OpenVinoSortedPeer",
 }

@@ -29,6 +29,7 @@ class Case:
     lr: float = 2e-5
     threads: int = 2
     max_isa: str = ""
+    task: str = "classify"  # or "mlm": masked LM on the batches, masked by workloads.mask_tokens
 
     def dump(self) -> str:
         return json.dumps(asdict(self))
@@ -52,7 +53,7 @@ class Peer:
         raise NotImplementedError
 
     def logits(self, batch: int) -> NDArray[np.float32]:
-        """[B, labels] without dropout."""
+        """[B, labels] without dropout; of a masked LM [labelled places, vocabulary]."""
         raise NotImplementedError
 
     def losses(self, steps: int) -> list[float]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import govlm
 from benchmarks.peers.base import Case, Peer
-from benchmarks.workloads import Batches, pad
+from benchmarks.workloads import Batches, mask_tokens, pad
 
 
 class GovlmPeer(Peer):
@@ -19,18 +19,22 @@ class GovlmPeer(Peer):
         self.case = case
         self._fresh()
         self.inputs = []
-        for rows, labels in zip(batches.rows, batches.labels, strict=True):
+        for number, (rows, labels) in enumerate(zip(batches.rows, batches.labels, strict=True)):
             ids, mask = pad(rows, case.pad_to)
+            if case.task == "mlm":
+                ids, labels = mask_tokens(ids, mask, number)
             self.inputs.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
 
     def _fresh(self) -> None:
-        self.model = govlm.BertForSequenceClassification.from_pretrained(self.case.model)
+        kind = govlm.BertForMaskedLM if self.case.task == "mlm" else govlm.BertForSequenceClassification
+        self.model = kind.from_pretrained(self.case.model)
         self.optimizer = govlm.AdamW(self.model.parameters(), lr=self.case.lr) if self.case.train else None
 
     def logits(self, batch: int) -> NDArray[np.float32]:
         self.model.eval()
         inputs = self.inputs[batch]
-        return np.array(self.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits)
+        logits = np.array(self.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits)
+        return logits if self.case.task == "classify" else logits[inputs["labels"] != -100]
 
     def losses(self, steps: int) -> list[float]:
         self._fresh()

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import BertForSequenceClassification
+from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from benchmarks.peers.base import Case, Peer, sort_into_batches
-from benchmarks.workloads import Batches, pad
+from benchmarks.workloads import Batches, mask_tokens, pad
 
 
 class TorchPeer(Peer):
@@ -26,8 +26,10 @@ class TorchPeer(Peer):
         self.arranged = sort_into_batches(batches) if self.regroups else batches
         self._fresh()
         self.inputs = []
-        for rows, labels in zip(self.arranged.rows, self.arranged.labels, strict=True):
+        for number, (rows, labels) in enumerate(zip(self.arranged.rows, self.arranged.labels, strict=True)):
             ids, mask = pad(rows, case.pad_to)
+            if case.task == "mlm":
+                ids, labels = mask_tokens(ids, mask, number)
             self.inputs.append(
                 {
                     "input_ids": torch.from_numpy(ids),
@@ -37,9 +39,8 @@ class TorchPeer(Peer):
             )
 
     def _fresh(self) -> None:
-        self.model = BertForSequenceClassification.from_pretrained(
-            self.case.model, attn_implementation=self.attention, dtype=torch.float32
-        )
+        kind = BertForMaskedLM if self.case.task == "mlm" else BertForSequenceClassification
+        self.model = kind.from_pretrained(self.case.model, attn_implementation=self.attention, dtype=torch.float32)
         self.forward: Any = self.model
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.case.lr) if self.case.train else None
 
@@ -47,7 +48,8 @@ class TorchPeer(Peer):
         inputs = {k: v for k, v in self.inputs[batch].items() if k != "labels"}
         self.model.eval()
         with torch.inference_mode():
-            return self.model(**inputs).logits.numpy()
+            logits = self.model(**inputs).logits
+        return (logits if self.case.task == "classify" else logits[self.inputs[batch]["labels"] != -100]).numpy()
 
     def losses(self, steps: int) -> list[float]:
         self._fresh()

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-MODULES = ("classify", "tokenize", "info", "demo")
+MODULES = ("classify", "corpus", "tokenize", "info", "demo")

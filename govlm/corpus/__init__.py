@@ -1,0 +1,1 @@
+"""Corpora: texts of many formats become token shards that training maps into memory."""
