@@ -234,8 +234,9 @@ def test_rare_classes_weigh_more():
 # -------------------------------------------------------------------- the sum
 
 
+@pytest.mark.parametrize("alone", [0.0, 0.8])
 @pytest.mark.parametrize("kind", ["single", "weighted", "several"])
-def test_the_gradient_of_the_sum(kind):
+def test_the_gradient_of_the_sum(kind, alone):
     random_ = np.random.default_rng(0)
     logits, offset = random_.normal(size=(5, 4)), random_.normal(size=(5, 4)).astype(np.float32)
     labels = random_.integers(0, 4, 5) if kind != "several" else (random_.random((5, 4)) > 0.5).astype(np.float32)
@@ -249,16 +250,17 @@ def test_the_gradient_of_the_sum(kind):
         def backward(self, logits):
             sent["gradient"] = logits
 
-    loss = SumLoss(Outputs(logits), offset, labels, weights)
-    if kind == "single":
-        assert loss.item() == pytest.approx(cross_entropy(logits + offset, labels))
+    loss = SumLoss(Outputs(logits), offset, labels, weights, alone)
+    if kind != "weighted":
+        whole, own = cross_entropy(logits + offset, labels), cross_entropy(logits, labels)
+        assert loss.item() == pytest.approx((1 - alone) * whole + alone * own)
     (loss * 0.5).backward()
     for place in np.ndindex(logits.shape):
         values = []
         for step in (1e-5, -1e-5):
             moved = logits.copy()
             moved[place] += step
-            values.append(SumLoss(Outputs(moved), offset, labels, weights).item())
+            values.append(SumLoss(Outputs(moved), offset, labels, weights, alone).item())
         assert sent["gradient"][place] == pytest.approx(0.5 * (values[0] - values[1]) / 2e-5, abs=1e-6)
 
 

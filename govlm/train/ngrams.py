@@ -162,7 +162,7 @@ def fit_branch(
             len(buckets),
             costs=None if costs is None else costs[part],
             c=options.c,
-            tolerance=0.01,
+            tolerance=0.1,
             seed=seed,
         )
         return *_eight_bits(weights), bias
