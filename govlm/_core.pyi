@@ -198,3 +198,29 @@ class WordPieceTrainer:
     ) -> WordPieceTrainer: ...
     def feed(self, text: str, /) -> None: ...
     def build(self, vocab_size: int, min_frequency: int = 2, limit_alphabet: int = -1) -> list[str]: ...
+
+# Sparse rows are CSR: indices int32 and values float32 [entries], row_splits int64 [rows + 1]; N = rows, F = features, L = labels.
+
+Sparse = tuple[I32, F32, I64]
+
+def ngram_counts(texts: Sequence[str], shortest: int, longest: int, bits: int) -> Sparse:
+    """How often each bucket (hash of a character n-gram, 2**bits of them) occurs in each text; indices ascend in a row."""
+
+def ngram_weigh(counts: Sparse, buckets: I32, idf: F32) -> Sparse:
+    """(1 + ln count) * idf of the buckets that are in `buckets` [F] (ascending), rows scaled to length 1; indices are features."""
+
+def sparse_svm(
+    data: Sparse,
+    targets: NDArray[np.int8],  # [N, L], 1 or -1
+    features: int,
+    *,
+    costs: F32 | None = None,  # [N]
+    c: float = 1.0,
+    tolerance: float = 1e-3,
+    most: int = 200,  # passes over the rows
+    seed: int = 0,
+) -> tuple[F32, F32]:
+    """(weights [F, L], bias [L]) of one support vector machine a label (squared hinge, L2); the same bits for any threads."""
+
+def sparse_logits(data: Sparse, weights: NDArray[np.int8], scales: F32, bias: F32, factor: float) -> F32:
+    """[N, L] = factor * (bias + data @ (scales * weights)); weights [F, L], scales [F], bias [L]."""
