@@ -85,7 +85,9 @@ class PreTrainedModel:
         self._last = threading.local()
         self._dropout_seed: int | None = None
         self.dropout_step = 0
-        self._pooler = self.default_pooler if add_pooling_layer is None else bool(add_pooling_layer)
+        if add_pooling_layer is None:  # embeddings of sentences come from the last hidden states: no pooler was trained
+            add_pooling_layer = self.default_pooler and not (self.task == "none" and config.__dict__.get("sentence"))
+        self._pooler = bool(add_pooling_layer)
         self._parameters: dict[str, Parameter] = {}
         self._cores: dict[str, Any] = {}
         self._names: dict[str, tuple[str, str]] = {}
@@ -616,18 +618,22 @@ class PreTrainedModel:
         self,
         texts: Any,
         tokenizer: Any = None,
-        pooling: str = "mean",
-        normalize: bool = False,
+        pooling: str | None = None,
+        normalize: bool | None = None,
         max_tokens: int = 8192,
         max_length: int | None = None,
     ) -> F32:
         """Embeddings [N, H] of texts (or of packed input), batched by length, in eval mode and without gradients.
 
-        pooling: "mean" (over the tokens) or "cls" (the first token's last hidden state). normalize: to length 1.
+        pooling: "mean" (over the tokens) or "cls" (the first token's last hidden state). normalize: to length 1. Both default
+        to config.sentence, where training noted how it embeds ({"pooling": …, "normalize": …}), else to "mean" and False.
         tokenizer: default AutoTokenizer of the model's folder. max_tokens: tokens a batch.
         """
         if self.task != "none":
             raise ValueError(f"encode is for models without a head, not for {type(self).__name__}")
+        sentence = self.config.__dict__.get("sentence") or {}
+        pooling = sentence.get("pooling", "mean") if pooling is None else pooling
+        normalize = bool(sentence.get("normalize", False)) if normalize is None else normalize
         if pooling not in ("mean", "cls"):
             raise ValueError(f'pooling must be "mean" or "cls", not {pooling!r}')
         packed = texts

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-MODULES = ("classify", "corpus", "pretrain", "tokenize", "info", "demo")
+MODULES = ("classify", "embed", "distill", "corpus", "pretrain", "tokenize", "info", "demo")

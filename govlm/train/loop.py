@@ -194,6 +194,13 @@ class Loop:
         """Fingerprints, by name, of what must be the same when a run goes on ("the train data" …)."""
         return {}
 
+    def _more_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """State beyond the model and its optimizer that a checkpoint has to hold (names with a "/" do not clash)."""
+        return {}
+
+    def _take_tensors(self, tensors: dict[str, NDArray[np.float32]]) -> None:
+        """Takes back what `_more_tensors` gave."""
+
     def _shown(self, record: dict[str, Any], rate: float) -> str:
         """What stands behind the progress bar."""
         return f"loss {record['loss']:.4f}, {rate:,.0f} tokens/s"
@@ -334,6 +341,7 @@ class Loop:
         for name, value in self._identity().items():
             if state["identity"].get(name) != value:
                 raise TrainError(f"cannot resume {path}: {name} is not the same")
+        self._check_config(path)
         copy_weights(type(self.model).from_pretrained(str(path)), self.model)
         tensors = read_tensors(path / "optimizer.safetensors")
         optimizer = state["optimizer"]
@@ -346,8 +354,19 @@ class Loop:
             for index, steps in optimizer["steps"].items()
         }
         self.optimizer.load_state_dict({"state": entries, "param_groups": optimizer["param_groups"]})
+        self._take_tensors(tensors)
         self.schedule.load_state_dict(state["schedule"])
         self.position = self.position_class(**state["position"])
+
+    def _check_config(self, path: Path) -> None:
+        """TrainError, naming the field, when the checkpoint's model is not this one."""
+        saved = type(self.model.config).from_pretrained(str(path)).to_dict()
+        here = self.model.config.to_dict()
+        for name in sorted({*saved, *here} - {"architectures", "dtype"}):
+            if saved.get(name) != here.get(name):
+                raise TrainError(
+                    f"cannot resume {path}: its config has {name}={saved.get(name)!r}, this model has {here.get(name)!r}"
+                )
 
     def _cut_log(self) -> None:
         """Drops what a killed run logged after its newest checkpoint: those steps are done again."""
@@ -396,11 +415,16 @@ class Loop:
             for index, entry in optimizer["state"].items():
                 tensors[f"{index}.exp_avg"] = entry["exp_avg"]
                 tensors[f"{index}.exp_avg_sq"] = entry["exp_avg_sq"]
+            tensors.update(self._more_tensors())
             write_tensors(folder / "optimizer.safetensors", tensors)
+            self._save_state(folder)
             (folder / "state.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
 
         self.checkpoints.save("step", at.step, write)
         self.checkpoints.tidy(at.step, at.best["step"] if at.best else None)
+
+    def _save_state(self, folder: Path) -> None:
+        """Writes what else a task needs to go on into a checkpoint, as task.safetensors."""
 
     def _save_model(self, folder: Path) -> None:
         self.model.save_pretrained(str(folder))
