@@ -362,7 +362,7 @@ class Loop:
         """TrainError, naming the field, when the checkpoint's model is not this one."""
         saved = type(self.model.config).from_pretrained(str(path)).to_dict()
         here = self.model.config.to_dict()
-        for name in sorted({*saved, *here} - {"architectures", "dtype"}):
+        for name in sorted({*saved, *here} - {"architectures", "dtype", "ngrams"}):  # ngrams: what the run itself makes
             if saved.get(name) != here.get(name):
                 raise TrainError(
                     f"cannot resume {path}: its config has {name}={saved.get(name)!r}, this model has {here.get(name)!r}"
