@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from govlm.data import Example, permutation, read_examples
 from govlm.optim import set_seed
-from govlm.train.checkpoints import Checkpoints, read_tensors, write_tensors
+from govlm.train.checkpoints import Checkpoints
 from govlm.train.distributed import check_ranks, find_ranks
 from govlm.train.evaluate import Encoded, encode, evaluate_encoded, new_packed
 from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainError, write_text
@@ -263,21 +263,24 @@ class Trainer(Loop):
         return evaluate_encoded(self.model, self.dev_set, self.options.eval_batch_size)
 
     def _load(self, path: Path, state: dict[str, Any]) -> None:
-        super()._load(path, state)
         if self.options.ngrams and self.train_set.grams is not None:
-            entry = json.loads((path / "config.json").read_text(encoding="utf-8"))["ngrams"]
-            self.branch = NgramBranch.load(path, entry)
-            self.train_set.offset = read_tensors(path / "task.safetensors")["honest"]
+            entry = json.loads((path / "config.json").read_text(encoding="utf-8")).get("ngrams")
+            if entry is not None:
+                self.branch = NgramBranch.load(path, entry)
+                self.model.config.ngrams = entry
+        super()._load(path, state)
 
     def _save_model(self, folder: Path) -> None:
         super()._save_model(folder)
         if self.branch is not None:
             self.branch.save(folder)
 
-    def _save_state(self, folder: Path) -> None:
-        if self.branch is not None:
-            assert self.train_set.offset is not None
-            write_tensors(folder / "task.safetensors", {"honest": self.train_set.offset})
+    def _more_tensors(self) -> dict[str, NDArray[np.float32]]:
+        return {} if self.branch is None or self.train_set.offset is None else {"ngrams/offset": self.train_set.offset}
+
+    def _take_tensors(self, tensors: dict[str, NDArray[np.float32]]) -> None:
+        if "ngrams/offset" in tensors:
+            self.train_set.offset = tensors["ngrams/offset"]
 
     def _identity(self) -> dict[str, Any]:
         return {

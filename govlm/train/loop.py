@@ -417,14 +417,10 @@ class Loop:
                 tensors[f"{index}.exp_avg_sq"] = entry["exp_avg_sq"]
             tensors.update(self._more_tensors())
             write_tensors(folder / "optimizer.safetensors", tensors)
-            self._save_state(folder)
             (folder / "state.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
 
         self.checkpoints.save("step", at.step, write)
         self.checkpoints.tidy(at.step, at.best["step"] if at.best else None)
-
-    def _save_state(self, folder: Path) -> None:
-        """Writes what else a task needs to go on into a checkpoint, as task.safetensors."""
 
     def _save_model(self, folder: Path) -> None:
         self.model.save_pretrained(str(folder))
