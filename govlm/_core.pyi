@@ -68,7 +68,19 @@ class Model:
     def make_trainable(self) -> None:
         """Copies what is bound (the rest is zero) into one flat buffer, with lazily touched gradients. Idempotent."""
     def parameter(self, name: str) -> F32:
-        """A view; after make_trainable a writable view into the flat buffer."""
+        """A view; after make_trainable a writable view into the flat buffer. Of a quantised parameter a float32 copy."""
+    def quantised_sizes(self, name: str, group: int) -> tuple[int, int, int, int, int]:
+        """(slices, panels, sums, scales, smooth): what `bind_quantised` wants, elements a slice. ValueError where it cannot be."""
+    def bind_quantised(
+        self, name: str, panels: NDArray[np.int8], sums: NDArray[np.int16], scales: F32, smooth: F32 | None, group: int, levels: int
+    ) -> None:
+        """Uses packed arrays (1-D, kept alive, not copied; layout: govlm/train/quantise.py). make_trainable makes them float32."""
+    def quantised(self, name: str) -> tuple[Any, ...] | None:
+        """What `bind_quantised` was given, without the name; None when the parameter is float32."""
+    def capture(self, name: str, rows: F32 | None) -> int:
+        """Copies the inputs of this linear layer into `rows` [N, inputs] in every forward until it is full; None ends it.
+        Returns the rows copied since the call before. One forward at a time.
+        """
     def gradient(self, name: str) -> F32 | None:
         """A view of the gradient, or None when no backward has reached the parameter since zero_grad."""
     def set_requires_grad(self, name: str, value: bool) -> None: ...

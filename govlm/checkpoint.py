@@ -190,9 +190,8 @@ def load_file(file: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     return {name: opened.raw(name) for name in opened.entries}
 
 
-def _chunks(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None) -> Iterator[Any]:
-    """A safetensors file in pieces: widest types first, then by name, so that every tensor is aligned to its type."""
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+def _header_bytes(tensors: Mapping[str, NDArray[Any]], order: Iterable[str], metadata: Mapping[str, str] | None) -> bytes:
+    """The JSON header of a file that holds the tensors in this order; a multiple of 8 long."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     position = 0
     for name in order:
@@ -203,7 +202,13 @@ def _chunks(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | N
         header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)
+    return text + b" " * (-len(text) % 8)
+
+
+def _chunks(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None) -> Iterator[Any]:
+    """A safetensors file in pieces: widest types first, then by name, so that every tensor is aligned to its type."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    text = _header_bytes(tensors, order, metadata)
     yield struct.pack("<Q", len(text)) + text
     for name in order:
         if tensors[name].nbytes:

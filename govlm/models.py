@@ -41,6 +41,8 @@ from .configuration import (
 from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter, Scope
+from .quantised import Packed, QuantisedCheckpoint, quantisation_of
+from .quantised import save as save_quantised
 
 __all__ = [
     "AlbertForMaskedLM", "AlbertForSequenceClassification", "AlbertForTokenClassification", "AlbertModel", "AutoModel",
@@ -167,7 +169,8 @@ class PreTrainedModel:
         twin = type(self).__new__(type(self))
         twin._build(copy.deepcopy(self.config, memo), self._pooler)
         for name, parameter in self._parameters.items():
-            twin._bind(*twin._names[name], np.array(parameter.data))
+            packed = parameter.core.quantised(parameter.core_name)
+            twin._bind(*twin._names[name], np.array(parameter.data) if packed is None else Packed(*packed))
             if not parameter.requires_grad:
                 twin._parameters[name].requires_grad = False
         twin._loaded()
@@ -183,9 +186,11 @@ class PreTrainedModel:
     def _has_padding_row(self) -> bool:
         return self._family.padding_row
 
-    def _bind(self, part: str, core_name: str, value: F32) -> None:
+    def _bind(self, part: str, core_name: str, value: F32 | Packed) -> None:
         core = self._core_of(part)
-        if core.trainable:
+        if isinstance(value, Packed):
+            core.bind_quantised(core_name, *value)
+        elif core.trainable:
             core.parameter(core_name)[...] = value
         else:
             core.bind(core_name, value)
@@ -222,7 +227,8 @@ class PreTrainedModel:
             config = cls.config_class.from_pretrained(path, **overrides)
         elif overrides:
             raise ValueError(f"give {next(iter(overrides))} in the config, not beside it")
-        checkpoint = Checkpoint(path)
+        settings = quantisation_of(config)
+        checkpoint = Checkpoint(path) if settings is None else QuantisedCheckpoint(Path(path), settings)
         model = cls.__new__(cls)
         model._build(config, add_pooling_layer)
         model._load(checkpoint, ignore_mismatched_sizes)
@@ -238,7 +244,7 @@ class PreTrainedModel:
         """A parameter's name without the prefix, as in the weight map."""
         return families.normalise(name, self._prefix)
 
-    def _load(self, checkpoint: Checkpoint, ignore_mismatched_sizes: bool) -> None:
+    def _load(self, checkpoint: Checkpoint | QuantisedCheckpoint, ignore_mismatched_sizes: bool) -> None:
         import re
 
         prefix = self._load_prefix()
@@ -262,7 +268,7 @@ class PreTrainedModel:
             raise ValueError(
                 f"{checkpoint.files[0]} has no tensor {body[0]!r}{others}: it does not hold a {type(self).__name__}"
             )
-        arrays: dict[str, F32] = {}
+        arrays: dict[str, Any] = {}
         for name, source in found.items():
             part, core_name = self._names[name]
             wanted, there = tuple(self._core_of(part).shape(core_name)), checkpoint.shape(source)
@@ -281,7 +287,10 @@ class PreTrainedModel:
         skip = {*used, *(theirs[alias] for alias in tied if alias in theirs)}
         extra = [n for n in checkpoint.names() if n not in skip and not any(p.search(n) for p in ignored)]
         for name, array in arrays.items():
-            self._bind(*self._names[name], array)
+            try:
+                self._bind(*self._names[name], array)
+            except ValueError as error:  # a packed array of a wrong size
+                raise ValueError(f"{checkpoint.file(found[name])}: {error}") from None
         if missing:
             self._initialise(missing)
             warnings.warn(
@@ -302,9 +311,13 @@ class PreTrainedModel:
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors (names and layout as transformers'), atomically: a failure, such as a full
-        disk, raises OSError and leaves the old files whole.
+        disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8.safetensors).
         """
         folder = Path(save_directory)
+        if self.quantised:
+            save_quantised(self, folder, [type(self).__name__])
+            return
+        self.config.__dict__.pop("quantization_config", None)
         folder.mkdir(parents=True, exist_ok=True)
         self.config.architectures = [type(self).__name__]
         self.config.dtype = "float32"
@@ -317,6 +330,11 @@ class PreTrainedModel:
                 folder / "config.json": self.config.to_json_string().encode("utf-8"),
             }
         )
+
+    @property
+    def quantised(self) -> bool:
+        """Whether any parameter is held in 8 bits (a folder of `govlm quantize`); training makes all of them float32."""
+        return any(self._core_of(part).quantised(name) is not None for part, name in self._names.values())
 
     def state_dict(self) -> dict[str, F32]:
         """Name -> values (views: copy them to keep them)."""
@@ -369,8 +387,12 @@ class PreTrainedModel:
         return self
 
     def train(self, mode: bool = True) -> PreTrainedModel:
-        """Switches dropout on (or off)."""
+        """Switches dropout on (or off). A quantised model becomes float32 when it is switched on: 8 bits do not train."""
         self.training = bool(mode)
+        if mode and self.quantised:
+            for part in {part for part, _ in self._names.values()}:
+                self._core_of(part).make_trainable()
+            self._loaded()
         return self
 
     def eval(self) -> PreTrainedModel:

@@ -105,6 +105,7 @@ def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: st
         "test_gemm.c": ["kernels"],
         "test_model.c": ["kernels", "nn", "model"],
         "test_ngrams.c": ["text", "kernels", "nn"],
+        "test_quantised.c": ["kernels"],
     }.get(source, [])
     link = [gomp(compiler), "-lm", "-lpthread"]
     include = []
@@ -152,6 +153,14 @@ def test_program(tmp_path: Path, compiled: Any, compiler: str, sanitizer: str, s
 def test_products(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
     program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_gemm.c")
     for isa in ("scalar", "avx2", "avx512"):  # a lower ISA than the CPU's, or its own
+        assert "ok" in execute(program, GOVLM_MAX_ISA=isa)
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "address"])
+def test_quantised_products(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    """Integers as plain sums and as oneDNN's, at the extremes; the same bits from every instruction set and thread count."""
+    program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_quantised.c")
+    for isa in ("scalar", "avx512"):
         assert "ok" in execute(program, GOVLM_MAX_ISA=isa)
 
 

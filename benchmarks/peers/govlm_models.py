@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,3 +69,18 @@ class GovlmPeer(Peer):
 
     def versions(self) -> dict[str, Any]:
         return {"govlm": getattr(govlm, "__version__", "?")}
+
+
+class GovlmInt8Peer(GovlmPeer):
+    """The same from the folder that `govlm quantize` writes, made on first use. Inference only."""
+
+    name = "govlm_int8"
+
+    def _fresh(self) -> None:
+        from govlm.train.quantise import quantise_folder
+
+        folder = Path(self.case.model, "govlm-int8")
+        if not (folder / "config.json").is_file():
+            quantise_folder(self.case.model, folder)
+        self.model = govlm.BertForSequenceClassification.from_pretrained(folder)
+        self.optimizer = None

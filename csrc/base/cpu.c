@@ -16,6 +16,7 @@
 
 static pthread_once_t gv_cpu_once = PTHREAD_ONCE_INIT;
 static gv_isa gv_cpu_best = GV_ISA_SCALAR;
+static bool gv_cpu_has_vnni;
 static char gv_cpu_text[256];
 
 static void gv_feature(const char *name, bool present) {
@@ -57,6 +58,7 @@ static void gv_cpu_detect_x86(void) {
     gv_feature("avx512_bf16", bf16);
     if (avx2 && fma && f16c) gv_cpu_best = GV_ISA_AVX2;
     if (gv_cpu_best == GV_ISA_AVX2 && f && dq && bw && vl) gv_cpu_best = GV_ISA_AVX512;
+    gv_cpu_has_vnni = gv_cpu_best == GV_ISA_AVX512 && vnni;
 }
 #endif
 
@@ -77,6 +79,11 @@ static void gv_cpu_detect(void) {
 gv_isa gv_cpu_isa(void) {
     (void)pthread_once(&gv_cpu_once, gv_cpu_detect);
     return gv_cpu_best;
+}
+
+bool gv_cpu_vnni(void) {
+    (void)pthread_once(&gv_cpu_once, gv_cpu_detect);
+    return gv_cpu_has_vnni;
 }
 
 const char *gv_cpu_features(void) {

@@ -194,12 +194,34 @@ typedef struct {
     int64_t size, offset; /* floats; offset in the flat buffer */
     const float *data;    /* NULL while nothing is bound */
     bool requires_grad;
+    bool quantised; /* then `data` is NULL */
 } gv_parameter_info;
 void gv_model_parameter(gv_parameter_info *out, const gv_model *model, int64_t index);
 int64_t gv_model_find(const gv_model *model, const char *name); /* -1: no such parameter */
 
 /* Uses `data` (not copied; the caller keeps it alive) until made trainable. */
 gv_status gv_model_bind(gv_model *model, int64_t index, const float *data, gv_error *error);
+/* A matrix or an embedding in 8 bits, packed as kernels/kernels.h lays down for gv_quantised: `slices` parts one after another,
+ * each of `sizes` elements. Arrays are not copied. The folder format around it is govlm/train/quantise.py's. */
+typedef struct {
+    int64_t slices, panels, sums, scales, smooth; /* bytes; int16; float; float (one for all slices) */
+} gv_quantised_sizes;
+gv_status gv_model_quantised_sizes(gv_quantised_sizes *out, const gv_model *model, int64_t index, int64_t group,
+                                   gv_error *error);
+typedef struct {
+    const int8_t *panels;
+    const int16_t *sums;
+    const float *scales, *smooth; /* smooth may be NULL */
+    int64_t group;
+    int levels;
+} gv_quantised_arrays;
+gv_status gv_model_bind_quantised(gv_model *model, int64_t index, const gv_quantised_arrays *arrays, gv_error *error);
+/* Copies the inputs of the layer with this matrix, in every forward from now on, to rows[most, inputs] until it is full; rows
+ * NULL ends it. For studying a model: one forward at a time. */
+gv_status gv_model_capture(gv_model *model, int64_t index, float *rows, int64_t most, gv_error *error);
+int64_t gv_model_captured(const gv_model *model, int64_t index); /* rows copied so far */
+/* The parameter's values in float32, [size]; it must have some. */
+void gv_model_values(float *out, gv_model *model, int64_t index);
 /* One flat buffer for the weights, one (touched lazily) for the gradient. Idempotent. */
 gv_status gv_model_make_trainable(gv_model *model, gv_error *error);
 bool gv_model_is_trainable(const gv_model *model);

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/rng.h"
 #include "kernels/tables.h"
 
@@ -156,10 +157,23 @@ GV_INLINE void v_philox(vi out[4], uint32_t first, uint32_t position, uint32_t s
 #define PRODUCT_NT_COLS 3
 #define PRODUCT_NN_ROWS 12
 #define PRODUCT_NN_MOST 12
+#define GV_PRODUCT_QUANTISED gv_product_quantised_512
 #define GV_ISA_WORD "avx512"
 #define GV_ISA_TABLE gv_kernels_avx512
 
+static void gv_product_quantised_512(float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t rows,
+                                     const gv_quantised *w, int64_t first, int64_t cols, const float *bias);
+
 #include "kernels/simd_all.h"
+
+static void gv_product_quantised_512(float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t rows,
+                                     const gv_quantised *w, int64_t first, int64_t cols, const float *bias) {
+    if (gv_cpu_vnni()) {
+        gv_vnni_product(y, y_stride, x, rows, w, first, cols, bias);
+    } else {
+        simd_product_quantised(y, y_stride, x, rows, w, first, cols, bias);
+    }
+}
 
 #if defined(__clang__)
 #pragma clang attribute pop

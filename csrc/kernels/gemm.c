@@ -168,9 +168,29 @@ static void gv_forward_tile(void *context, int64_t tile, int worker) {
     }
 }
 
+static void gv_capture_rows(gv_capture *to, const float *x, int64_t x_stride, int64_t m, int64_t k) {
+    for (int64_t r = 0; r < m && to->count < to->most; r++, to->count++) {
+        memcpy(to->rows + to->count * k, x + r * x_stride, (size_t)k * sizeof *x);
+    }
+}
+
 gv_status gv_linear_forward(float *const y[], const int64_t y_stride[], float *const before[], const gv_weight weights[],
                             int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation, gv_error *error) {
     if (m <= 0) return GV_OK;
+    for (int i = 0; i < count; i++) {
+        if (weights[i].capture != NULL) gv_capture_rows(weights[i].capture, x, x_stride, m, weights[i].k);
+    }
+    int alike = 1; /* the first `alike` are of one kind: nearly always all */
+    while (alike < count && (weights[alike].quantised != NULL) == (weights[0].quantised != NULL)) alike++;
+    if (alike < count) { /* no capture twice: studied models are float32 throughout */
+        gv_status first = gv_linear_forward(y, y_stride, before, weights, alike, x, x_stride, m, activation, error);
+        if (first != GV_OK) return first;
+        return gv_linear_forward(y + alike, y_stride + alike, before != NULL ? before + alike : NULL, weights + alike,
+                                 count - alike, x, x_stride, m, activation, error);
+    }
+    if (weights[0].quantised != NULL) {
+        return gv_quantised_forward(y, y_stride, before, weights, count, x, x_stride, m, activation, error);
+    }
     gv_linear job = {.kernels = gv_kernels_get(), .weights = weights, .count = count, .m = m, .activation = activation};
     job.y = y;
     job.y_stride = y_stride;

@@ -8,6 +8,13 @@
 
 #include "kernels/kernels.h"
 
+/* Where a layer's inputs are copied to while a model is studied (quantisation): the first `most` rows of k floats. One forward
+ * at a time may do so. */
+typedef struct {
+    float *rows;
+    int64_t most, count;
+} gv_capture;
+
 /* One weight of a linear layer: w is [n, k] (`transposed` false, torch's Linear: out x in) or [k, n] (`transposed` true,
  * GPT-2's Conv1D: in x out); rows are `stride` floats apart (a slice of a fused matrix has a larger one). */
 typedef struct {
@@ -15,6 +22,8 @@ typedef struct {
     const float *bias; /* [n] or NULL */
     int64_t n, k, stride;
     bool transposed;
+    const gv_quantised *quantised; /* NULL = float32; else `w` is NULL and only the forward exists */
+    gv_capture *capture;           /* NULL = not studied */
 } gv_weight;
 
 enum { GV_LINEAR_GROUP = 4 };
@@ -34,6 +43,11 @@ gv_status gv_linear_backward_input(float *dx, int64_t dx_stride, const float *co
 gv_status gv_linear_backward_weight(float *const dw[], float *const dbias[], const bool accumulate[], const gv_weight weights[],
                                     int count, const float *const dy[], const int64_t dy_stride[], const float *x,
                                     int64_t x_stride, int64_t m, gv_error *error);
+
+/* The same for weights that are all quantised; quantised.c. gv_linear_forward calls it. */
+gv_status gv_quantised_forward(float *const y[], const int64_t y_stride[], float *const before[], const gv_weight weights[],
+                               int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation,
+                               gv_error *error);
 
 /* What `govlm info` prints about matmul: "forward: dnnl_sgemm 3.2.0 (avx2) for m >= 65, own (avx2) below; ...". */
 const char *gv_gemm_description(void);

@@ -61,6 +61,42 @@ static inline int64_t gv_packed_floats(int64_t k) {
     return (k + GV_PACKED_DEPTH - 1) / GV_PACKED_DEPTH * GV_PACKED_DEPTH * GV_PACKED_ROWS;
 }
 
+/* One weight [n, k] in 8 bits. Rounded so that no 16-bit sum can overflow (simd_quantised.h says when); packed in panels of 16
+ * outputs, four inputs of each side by side, k padded with 0 to a multiple of 8 and n to one of 16:
+ *   panels[o / 16][i / 4][o % 16][i % 4] = round(w[o, i] / (scale[o] * smooth[i]))
+ *   sums[o / 16][g][o % 16] = their sum over group g of inputs
+ * Not owned: the arrays lie in a mapped file. */
+enum { GV_PANEL = 16, GV_QUANTISED_STEP = 8 };
+typedef struct {
+    const int8_t *panels;
+    const int16_t *sums;
+    const float *scale;  /* [n padded] */
+    const float *smooth; /* [k]: inputs are multiplied by it before they are rounded; NULL = 1 */
+    int64_t n, k, group; /* group: inputs that share an activation's scale, a multiple of 8, at most 256 */
+    int levels;          /* activations are 0..levels, at most 255 */
+} gv_quantised;
+static inline int64_t gv_quantised_depth(int64_t k) {
+    return (k + GV_QUANTISED_STEP - 1) / GV_QUANTISED_STEP * GV_QUANTISED_STEP;
+}
+static inline int64_t gv_quantised_groups(int64_t k, int64_t group) {
+    return (k + group - 1) / group;
+}
+
+/* Rows of activations in 8 bits: x ~ q * scale + low, a scale and a low for each row and group. */
+typedef struct {
+    uint8_t *q;         /* [rows, depth], zeros behind k */
+    float *scale, *low; /* [rows, groups] */
+} gv_quantised_rows;
+
+/* Scale and low of one group from its extremes; returns what to multiply by. `strange` is 0, or NaN when anything was not
+ * finite: then so is the result. A group of equal values has scale 0 and is exact. */
+static inline float gv_quantised_step(float *scale, float *low, float top, float bottom, float strange, int levels) {
+    float range = top - bottom, step = range / (float)levels;
+    *low = bottom + strange;
+    *scale = step >= 1.17549435e-38f ? step : 0.0f;
+    return *scale > 0.0f ? (float)levels / range : 0.0f;
+}
+
 typedef struct {
     const char *isa;
 
@@ -141,6 +177,16 @@ typedef struct {
      * c will not be read soon, so it need not go through the caches (a hint). */
     void (*product_nn)(float *c, int64_t c_stride, const float *a, int64_t row, int64_t step, const float *b, int64_t b_stride,
                        int64_t m, int64_t n, int64_t k, bool add, bool stream);
+
+    /* -- quantised products: the same bits from every instruction set, whatever the number of rows ---------------------- */
+    /* Rows x[rows, k] (row stride x_stride) times smooth (NULL = 1) into 0..levels, group by group. */
+    void (*quantise_rows)(const gv_quantised_rows *out, const float *x, int64_t x_stride, const float *smooth, int64_t rows,
+                          int64_t k, int64_t group, int levels);
+    /* y[r, j] = x[r, :] . w[16 * first + j, :] + bias[j] for j < cols (bias NULL = 0; it starts at column 0 of y). */
+    void (*product_quantised)(float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t rows, const gv_quantised *w,
+                              int64_t first, int64_t cols, const float *bias);
+    /* y[0..k) = (add ? y : 0) + factor * w[row, :]: a row of an embedding, or of a weight that becomes float32 again. */
+    void (*quantised_row)(float *y, float factor, const gv_quantised *w, int64_t row, bool add);
 } gv_kernels;
 
 /* The table for the ISA that cpu.h chose; made once. */

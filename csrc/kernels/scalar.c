@@ -311,6 +311,67 @@ static void scalar_product_nn(float *c, int64_t c_stride, const float *a, int64_
     }
 }
 
+/* ------------------------------------------------------------------------------------------------- quantised -- */
+
+static void scalar_quantise_rows(const gv_quantised_rows *out, const float *x, int64_t x_stride, const float *smooth,
+                                 int64_t rows, int64_t k, int64_t group, int levels) {
+    const int64_t depth = gv_quantised_depth(k), groups = gv_quantised_groups(k, group);
+    for (int64_t r = 0; r < rows; r++, x += x_stride) {
+        uint8_t *q = out->q + r * depth;
+        for (int64_t g = 0; g < groups; g++) {
+            int64_t begin = g * group, end = begin + group < k ? begin + group : k;
+            float high = -INFINITY, low = INFINITY, strange = 0.0f;
+            for (int64_t p = begin; p < end; p++) {
+                float v = smooth != NULL ? x[p] * smooth[p] : x[p];
+                high = v > high ? v : high;
+                low = v < low ? v : low;
+                strange += v * 0.0f;
+            }
+            float factor =
+                gv_quantised_step(&out->scale[r * groups + g], &out->low[r * groups + g], high, low, strange, levels);
+            for (int64_t p = begin; p < end; p++) {
+                float v = smooth != NULL ? x[p] * smooth[p] : x[p];
+                float whole = rintf((v - low) * factor);
+                q[p] = whole >= 0.0f && whole <= 255.0f ? (uint8_t)whole : 0; /* NaN: 0, as the conversion of the others */
+            }
+        }
+        for (int64_t p = k; p < depth; p++) q[p] = 0;
+    }
+}
+
+/* In the order of the fast twins, each step rounded once (fmaf), so that the bits are the same. */
+static void scalar_product_quantised(float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t rows,
+                                     const gv_quantised *w, int64_t first, int64_t cols, const float *bias) {
+    const int64_t depth = gv_quantised_depth(w->k), groups = gv_quantised_groups(w->k, w->group);
+    for (int64_t j = 0; j < cols; j++) {
+        const int64_t panel = first + j / GV_PANEL, lane = j % GV_PANEL;
+        const int8_t *weights = w->panels + panel * depth * GV_PANEL + lane * 4;
+        for (int64_t r = 0; r < rows; r++) {
+            float total = 0.0f;
+            for (int64_t g = 0; g < groups; g++) {
+                int64_t end = (g + 1) * w->group < depth ? (g + 1) * w->group : depth;
+                int32_t sum = 0;
+                for (int64_t p = g * w->group; p < end; p++) {
+                    sum += (int32_t)x->q[r * depth + p] * weights[p / 4 * 4 * GV_PANEL + p % 4];
+                }
+                total = fmaf((float)sum, x->scale[r * groups + g], total);
+                total = fmaf((float)w->sums[(panel * groups + g) * GV_PANEL + lane], x->low[r * groups + g], total);
+            }
+            y[r * y_stride + j] = fmaf(total, w->scale[panel * GV_PANEL + lane], bias != NULL ? bias[j] : 0.0f);
+        }
+    }
+}
+
+static void scalar_quantised_row(float *y, float factor, const gv_quantised *w, int64_t row, bool add) {
+    const int8_t *from = w->panels + row / GV_PANEL * gv_quantised_depth(w->k) * GV_PANEL + row % GV_PANEL * 4;
+    const float times = factor * w->scale[row];
+    for (int64_t p = 0; p < w->k; p++) {
+        float v = (float)from[p / 4 * 4 * GV_PANEL + p % 4] * times;
+        if (w->smooth != NULL) v *= w->smooth[p];
+        y[p] = add ? y[p] + v : v;
+    }
+}
+
 const gv_kernels gv_kernels_scalar = {
     .isa = "scalar",
     .add = scalar_add,
@@ -339,4 +400,7 @@ const gv_kernels gv_kernels_scalar = {
     .adamw = scalar_adamw,
     .product_nt = scalar_product_nt,
     .product_nn = scalar_product_nn,
+    .quantise_rows = scalar_quantise_rows,
+    .product_quantised = scalar_product_quantised,
+    .quantised_row = scalar_quantised_row,
 };

@@ -25,6 +25,7 @@ static void gv_transpose8(float *to, int64_t to_stride, const float *from, int64
 
 #include "kernels/simd_math.h"
 #include "kernels/simd_product.h"
+#include "kernels/simd_quantised.h"
 #include "kernels/simd_rows.h"
 /* after both */
 #include "kernels/simd_attention.h"
@@ -57,4 +58,7 @@ const gv_kernels GV_ISA_TABLE = {
     .adamw = simd_adamw,
     .product_nt = simd_product_nt,
     .product_nn = simd_product_nn,
+    .quantise_rows = simd_quantise_rows,
+    .product_quantised = GV_PRODUCT_QUANTISED,
+    .quantised_row = simd_quantised_row,
 };

@@ -9,6 +9,9 @@
 extern const gv_kernels gv_kernels_scalar;
 #if defined(__x86_64__)
 extern const gv_kernels gv_kernels_avx2, gv_kernels_avx512;
+/* product_quantised for a CPU that has AVX-512 VNNI; vnni.c. */
+void gv_vnni_product(float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t rows, const gv_quantised *w, int64_t first,
+                     int64_t cols, const float *bias);
 #endif
 
 int64_t gv_attention_scratch_scalar(int64_t query_rows, int64_t key_rows, int64_t head_dim);

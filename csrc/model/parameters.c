@@ -25,6 +25,7 @@ static int64_t gv_register(gv_model *model, int64_t rows, int64_t cols, const ch
     p->size = cols == 0 ? rows : rows * cols;
     p->offset = model->flat_size;
     p->requires_grad = true;
+    p->slices = 1;
     model->flat_size += (p->size + 15) / 16 * 16; /* every parameter starts on a cache line */
     return model->parameter_count++;
 }
@@ -32,6 +33,7 @@ static int64_t gv_register(gv_model *model, int64_t rows, int64_t cols, const ch
 static gv_linear_ids gv_register_linear(gv_model *model, int64_t out, int64_t in, bool bias, bool conv1d, const char *name) {
     gv_linear_ids ids = {-1, -1};
     ids.weight = conv1d ? gv_register(model, in, out, "%s.weight", name) : gv_register(model, out, in, "%s.weight", name);
+    model->parameters[ids.weight].linear = true;
     if (bias) ids.bias = gv_register(model, out, 0, "%s.bias", name);
     return ids;
 }
@@ -52,6 +54,7 @@ static void gv_register_attention(gv_model *model, gv_attention_ids *ids, int64_
         ids->query =
             gv_register_linear(model, 3 * inner, c->hidden_size, c->attention_bias, c->conv1d, GV_NAMED("query_key_value"));
         ids->key = ids->value = ids->query;
+        model->parameters[ids->query.weight].slices = 3;
     } else {
         ids->query = gv_register_linear(model, inner, c->hidden_size, c->attention_bias, c->conv1d, GV_NAMED("query"));
         ids->key = gv_register_linear(model, kv, c->hidden_size, c->attention_bias, c->conv1d, GV_NAMED("key"));
@@ -117,6 +120,7 @@ static void gv_register_all(gv_model *model) {
         model->mlm_norm = gv_register(model, e, 0, "mlm.norm.weight");
         model->mlm_norm_bias = gv_register(model, e, 0, "mlm.norm.bias");
         model->mlm_decoder = c->tied_decoder ? model->word : gv_register(model, c->vocab_size, e, "mlm.decoder.weight");
+        model->parameters[model->mlm_decoder].linear = true;
         model->mlm_bias = gv_register(model, c->vocab_size, 0, "mlm.bias");
     }
 }
@@ -167,6 +171,8 @@ void gv_model_free(gv_model *model) {
     if (model->parameters != NULL) {
         for (int64_t i = 0; i < model->parameter_count; i++) {
             gv_release(allocator, model->parameters[i].touched, (size_t)model->parameters[i].shape[0]);
+            gv_forget_quantised(model, i);
+            gv_release(allocator, model->parameters[i].capture, sizeof(gv_capture));
         }
         gv_release(allocator, model->parameters, (size_t)model->parameter_capacity * sizeof *model->parameters);
     }
@@ -185,8 +191,14 @@ int64_t gv_model_parameter_count(const gv_model *model) {
 
 void gv_model_parameter(gv_parameter_info *out, const gv_model *model, int64_t index) {
     const gv_parameter *p = &model->parameters[index];
-    *out =
-        (gv_parameter_info){p->name, {p->shape[0], p->shape[1]}, p->dimensions, p->size, p->offset, p->data, p->requires_grad};
+    *out = (gv_parameter_info){.name = p->name,
+                               .shape = {p->shape[0], p->shape[1]},
+                               .dimensions = p->dimensions,
+                               .size = p->size,
+                               .offset = p->offset,
+                               .data = p->data,
+                               .requires_grad = p->requires_grad,
+                               .quantised = p->quantised != NULL};
 }
 
 int64_t gv_model_find(const gv_model *model, const char *name) {
@@ -203,6 +215,7 @@ gv_status gv_model_bind(gv_model *model, int64_t index, const float *data, gv_er
         status = gv_fail(error, GV_ERR_STATE, "%s: the model is trainable; write into its parameter instead",
                          model->parameters[index].name);
     } else {
+        gv_forget_quantised(model, index);
         model->parameters[index].data = data;
         model->version++;
     }
@@ -220,7 +233,7 @@ const float *gv_data(const gv_model *model, int64_t index) {
 
 gv_status gv_check_bound(const gv_model *model, gv_error *error) {
     for (int64_t i = 0; i < model->parameter_count; i++) {
-        if (model->parameters[i].data == NULL) {
+        if (model->parameters[i].data == NULL && model->parameters[i].quantised == NULL) {
             return gv_fail(error, GV_ERR_STATE, "%s has no value: bind it or make the model trainable",
                            model->parameters[i].name);
         }
@@ -283,6 +296,10 @@ gv_status gv_model_make_trainable(gv_model *model, gv_error *error) {
             if (gv_parallel_for((p->size + GV_COPY_TILE - 1) / GV_COPY_TILE, gv_copy_tile, &job) != GV_OK) {
                 memcpy(job.target, job.source, (size_t)p->size * sizeof(float));
             }
+        }
+        if (p->quantised != NULL) {
+            gv_dequantise(flat + p->offset, model, i);
+            gv_forget_quantised(model, i);
         }
         p->data = flat + p->offset;
         p->grad = grad + p->offset;

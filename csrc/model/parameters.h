@@ -22,7 +22,11 @@ typedef struct {
     const float *data;
     float *grad;
     bool requires_grad;
-    bool embedding; /* gradient arrives row by row */
+    bool embedding;      /* gradient arrives row by row */
+    bool linear;         /* the matrix of a linear layer */
+    int slices;          /* equal parts along the outputs that are packed apart: 3 in a fused query, key and value, else 1 */
+    gv_capture *capture; /* NULL unless the layer's inputs are copied out */
+    gv_quantised *quantised; /* [slices], then `data` is NULL; or NULL */
     gv_grad_state state;
     bool dirty;       /* embedding only: memory outside `touched` may be non-zero */
     uint8_t *touched; /* embedding only: [shape[0]], since zero_grad */
@@ -70,5 +74,11 @@ float *gv_grad_added(gv_model *model, int64_t index);
 float *gv_grad_rows(gv_model *model, int64_t index);
 
 gv_status gv_check_bound(const gv_model *model, gv_error *error);
+
+/* quantise.c ------------------------------------------------------------------------------------------------------ */
+const gv_quantised *gv_quantised_of(const gv_model *model, int64_t index); /* NULL: not quantised, or index -1 */
+/* Back to float32, as the parameter is laid out. */
+void gv_dequantise(float *out, const gv_model *model, int64_t index);
+void gv_forget_quantised(gv_model *model, int64_t index);
 
 #endif

@@ -25,7 +25,14 @@ gv_norm gv_norm_of(const gv_model *model, int64_t gamma, int64_t beta, double ep
 gv_weight gv_weight_of(const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k) {
     bool transposed = model->config.conv1d && ids.weight >= 0 && model->parameters[ids.weight].shape[0] == k &&
                       strncmp(model->parameters[ids.weight].name, "layers.", 7) == 0;
-    return (gv_weight){gv_data(model, ids.weight), gv_data(model, ids.bias), n, k, transposed ? n : k, transposed};
+    return (gv_weight){gv_data(model, ids.weight),
+                       gv_data(model, ids.bias),
+                       n,
+                       k,
+                       transposed ? n : k,
+                       transposed,
+                       gv_quantised_of(model, ids.weight),
+                       ids.weight >= 0 ? model->parameters[ids.weight].capture : NULL};
 }
 
 gv_status gv_linear(float *y, const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k, const float *x, int64_t m,
@@ -186,10 +193,14 @@ void gv_backward_temps_take(gv_backward_temps *out, gv_arena *arena, const gv_pa
 
 /* ---- embeddings ------------------------------------------------------------------------------------------------- */
 
+static gv_table gv_table_of(const gv_model *model, int64_t index) {
+    return (gv_table){gv_data(model, index), gv_quantised_of(model, index)};
+}
+
 static gv_status gv_embed_rows(float *out, const gv_pass *pass) {
     const gv_model *model = pass->model;
-    return gv_embedding_forward(out, gv_data(model, model->word), gv_data(model, model->position),
-                                gv_data(model, model->token_type), pass->ids, pass->all.position, pass->types,
+    return gv_embedding_forward(out, gv_table_of(model, model->word), gv_table_of(model, model->position),
+                                gv_table_of(model, model->token_type), pass->ids, pass->all.position, pass->types,
                                 (float)model->config.embedding_scale, pass->tokens, model->config.embedding_size);
 }
 
@@ -272,7 +283,12 @@ static void gv_qkv_weights(gv_weight out[3], const gv_model *model, const gv_att
     for (int i = 0; i < 3; i++) {
         out[i] = whole;
         out[i].n = inner;
-        out[i].w += i * (whole.transposed ? inner : inner * whole.stride);
+        if (i > 0) out[i].capture = NULL; /* they share their input */
+        if (whole.quantised != NULL) {
+            out[i].quantised += i;
+        } else {
+            out[i].w += i * (whole.transposed ? inner : inner * whole.stride);
+        }
         if (whole.bias != NULL) out[i].bias += i * inner;
     }
 }

@@ -9,11 +9,25 @@ enum { GV_TOKEN_TILE = 32, GV_COLUMN_TILE = 64 };
 
 typedef struct {
     float *y;
-    const float *word, *position, *type, *dy;
+    const float *dy;
+    gv_table word, position, type;
     const int32_t *ids, *positions, *types;
     float scale;
     int64_t tokens, cols, skip;
+    bool has_position, has_type;
 } gv_embedding_job;
+
+/* y += row, or y = factor * row */
+static void gv_table_row(const gv_kernels *k, float *y, const gv_table *table, int64_t row, float factor, bool add,
+                         int64_t cols) {
+    if (table->quantised != NULL) {
+        k->quantised_row(y, factor, table->quantised, row, add);
+    } else if (add) {
+        k->add(y, y, table->rows + row * cols, cols);
+    } else {
+        k->scale(y, factor, table->rows + row * cols, cols);
+    }
+}
 
 static void gv_embedding_tile(void *context, int64_t tile, int worker) {
     (void)worker;
@@ -22,13 +36,13 @@ static void gv_embedding_tile(void *context, int64_t tile, int worker) {
     int64_t end = (tile + 1) * GV_TOKEN_TILE < job->tokens ? (tile + 1) * GV_TOKEN_TILE : job->tokens;
     for (int64_t t = tile * GV_TOKEN_TILE; t < end; t++) {
         float *y = job->y + t * job->cols;
-        k->scale(y, job->scale, job->word + job->ids[t] * job->cols, job->cols);
-        if (job->type != NULL) k->add(y, y, job->type + (job->types != NULL ? job->types[t] : 0) * job->cols, job->cols);
-        if (job->position != NULL) k->add(y, y, job->position + job->positions[t] * job->cols, job->cols);
+        gv_table_row(k, y, &job->word, job->ids[t], job->scale, false, job->cols);
+        if (job->has_type) gv_table_row(k, y, &job->type, job->types != NULL ? job->types[t] : 0, 1.0f, true, job->cols);
+        if (job->has_position) gv_table_row(k, y, &job->position, job->positions[t], 1.0f, true, job->cols);
     }
 }
 
-gv_status gv_embedding_forward(float *y, const float *word, const float *position, const float *type, const int32_t *ids,
+gv_status gv_embedding_forward(float *y, gv_table word, gv_table position, gv_table type, const int32_t *ids,
                                const int32_t *positions, const int32_t *types, float scale, int64_t tokens, int64_t cols) {
     gv_embedding_job job = {.y = y,
                             .word = word,
@@ -39,7 +53,9 @@ gv_status gv_embedding_forward(float *y, const float *word, const float *positio
                             .types = types,
                             .scale = scale,
                             .tokens = tokens,
-                            .cols = cols};
+                            .cols = cols,
+                            .has_position = position.rows != NULL || position.quantised != NULL,
+                            .has_type = type.rows != NULL || type.quantised != NULL};
     return gv_parallel_for((tokens + GV_TOKEN_TILE - 1) / GV_TOKEN_TILE, gv_embedding_tile, &job);
 }
 

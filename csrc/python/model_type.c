@@ -176,6 +176,95 @@ static PyObject *model_bind(gv_model_object *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *model_quantised_sizes(gv_model_object *self, PyObject *args) {
+    PyObject *name;
+    long long group;
+    gv_error error = {0};
+    gv_quantised_sizes sizes;
+    if (!PyArg_ParseTuple(args, "UL:quantised_sizes", &name, &group)) return NULL;
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    if (gv_model_quantised_sizes(&sizes, self->model, index, group, &error) != GV_OK) return gv_raise(&error);
+    return Py_BuildValue("(LLLLL)", (long long)sizes.slices, (long long)sizes.panels, (long long)sizes.sums,
+                         (long long)sizes.scales, (long long)sizes.smooth);
+}
+
+static PyObject *model_bind_quantised(gv_model_object *self, PyObject *args) {
+    PyObject *name, *panels, *sums, *scales, *smooth;
+    long long group;
+    int levels;
+    gv_error error = {0};
+    gv_quantised_sizes sizes;
+    gv_quantised_arrays arrays = {0};
+    char text[160];
+    if (!PyArg_ParseTuple(args, "UOOOOLi:bind_quantised", &name, &panels, &sums, &scales, &smooth, &group, &levels))
+        return NULL;
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    if (gv_model_quantised_sizes(&sizes, self->model, index, group, &error) != GV_OK) return gv_raise(&error);
+    const int64_t counts[4] = {sizes.slices * sizes.panels, sizes.slices * sizes.sums, sizes.slices * sizes.scales,
+                               sizes.smooth};
+    const int types[4] = {NPY_INT8, NPY_INT16, NPY_FLOAT32, NPY_FLOAT32};
+    const char *const parts[4] = {"panels", "sums", "scales", "smooth"};
+    PyObject *const values[4] = {panels, sums, scales, smooth};
+    const void *data[4] = {NULL, NULL, NULL, NULL};
+    for (int i = 0; i < 4; i++) {
+        if (i == 3 && smooth == Py_None) break;
+        const npy_intp shape[1] = {(npy_intp)counts[i]};
+        (void)PyOS_snprintf(text, sizeof text, "%.100s.%s", PyUnicode_AsUTF8(name), parts[i]);
+        PyArrayObject *array = gv_want_array(values[i], text, types[i], 1, shape);
+        if (array == NULL) return NULL;
+        data[i] = PyArray_DATA(array);
+    }
+    arrays.panels = data[0];
+    arrays.sums = data[1];
+    arrays.scales = data[2];
+    arrays.smooth = data[3];
+    arrays.group = group;
+    arrays.levels = levels;
+    if (gv_model_bind_quantised(self->model, index, &arrays, &error) != GV_OK) return gv_raise(&error);
+    if (PyDict_SetItem(self->bound, name, args) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* capture(name, array | None) -> rows copied since the call before */
+static PyObject *model_capture(gv_model_object *self, PyObject *args) {
+    PyObject *name, *value, *key;
+    gv_error error = {0};
+    float *rows = NULL;
+    int64_t most = 0;
+    if (!PyArg_ParseTuple(args, "UO:capture", &name, &value)) return NULL;
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    int64_t count = gv_model_captured(self->model, index);
+    if (value != Py_None) {
+        gv_quantised_sizes sizes;
+        if (gv_model_quantised_sizes(&sizes, self->model, index, 8, &error) != GV_OK) return gv_raise(&error);
+        const npy_intp shape[2] = {-1, (npy_intp)sizes.smooth};
+        PyArrayObject *array = gv_want_array(value, "capture", NPY_FLOAT32, 2, shape);
+        if (array == NULL) return NULL;
+        rows = PyArray_DATA(array);
+        most = PyArray_DIM(array, 0);
+    }
+    if (gv_model_capture(self->model, index, rows, most, &error) != GV_OK) return gv_raise(&error);
+    if ((key = PyUnicode_FromFormat("%U (capture)", name)) == NULL) return NULL;
+    int failed = PyDict_SetItem(self->bound, key, value);
+    Py_DECREF(key);
+    return failed < 0 ? NULL : PyLong_FromLongLong((long long)count);
+}
+
+/* What bind_quantised was given, without the name; None when the parameter is float32. */
+static PyObject *model_quantised(gv_model_object *self, PyObject *name) {
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    gv_parameter_info info;
+    gv_model_parameter(&info, self->model, index);
+    if (!info.quantised) Py_RETURN_NONE;
+    PyObject *bound = PyDict_GetItemWithError(self->bound, name);
+    if (bound == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    return PyTuple_GetSlice(bound, 1, PyTuple_GET_SIZE(bound));
+}
+
 static PyObject *model_make_trainable(gv_model_object *self, PyObject *unused) {
     (void)unused;
     gv_error error = {0};
@@ -197,6 +286,14 @@ static PyObject *model_parameter(gv_model_object *self, PyObject *name) {
     gv_parameter_info info;
     gv_model_parameter(&info, self->model, index);
     if (gv_model_is_trainable(self->model)) return parameter_view(self, &info, info.data);
+    if (info.quantised) {
+        npy_intp shape[2] = {(npy_intp)info.shape[0], (npy_intp)info.shape[1]};
+        PyObject *values = PyArray_SimpleNew(info.dimensions, shape, NPY_FLOAT32);
+        if (values == NULL) return NULL;
+        Py_BEGIN_ALLOW_THREADS gv_model_values(PyArray_DATA((PyArrayObject *)values), self->model, index);
+        Py_END_ALLOW_THREADS PyArray_CLEARFLAGS((PyArrayObject *)values, NPY_ARRAY_WRITEABLE);
+        return values;
+    }
     PyObject *bound = PyDict_GetItemWithError(self->bound, name);
     if (bound != NULL) return Py_NewRef(bound);
     if (!PyErr_Occurred()) PyErr_Format(PyExc_RuntimeError, "%s has no value: bind it or make the model trainable", info.name);
@@ -415,6 +512,12 @@ static PyMethodDef model_methods[] = {
     {"names", (PyCFunction)model_names, METH_NOARGS, "Parameter names in flat order."},
     {"shape", (PyCFunction)model_shape, METH_O, "Shape of a parameter."},
     {"bind", (PyCFunction)model_bind, METH_VARARGS, "Uses an array (kept alive, not copied) as a parameter."},
+    {"quantised_sizes", (PyCFunction)model_quantised_sizes, METH_VARARGS,
+     "(slices, panels, sums, scales, smooth): elements that bind_quantised wants for a group."},
+    {"bind_quantised", (PyCFunction)model_bind_quantised, METH_VARARGS, "Uses packed 8-bit arrays (kept alive, not copied)."},
+    {"capture", (PyCFunction)model_capture, METH_VARARGS,
+     "Copies a layer's inputs into an array in every forward; None ends it."},
+    {"quantised", (PyCFunction)model_quantised, METH_O, "What bind_quantised was given, or None."},
     {"make_trainable", (PyCFunction)model_make_trainable, METH_NOARGS,
      "Moves the weights into one flat buffer with gradients."},
     {"parameter", (PyCFunction)model_parameter, METH_O, "A parameter's values, as a view."},

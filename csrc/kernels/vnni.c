@@ -1,0 +1,116 @@
+/* vnni.c - the quantised product on 16 lanes with VPDPBUSD, which widens to 32 bits at once: the same integers as
+ * simd_quantised.h, and the same floats, on the same panels. */
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/tables.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,prefer-vector-width=512")
+#endif
+
+#define GV_UNROLL _Pragma("GCC unroll 16")
+#define GV_INLINE static inline __attribute__((always_inline))
+
+enum { GV_V_ROWS = 8 };
+
+/* y[r][0..width) for constant rows: one panel. ahead: the next panel, `lines` (0..2) of every 128 bytes. */
+GV_INLINE void gv_v_block(int rows, int lines, float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t row,
+                          const gv_quantised *w, int64_t panel, const char *ahead, __mmask16 lanes, const float *bias) {
+    const int64_t depth = gv_quantised_depth(w->k), groups = gv_quantised_groups(w->k, w->group);
+    const int8_t *weights = w->panels + panel * depth * GV_PANEL;
+    const int16_t *sums = w->sums + panel * groups * GV_PANEL;
+    const uint8_t *q = x->q + row * depth;
+    const float *scale = x->scale + row * groups, *low = x->low + row * groups;
+    __m512 total[GV_V_ROWS];
+    GV_UNROLL for (int r = 0; r < rows; r++) total[r] = _mm512_setzero_ps();
+    for (int64_t g = 0; g < groups; g++) {
+        int64_t end = (g + 1) * w->group < depth ? (g + 1) * w->group : depth;
+        __m512i sum[GV_V_ROWS];
+        GV_UNROLL for (int r = 0; r < rows; r++) sum[r] = _mm512_setzero_si512();
+        for (int64_t p = g * w->group; p < end; p += 8) {
+            __m512i w0 = _mm512_loadu_si512(weights + p * GV_PANEL), w1 = _mm512_loadu_si512(weights + p * GV_PANEL + 64);
+            if (lines > 0) __builtin_prefetch(ahead + p * GV_PANEL, 0, 3);
+            if (lines > 1) __builtin_prefetch(ahead + p * GV_PANEL + 64, 0, 3);
+            GV_UNROLL for (int r = 0; r < rows; r++) {
+                int32_t a, b;
+                memcpy(&a, q + r * depth + p, sizeof a);
+                memcpy(&b, q + r * depth + p + 4, sizeof b);
+                sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_set1_epi32(a), w0);
+                sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_set1_epi32(b), w1);
+            }
+        }
+        __m256i short_sums = _mm256_loadu_si256((const __m256i *)(const void *)(sums + g * GV_PANEL));
+        __m512 weight_sum = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(short_sums));
+        GV_UNROLL for (int r = 0; r < rows; r++) {
+            total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r]), _mm512_set1_ps(scale[r * groups + g]), total[r]);
+            total[r] = _mm512_fmadd_ps(weight_sum, _mm512_set1_ps(low[r * groups + g]), total[r]);
+        }
+    }
+    __m512 times = _mm512_loadu_ps(w->scale + panel * GV_PANEL);
+    __m512 add = bias != NULL ? _mm512_maskz_loadu_ps(lanes, bias) : _mm512_setzero_ps();
+    GV_UNROLL for (int r = 0; r < rows; r++) {
+        _mm512_mask_storeu_ps(y + r * y_stride, lanes, _mm512_fmadd_ps(total[r], times, add));
+    }
+}
+
+#define GV_V_CASE(R)                                                         \
+    case R * 3:                                                              \
+        gv_v_block(R, 0, y, y_stride, x, row, w, panel, ahead, lanes, bias); \
+        break;                                                               \
+    case R * 3 + 1:                                                          \
+        gv_v_block(R, 1, y, y_stride, x, row, w, panel, ahead, lanes, bias); \
+        break;                                                               \
+    case R * 3 + 2:                                                          \
+        gv_v_block(R, 2, y, y_stride, x, row, w, panel, ahead, lanes, bias); \
+        break
+
+static void gv_v_dispatch(int rows, int lines, float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t row,
+                          const gv_quantised *w, int64_t panel, const char *ahead, __mmask16 lanes, const float *bias) {
+    switch (rows * 3 + lines) {
+        GV_V_CASE(1);
+        GV_V_CASE(2);
+        GV_V_CASE(3);
+        GV_V_CASE(4);
+        GV_V_CASE(5);
+        GV_V_CASE(6);
+        GV_V_CASE(7);
+        GV_V_CASE(8);
+        default:
+            break;
+    }
+}
+
+void gv_vnni_product(float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t rows, const gv_quantised *w, int64_t first,
+                     int64_t cols, const float *bias) {
+    const int64_t depth = gv_quantised_depth(w->k), panels = (w->n + GV_PANEL - 1) / GV_PANEL;
+    const int64_t blocks = (rows + GV_V_ROWS - 1) / GV_V_ROWS;
+    for (int64_t c = 0; c < cols; c += GV_PANEL) {
+        const int64_t panel = first + c / GV_PANEL, width = cols - c < GV_PANEL ? cols - c : GV_PANEL;
+        const __mmask16 lanes = (__mmask16)((1u << width) - 1u);
+        int64_t row = 0;
+        for (int64_t b = 0; b < blocks; b++) {
+            int64_t taken = (rows - row + blocks - b - 1) / (blocks - b);
+            int lines = panel + 1 >= panels ? 0 : blocks == 1 ? 2 : b < 2 ? 1 : 0;
+            const char *ahead = (const char *)(w->panels + (panel + 1) * depth * GV_PANEL) + (b == 1 ? 64 : 0);
+            if (lines == 0) ahead = NULL;
+            gv_v_dispatch((int)taken, lines, y + row * y_stride + c, y_stride, x, row, w, panel, ahead, lanes,
+                          bias != NULL ? bias + c : NULL);
+            row += taken;
+        }
+    }
+}
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif
