@@ -72,7 +72,14 @@ class Model:
     def quantised_sizes(self, name: str, group: int) -> tuple[int, int, int, int, int]:
         """(slices, panels, sums, scales, smooth): what `bind_quantised` wants, elements a slice. ValueError where it cannot be."""
     def bind_quantised(
-        self, name: str, panels: NDArray[np.int8], sums: NDArray[np.int16], scales: F32, smooth: F32 | None, group: int, levels: int
+        self,
+        name: str,
+        panels: NDArray[np.int8],
+        sums: NDArray[np.int16],
+        scales: F32,
+        smooth: F32 | None,
+        group: int,
+        levels: int,
     ) -> None:
         """Uses packed arrays (1-D, kept alive, not copied; layout: govlm/train/quantise.py). make_trainable makes them float32."""
     def quantised(self, name: str) -> tuple[Any, ...] | None:
