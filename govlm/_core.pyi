@@ -72,7 +72,14 @@ class Model:
     def quantised_sizes(self, name: str, group: int) -> tuple[int, int, int, int, int]:
         """(slices, panels, sums, scales, smooth): what `bind_quantised` wants, elements a slice. ValueError where it cannot be."""
     def bind_quantised(
-        self, name: str, panels: NDArray[np.int8], sums: NDArray[np.int16], scales: F32, smooth: F32 | None, group: int, levels: int
+        self,
+        name: str,
+        panels: NDArray[np.int8],
+        sums: NDArray[np.int16],
+        scales: F32,
+        smooth: F32 | None,
+        group: int,
+        levels: int,
     ) -> None:
         """Uses packed arrays (1-D, kept alive, not copied; layout: govlm/train/quantise.py). make_trainable makes them float32."""
     def quantised(self, name: str) -> tuple[Any, ...] | None:
@@ -137,6 +144,9 @@ class Pass:
     def attention(self, layer: int, sequence: int) -> F32:
         """[heads, query rows, key rows] of one sequence (layer 0..L-1), when attentions was asked for."""
     def cross_attention(self, layer: int, sequence: int) -> F32: ...
+    def projection(self, layer: int, which: str) -> F32:
+        """A copy of what self-attention of `layer` (0..L-1) compares and mixes, after norms and rotation: "query" [T, heads * d]
+        ([R, …] in the last layer when rows were given), "key" or "value" [T, kv_heads * d]. Needs save=True, before backward."""
     def backward(
         self,
         scale: float | None = None,  # gradient at the loss; None = no gradient from the loss
@@ -145,6 +155,7 @@ class Pass:
         pooled: F32 | None = None,
         hidden: Mapping[int, F32] | None = None,  # {layer: as hidden(layer)}
         attention: Mapping[tuple[int, int], F32] | None = None,  # {(layer, sequence): as attention(layer, sequence)}
+        projection: Mapping[tuple[int, str], F32] | None = None,  # {(layer, "query" …): as projection(layer, …)}
         memory: bool = False,  # return the gradient at `memory`
     ) -> F32 | None:
         """Adds to the model's gradients and gives the workspace back. RuntimeError when called twice, when nothing was saved,
@@ -206,3 +217,29 @@ class WordPieceTrainer:
     ) -> WordPieceTrainer: ...
     def feed(self, text: str, /) -> None: ...
     def build(self, vocab_size: int, min_frequency: int = 2, limit_alphabet: int = -1) -> list[str]: ...
+
+# Sparse rows are CSR: indices int32 and values float32 [entries], row_splits int64 [rows + 1]; N = rows, F = features, L = labels.
+
+Sparse = tuple[I32, F32, I64]
+
+def ngram_counts(texts: Sequence[str], shortest: int, longest: int, bits: int) -> Sparse:
+    """How often each bucket (hash of a character n-gram, 2**bits of them) occurs in each text; indices ascend in a row."""
+
+def ngram_weigh(counts: Sparse, buckets: I32, idf: F32) -> Sparse:
+    """(1 + ln count) * idf of the buckets that are in `buckets` [F] (ascending), rows scaled to length 1; indices are features."""
+
+def sparse_svm(
+    data: Sparse,
+    targets: NDArray[np.int8],  # [N, L], 1 or -1
+    features: int,
+    *,
+    costs: F32 | None = None,  # [N]
+    c: float = 1.0,
+    tolerance: float = 1e-3,
+    most: int = 200,  # passes over the rows
+    seed: int = 0,
+) -> tuple[F32, F32]:
+    """(weights [F, L], bias [L]) of one support vector machine a label (squared hinge, L2); the same bits for any threads."""
+
+def sparse_logits(data: Sparse, weights: NDArray[np.int8], scales: F32, bias: F32, factor: float) -> F32:
+    """[N, L] = factor * (bias + data @ (scales * weights)); weights [F, L], scales [F], bias [L]."""

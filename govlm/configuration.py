@@ -259,7 +259,9 @@ class _EncoderConfig(PretrainedConfig):
         if self.__dict__.get("pruned_heads"):
             raise ValueError(f"{self.model_type}: pruned_heads is not supported")
         self.activation("hidden_act")
-        if self.hidden_size % self.num_attention_heads:
+        if self.__dict__.get("head_dim") is not None:  # ours: a pruned model has fewer heads, each as wide as before
+            self.positive("head_dim")
+        elif self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"{self.model_type}: hidden_size {self.hidden_size} is not a multiple of "
                 f"num_attention_heads {self.num_attention_heads}"

@@ -360,7 +360,7 @@ def _table(
     if first is None:
         return
     header = first[1]
-    positional = bool(fields) and all(f.isdigit() for f in fields) and not any(f in header for f in fields)
+    positional = bool(fields) and all(f.isdigit() for f in fields) and not all(f in header for f in fields)
     if positional:  # columns by number: no header
         header = [str(i) for i in range(max(len(header), *(int(f) + 1 for f in fields)))]
         yield first[0], dict(zip(header, first[1], strict=False))
@@ -377,7 +377,7 @@ def read_rows(path: str | Path, fields: Sequence[str] = (), format: str | None =
     """(line number, row) of a JSONL, CSV or TSV file, plain or compressed (.gz, .xz), one at a time.
 
     fields: the fields that every row must have. A CSV or TSV file begins with a header, unless all `fields` are column
-    numbers (from "0") that no header names. format: "jsonl", "csv" or "tsv"; None goes by the file's name.
+    numbers (from "0") that its first line does not name. format: "jsonl", "csv" or "tsv"; None goes by the file's name.
     Errors: DataError, one line with file, line and field; OSError when the file cannot be opened.
     """
     kind = format or _format(path)

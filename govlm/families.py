@@ -59,6 +59,8 @@ def _encoder_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConf
         "pooler": pooler,
         "head": task,
     }
+    if config.__dict__.get("head_dim") is not None:
+        core["head_dim"] = config.head_dim
     if task in ("sequence", "token"):
         core["num_labels"] = config.num_labels
         core["classifier_dropout"] = _classifier_dropout(config)

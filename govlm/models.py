@@ -17,6 +17,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +58,7 @@ _LOSSES = {
     "multi_label_classification": "multi_label",
     "regression": "regression",
 }
+_HELD_LOGITS = 1 << 27  # bytes of the labelled tokens' logits that a masked LM's forward holds at most
 _NAMED = 8  # how many tensors a message lists
 
 
@@ -85,7 +87,9 @@ class PreTrainedModel:
         self._last = threading.local()
         self._dropout_seed: int | None = None
         self.dropout_step = 0
-        self._pooler = self.default_pooler if add_pooling_layer is None else bool(add_pooling_layer)
+        if add_pooling_layer is None:  # embeddings of sentences come from the last hidden states: no pooler was trained
+            add_pooling_layer = self.default_pooler and not (self.task == "none" and config.__dict__.get("sentence"))
+        self._pooler = bool(add_pooling_layer)
         self._parameters: dict[str, Parameter] = {}
         self._cores: dict[str, Any] = {}
         self._names: dict[str, tuple[str, str]] = {}
@@ -521,6 +525,8 @@ class PreTrainedModel:
         hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         attentions = self.config.output_attentions if output_attentions is None else output_attentions
         want = self._want(bool(hidden), bool(attentions), labels is not None, batch)
+        if labelled is not None and want.rows == "labelled" and 4 * len(labelled) * self.config.vocab_size <= _HELD_LOGITS:
+            want = replace(want, logits=True)  # backward needs them: computing them anew is a sixteenth of a step of 4x312
         fields = self._fields(bool(hidden), bool(attentions), labels is not None)
         save = grad_enabled() and (self.training or labels is not None)
         self._last.output = None  # gives its workspace back before this forward takes one
@@ -634,18 +640,22 @@ class PreTrainedModel:
         self,
         texts: Any,
         tokenizer: Any = None,
-        pooling: str = "mean",
-        normalize: bool = False,
+        pooling: str | None = None,
+        normalize: bool | None = None,
         max_tokens: int = 8192,
         max_length: int | None = None,
     ) -> F32:
         """Embeddings [N, H] of texts (or of packed input), batched by length, in eval mode and without gradients.
 
-        pooling: "mean" (over the tokens) or "cls" (the first token's last hidden state). normalize: to length 1.
+        pooling: "mean" (over the tokens) or "cls" (the first token's last hidden state). normalize: to length 1. Both default
+        to config.sentence, where training noted how it embeds ({"pooling": …, "normalize": …}), else to "mean" and False.
         tokenizer: default AutoTokenizer of the model's folder. max_tokens: tokens a batch.
         """
         if self.task != "none":
             raise ValueError(f"encode is for models without a head, not for {type(self).__name__}")
+        sentence = self.config.__dict__.get("sentence") or {}
+        pooling = sentence.get("pooling", "mean") if pooling is None else pooling
+        normalize = bool(sentence.get("normalize", False)) if normalize is None else normalize
         if pooling not in ("mean", "cls"):
             raise ValueError(f'pooling must be "mean" or "cls", not {pooling!r}')
         packed = texts

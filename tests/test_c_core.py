@@ -103,8 +103,9 @@ def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: st
     parts = {
         "test_kernels.c": ["kernels"],
         "test_gemm.c": ["kernels"],
-        "test_quantised.c": ["kernels"],
         "test_model.c": ["kernels", "nn", "model"],
+        "test_ngrams.c": ["text", "kernels", "nn"],
+        "test_quantised.c": ["kernels"],
     }.get(source, [])
     link = [gomp(compiler), "-lm", "-lpthread"]
     include = []
@@ -168,6 +169,12 @@ def test_whole_passes(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
     """Gradients by finite differences, bits, batches, and every allocation failing in turn, through every kind of block."""
     program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_model.c")
     assert "test_model: 0 failures" in execute(program)
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "address"])
+def test_ngrams(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    """Counts, weights and logits against plain twins, the support vector machine against its objective."""
+    assert "ok" in execute(build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_ngrams.c"))
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "address", "thread"])

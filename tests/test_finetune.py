@@ -61,12 +61,14 @@ FAST = {"epochs": 12, "batch_size": 8, "lr": 3e-3, "seed": 1}
 
 
 def train(work, out="out", dev=True, resume=False, **options):
+    """A run of the encoder alone, not fitted again: the n-gram branch has tests of its own (test_ngrams.py)."""
     return finetune(
         work / "train.jsonl",
         work / "dev.jsonl" if dev else None,
         model=work / "config.json",
         out=work / out,
-        options=Options(**{**FAST, **options}),
+        options=Options(**{**FAST, "ngrams": False, **options}),
+        refit=False,
         resume=resume,
         progress=False,
     )

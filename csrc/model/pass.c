@@ -373,7 +373,8 @@ static gv_status gv_run_backward(gv_pass *pass, const gv_backward_args *args, co
     for (int64_t l = layers - 1; l >= 0; l--) {
         if (!gv_wants_below(model, l + 1, args->memory != NULL)) goto done;
         const float *const *dprobs = args->attention != NULL ? args->attention + l * pass->sequences : NULL;
-        GV_TRY(gv_layer_backward(pass, l, d, dprobs, args->memory, temps, error));
+        const float *const *dprojection = args->projection != NULL ? args->projection + l * 3 : NULL;
+        GV_TRY(gv_layer_backward(pass, l, d, dprobs, dprojection, args->memory, temps, error));
         if (args->hidden != NULL && args->hidden[l] != NULL) k->add(d, d, args->hidden[l], pass->tokens * h);
     }
     if (gv_wants_below(model, 0, false)) GV_TRY(gv_embed_backward(pass, d, temps, error));
@@ -445,6 +446,20 @@ gv_view gv_pass_attention(const gv_pass *pass, int64_t layer, int64_t sequence, 
     if (s->probs == NULL || keys == NULL) return view;
     view.data = s->probs + s->probs_offset[sequence];
     view.shape[2] = !cross && pass->key_counts != NULL ? pass->key_counts[sequence] : keys[sequence + 1] - keys[sequence];
+    return view;
+}
+
+gv_view gv_pass_projection(const gv_pass *pass, int64_t layer, gv_projection which) {
+    const gv_config *c = &pass->model->config;
+    const gv_attention_state *s = &pass->layers[layer].self;
+    int64_t queries = layer == c->num_layers - 1 ? pass->selected.count : pass->tokens;
+    gv_view view = {NULL, {pass->tokens, c->num_kv_heads * c->head_dim, 0}};
+    if (which == GV_QUERY) {
+        view.shape[0] = queries;
+        view.shape[1] = c->num_heads * c->head_dim;
+    }
+    if (!pass->save || pass->spent) return view;
+    view.data = which == GV_QUERY ? s->query : which == GV_KEY ? s->key : s->value;
     return view;
 }
 

@@ -111,9 +111,9 @@ gv_status gv_embed_backward(gv_pass *pass, float *dx, const gv_backward_temps *t
 /* x: [T, H]. *y receives where the output [rows, H] lies. */
 gv_status gv_layer_forward(float **y, gv_pass *pass, int64_t layer, float *x, const gv_forward_temps *temps, gv_error *error);
 /* dy: [rows, H] gradient at the layer's output; leaves the gradient at its input in temps->dx ([T, H]; may be dy). dprobs:
- * [B] pointers or NULL. dmemory is added to, or NULL. */
-gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const float *const *dprobs, float *dmemory,
-                            const gv_backward_temps *temps, gv_error *error);
+ * [B] pointers or NULL; dprojection: at query, key, value, or NULL. dmemory is added to, or NULL. */
+gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const float *const *dprobs,
+                            const float *const *dprojection, float *dmemory, const gv_backward_temps *temps, gv_error *error);
 
 /* heads.c ------------------------------------------------------------------------------------------------------- */
 void gv_head_take_results(gv_pass *pass, gv_arena *arena, bool want_logits);

@@ -608,8 +608,8 @@ done:
     return status;
 }
 
-gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const float *const *dprobs, float *dmemory,
-                            const gv_backward_temps *t, gv_error *error) {
+gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const float *const *dprobs,
+                            const float *const *dprojection, float *dmemory, const gv_backward_temps *t, gv_error *error) {
     gv_status status = GV_OK;
     gv_model *model = pass->model;
     const gv_config *c = &model->config;
@@ -655,6 +655,14 @@ gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const
     float *dtable = c->position == GV_POSITION_RELATIVE ? gv_grad_added(model, model->relative_bias) : NULL;
     GV_TRY(gv_attention_backward(t->dquery, t->dkey, t->dvalue, dtable, t->dcontext, s->self.context, s->self.lse, dprobs,
                                  s->self.query, s->self.key, s->self.value, &batch, t->scratch));
+    if (dprojection != NULL) {
+        float *const into[3] = {t->dquery, t->dkey, t->dvalue};
+        int64_t kv = c->num_kv_heads * c->head_dim;
+        const int64_t sizes[3] = {m * inner, tokens * kv, tokens * kv};
+        for (int i = 0; i < 3; i++) {
+            if (dprojection[i] != NULL) gv_kernels_get()->add(into[i], into[i], dprojection[i], sizes[i]);
+        }
+    }
     GV_TRY(gv_qk_backward(pass, layer, rows, t));
     const float *x;
     GV_TRY(gv_layer_input(&x, pass, layer, t->x));

@@ -87,6 +87,34 @@ static PyObject *pass_cross_attention(gv_pass_object *self, PyObject *args) {
     return attention_view(self, args, true);
 }
 
+static const char *const projection_names[3] = {"query", "key", "value"};
+
+static int projection_of(gv_pass_object *self, long long *layer, PyObject *key, const char *name) {
+    *layer += *layer < 0 ? gv_pass_layers(self->pass) : 0;
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(name, projection_names[i]) == 0 && *layer >= 0 && *layer < gv_pass_layers(self->pass)) return i;
+    }
+    PyErr_Format(PyExc_IndexError, "projection: there is no %R; it is (layer, \"query\", \"key\" or \"value\")", key);
+    return -1;
+}
+
+/* A copy: the activations go with the backward. */
+static PyObject *pass_projection(gv_pass_object *self, PyObject *args) {
+    long long layer;
+    const char *name;
+    if (!PyArg_ParseTuple(args, "Ls", &layer, &name)) return NULL;
+    int which = projection_of(self, &layer, args, name);
+    if (which < 0) return NULL;
+    gv_view view = gv_pass_projection(self->pass, layer, (gv_projection)which);
+    if (view.data == NULL)
+        return PyErr_Format(PyExc_RuntimeError, "the projections are not there (save=False, or backward was called)");
+    const npy_intp shape[2] = {(npy_intp)view.shape[0], (npy_intp)view.shape[1]};
+    PyObject *copy = PyArray_SimpleNew(2, shape, NPY_FLOAT32);
+    if (copy == NULL) return NULL;
+    memcpy(PyArray_DATA((PyArrayObject *)copy), view.data, (size_t)(shape[0] * shape[1]) * sizeof(float));
+    return copy;
+}
+
 static PyObject *pass_first_nonfinite(gv_pass_object *self, PyObject *unused) {
     (void)unused;
     char name[160];
@@ -149,17 +177,36 @@ static int read_attention(const float **out, gv_pass_object *self, PyObject *map
     return 0;
 }
 
+static int read_projection(const float **out, gv_pass_object *self, PyObject *mapping) {
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(mapping, &position, &key, &value)) {
+        long long layer;
+        const char *name;
+        if (!PyTuple_Check(key) || !PyArg_ParseTuple(key, "Ls", &layer, &name)) {
+            if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "projection: keys must be (layer, name)");
+            return -1;
+        }
+        int which = projection_of(self, &layer, key, name);
+        if (which < 0) return -1;
+        gv_view view = gv_pass_projection(self->pass, layer, (gv_projection)which);
+        if (want_like(&out[layer * 3 + which], value, "projection", view, 2) < 0) return -1;
+    }
+    return 0;
+}
+
 static PyObject *pass_backward(gv_pass_object *self, PyObject *positional, PyObject *kwargs) {
-    static char *names[] = {"scale", "logits", "pooled", "hidden", "attention", "memory", NULL};
-    PyObject *scale = Py_None, *logits = Py_None, *pooled = Py_None, *hidden = Py_None, *attention = Py_None, *memory = Py_None;
-    PyObject *hidden_dict = NULL, *attention_dict = NULL, *result = NULL;
-    const float **hidden_list = NULL, **attention_list = NULL;
+    static char *names[] = {"scale", "logits", "pooled", "hidden", "attention", "projection", "memory", NULL};
+    PyObject *scale = Py_None, *logits = Py_None, *pooled = Py_None, *hidden = Py_None, *attention = Py_None, *memory = Py_None,
+             *projection = Py_None;
+    PyObject *hidden_dict = NULL, *attention_dict = NULL, *projection_dict = NULL, *result = NULL;
+    const float **hidden_list = NULL, **attention_list = NULL, **projection_list = NULL;
     gv_backward_args args = {0};
     gv_error error = {0};
     gv_status status;
     size_t layers = (size_t)gv_pass_layers(self->pass), sequences = (size_t)gv_pass_sequences(self->pass);
-    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "|O$OOOOO:backward", names, &scale, &logits, &pooled, &hidden,
-                                     &attention, &memory)) {
+    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "|O$OOOOOO:backward", names, &scale, &logits, &pooled, &hidden,
+                                     &attention, &projection, &memory)) {
         return NULL;
     }
     if (scale != Py_None) {
@@ -191,6 +238,17 @@ static PyObject *pass_backward(gv_pass_object *self, PyObject *positional, PyObj
         if (read_attention(attention_list, self, attention_dict) < 0) goto done;
         args.attention = attention_list;
     }
+    if (projection != Py_None) {
+        projection_dict = PyDict_New();
+        projection_list = PyMem_Calloc(layers * 3 + 1, sizeof *projection_list);
+        if (projection_dict == NULL || PyDict_Update(projection_dict, projection) < 0) goto done;
+        if (projection_list == NULL) {
+            PyErr_NoMemory();
+            goto done;
+        }
+        if (read_projection(projection_list, self, projection_dict) < 0) goto done;
+        args.projection = projection_list;
+    }
     int wants_memory = PyObject_IsTrue(memory);
     if (wants_memory < 0) goto done;
     if (wants_memory) {
@@ -214,6 +272,8 @@ static PyObject *pass_backward(gv_pass_object *self, PyObject *positional, PyObj
 done:
     PyMem_Free(hidden_list);
     PyMem_Free(attention_list);
+    PyMem_Free(projection_list);
+    Py_XDECREF(projection_dict);
     Py_XDECREF(hidden_dict);
     Py_XDECREF(attention_dict);
     return result;
@@ -223,6 +283,7 @@ static PyMethodDef pass_methods[] = {
     {"hidden", (PyCFunction)pass_hidden, METH_O, "Output of a layer (0 = embeddings)."},
     {"attention", (PyCFunction)pass_attention, METH_VARARGS, "Attention probabilities of (layer, sequence)."},
     {"cross_attention", (PyCFunction)pass_cross_attention, METH_VARARGS, "Cross-attention probabilities of (layer, sequence)."},
+    {"projection", (PyCFunction)pass_projection, METH_VARARGS, "A copy of a layer's queries, keys or values."},
     {"backward", (PyCFunction)(void (*)(void))pass_backward, METH_VARARGS | METH_KEYWORDS, "Adds to the model's gradients."},
     {"first_nonfinite", (PyCFunction)pass_first_nonfinite, METH_NOARGS, "First activation with a NaN or infinity."},
     {NULL, NULL, 0, NULL},

@@ -16,8 +16,7 @@ static gv_text text_of(PyObject *string) {
     return (gv_text){PyUnicode_DATA(string), (int64_t)PyUnicode_GET_LENGTH(string), (int)PyUnicode_KIND(string)};
 }
 
-/* The strings of a list or tuple; `held` (new reference) keeps them alive. NULL with an exception set. */
-static gv_text *texts_of(PyObject *value, PyObject **held, Py_ssize_t *count, const char *name) {
+gv_text *gv_texts_of(PyObject *value, PyObject **held, Py_ssize_t *count, const char *name) {
     if (PyUnicode_Check(value)) {
         PyErr_Format(PyExc_TypeError, "%s must be a sequence of str, got one str", name);
         return NULL;
@@ -83,7 +82,7 @@ static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         return NULL;
     }
     if (max_word < 0 || max_word > 256) return PyErr_Format(PyExc_ValueError, "max_word must be 0..256, got %ld", max_word);
-    gv_text *texts = texts_of(vocabulary, &held, &count, "vocabulary");
+    gv_text *texts = gv_texts_of(vocabulary, &held, &count, "vocabulary");
     if (texts == NULL) return NULL;
     static const uint8_t hashes[2] = {'#', '#'};
     gv_tokenizer_options options = {.clean_text = clean != 0,
@@ -207,7 +206,7 @@ static PyObject *tokenizer_encode(gv_tokenizer_object *self, PyObject *args, PyO
         return PyErr_Format(PyExc_ValueError, "max_length %lld leaves no room for %zd special tokens", max_length,
                             prefixes + suffixes);
     }
-    gv_text *texts = texts_of(list, &held, &count, "texts");
+    gv_text *texts = gv_texts_of(list, &held, &count, "texts");
     if (texts == NULL) return NULL;
     tokens.offsets = offsets != 0;
     const npy_intp shape[1] = {count + 1};

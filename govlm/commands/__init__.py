@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-MODULES = ("classify", "corpus", "quantize", "tokenize", "info", "demo")
+MODULES = ("corpus", "pretrain", "embed", "classify", "distill", "quantize", "tokenize", "info", "demo")

@@ -14,33 +14,55 @@ __all__ = ["register"]
 
 
 def _finetune(arguments: argparse.Namespace) -> int:
+    from govlm.train.distributed import find_ranks, guarded
     from govlm.train.finetune import Options, finetune
     from govlm.train.metrics import format_per_class
 
-    defaults = Options()
+    if arguments.task == "tokens":
+        from govlm.train.tokens import TokenOptions
+
+        defaults: Options = TokenOptions()
+    else:
+        defaults = Options()
+    for name, flag in (("pattern", "--pattern"), ("label_words", "--label-words")):
+        if getattr(arguments, name) is not None and not arguments.few_shot:
+            raise UsageError(f"{flag} belongs to --few-shot")
+    if arguments.few_shot and arguments.task != "classify":
+        raise UsageError("--few-shot belongs to --task classify")
     chosen = {name: getattr(arguments, name) for name in vars(defaults) if getattr(arguments, name, None) is not None}
     chosen["freeze"] = tuple(part for item in arguments.freeze or () for part in item.split(",") if part)
-    options = Options(**chosen)
+    if arguments.task == "tokens":
+        chosen["ngrams"] = False
+    options = type(defaults)(**chosen)
     try:
         options.check()
     except ValueError as error:
         name, rest = str(error).split(" ", 1)
         raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
     set_threads(arguments)
-    result = finetune(
-        arguments.train,
-        arguments.dev,
-        model=arguments.model,
-        out=arguments.out,
-        task=arguments.task,
-        text_field=arguments.text_field,
-        label_field=arguments.label_field,
-        data_format=arguments.format,
-        vocab=arguments.vocab,
-        options=options,
-        resume=arguments.resume,
-        progress=progress(arguments),
-    )
+    ranks = find_ranks()
+    with guarded(ranks):
+        result = finetune(
+            arguments.train,
+            arguments.dev,
+            model=arguments.model,
+            out=arguments.out,
+            task=arguments.task,
+            text_field=arguments.text_field,
+            label_field=arguments.label_field,
+            data_format=arguments.format,
+            vocab=arguments.vocab,
+            options=options,
+            refit=arguments.refit,
+            few_shot=arguments.few_shot,
+            pattern=arguments.pattern,
+            label_words=arguments.label_words,
+            resume=arguments.resume,
+            progress=progress(arguments),
+            ranks=ranks,
+        )
+    if ranks.rank != 0:
+        return 0
     if arguments.json:
         emit(result)
         return 0
@@ -48,10 +70,24 @@ def _finetune(arguments: argparse.Namespace) -> int:
     print(f"{result['steps']} steps, {result['epochs']} epochs, {result['seconds']:.1f} s{loss}")
     if result["best"]:
         report = result["best"]["report"]
-        print(f"best epoch {result['best']['epoch']}: accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}\n")
+        print(f"best epoch {result['best']['epoch']}: {_figures(report)}\n")
         print(format_per_class(report) + "\n")
+    if result["ngrams"]:
+        size = result["ngrams"]["bytes"] / 1e6
+        print(f"n-gram branch: {result['ngrams']['features']} hashed n-grams, {size:.1f} MB")
+    if result["refit"]:
+        again = result["refit"]
+        print(
+            f"trained again on train and dev rows, {again['rows']} in all: {again['epochs']} epochs, {again['seconds']:.1f} s"
+        )
     print(f"model written to {result['out']}")
     return 0
+
+
+def _figures(report: dict[str, Any]) -> str:
+    if "confusion" in report:
+        return f"accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}"
+    return f"precision {report['precision']:.4f}, recall {report['recall']:.4f}, micro F1 {report['micro_f1']:.4f}"
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -74,8 +110,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     print(format_per_class(report))
     if "micro_f1" not in report:
         print("\n" + format_confusion(report))
-    print(f"\n{report['count']} rows: accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}", end="")
-    print(f", loss {report['loss']:.4f}")
+    print(f"\n{report['count']} rows: {_figures(report)}, loss {report['loss']:.4f}")
     return 0
 
 
@@ -104,15 +139,23 @@ def input_texts(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from govlm.train.evaluate import Classifier
+    from govlm.train.evaluate import Classifier, task_of
 
     set_threads(arguments)
-    classifier = Classifier.from_pretrained(arguments.model, arguments.max_length)
     interactive = arguments.file in (None, "-") and sys.stdin.isatty()
-    for prediction in classifier.classify(input_texts(arguments), 1 if interactive else arguments.batch_size):
+    size = 1 if interactive else arguments.batch_size
+    predictions: Iterator[Any]
+    if task_of(arguments.model) == "tokens":
+        from govlm.train.tokens import SpanFinder
+
+        predictions = SpanFinder.from_pretrained(arguments.model, arguments.max_length).find(input_texts(arguments), size)
+    else:
+        classifier = Classifier.from_pretrained(arguments.model, arguments.max_length)
+        predictions = classifier.classify(input_texts(arguments), size)
+    for prediction in predictions:
         row = prediction._asdict()
         if not arguments.scores:
-            del row["scores"]
+            row.pop("scores", None)
         emit(row)
         if interactive:
             sys.stdout.flush()
@@ -121,9 +164,16 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def register(command: Any) -> None:
     """Adds this module's commands; `command(name, run, help)` gives the parser of one."""
-    sub = command("finetune", _finetune, "fine-tune a text classifier on your own data")
-    sub.add_argument("--task", default="classify", choices=("classify",), help="what to learn (classify)")
-    sub.add_argument("--train", required=True, metavar="FILE", help="JSONL, CSV or TSV, plain, .gz or .xz")
+    sub = command("finetune", _finetune, "fine-tune a classifier of texts, or of spans in them, on your own data")
+    sub.add_argument(
+        "--task", default="classify", choices=("classify", "tokens"), help="labels of texts, or of spans in them (classify)"
+    )
+    sub.add_argument(
+        "--train",
+        required=True,
+        metavar="FILE",
+        help="JSONL, CSV or TSV, plain, .gz or .xz; for tokens JSON with text and entities, or BIO columns",
+    )
     sub.add_argument("--dev", metavar="FILE", help="rows to choose the best epoch by")
     sub.add_argument("--model", required=True, metavar="DIR", help="pretrained folder, or a config.json for a random start")
     sub.add_argument("--vocab", metavar="FILE", help="vocab.txt for a config.json (the one beside it)")
@@ -152,7 +202,11 @@ def register(command: Any) -> None:
     numbers.add_argument(
         "--schedule", choices=("linear", "cosine", "constant", "constant_with_warmup"), help="learning rate (linear)"
     )
-    numbers.add_argument("--metric", choices=("macro_f1", "accuracy", "loss"), help="chooses the best epoch (macro_f1)")
+    numbers.add_argument(
+        "--metric",
+        choices=("macro_f1", "micro_f1", "accuracy", "loss"),
+        help="chooses the best epoch (macro_f1; tokens: micro_f1)",
+    )
     numbers.add_argument("--class-weights", choices=("balanced",), help="rare classes weigh more")
     numbers.add_argument(
         "--freeze",
@@ -160,6 +214,25 @@ def register(command: Any) -> None:
         metavar="PART",
         help="embeddings, encoder, a number of layers, or layers.0 (repeat, or commas)",
     )
+    numbers.add_argument(
+        "--refit",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with --dev: train once more on train and dev rows, for as many epochs as were best (yes)",
+    )
+    branch = sub.add_argument_group("n-gram branch (--task classify)")
+    branch.add_argument(
+        "--ngrams",
+        action=argparse.BooleanOptionalAction,
+        help="train a linear branch over hashed character n-grams beside the encoder (yes)",
+    )
+    branch.add_argument("--ngram-longest", type=int, metavar="N", help="characters an n-gram, from 1 (3)")
+    branch.add_argument("--ngram-features", type=int, metavar="N", help="hashed n-grams that are kept (65536)")
+    branch.add_argument("--ngram-c", type=float, metavar="C", help="what an error costs against large weights (1.0)")
+    few = sub.add_argument_group("few-shot (--task classify)")
+    few.add_argument("--few-shot", action="store_true", help="the label is a word that the masked LM writes into a gap")
+    few.add_argument("--pattern", metavar="P", help="sentence with {text} and {mask} ({text}。这条是关于{mask}的。)")
+    few.add_argument("--label-words", metavar="FILE", help="JSON object from label to word, or words (the labels' names)")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     add_common(sub)
 
@@ -171,7 +244,7 @@ def register(command: Any) -> None:
     sub.add_argument("--max-length", type=positive, metavar="N", help="tokens a text (what the model takes)")
     add_common(sub)
 
-    sub = command("predict", _predict, "classify lines; one JSON object a line comes out")
+    sub = command("predict", _predict, "classify lines, or find spans in them; one JSON object a line comes out")
     sub.add_argument("file", nargs="?", metavar="FILE", help="a text a line (standard input)")
     sub.add_argument("--model", required=True, metavar="DIR")
     sub.add_argument("--text-field", metavar="F", help="the input is JSONL (or a CSV, TSV file) with this field")

@@ -118,8 +118,8 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def publish(self, source: Path) -> None:
-        """Puts the model files of a checkpoint into `out`, each one whole, the weights last."""
-        skip = {"state.json", "optimizer.safetensors"}
+        """Puts the model files of a checkpoint (or of another run's folder) into `out`, each one whole, the weights last."""
+        skip = {"state.json", "optimizer.safetensors", "log.jsonl", "result.json"}
         files = [p for p in source.iterdir() if p.is_file() and p.name not in skip]
         for file in sorted(files, key=lambda p: (p.suffix == ".safetensors", p.name)):
             temporary = self.out / f".{file.name}.tmp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm.data import DataError, Example, read_examples
-from govlm.train.metrics import classification_report, multi_label_report, softmax
+from govlm.train.metrics import classification_report, cross_entropy, multi_label_report, softmax
+from govlm.train.ngrams import NgramBranch, NgramOptions, count_ngrams
 
 __all__ = ["Classifier", "Encoded", "Prediction", "encode", "evaluate", "evaluate_encoded", "predict_logits"]
 
@@ -23,30 +25,34 @@ MULTI_LABEL = "multi_label_classification"
 class Encoded:
     """Rows as the encoder takes them.
 
-    ids: int32 [T], all texts; row_splits: int64 [n+1]; labels: int64 [n], float32 [n, labels] for multi-label, or None.
+    ids: int32 [T], all texts; row_splits: int64 [n+1]; labels: int64 [n], float32 [n, labels] for multi-label, or None;
+    grams: the rows' n-gram counts (govlm.train.ngrams), where a branch is wanted; offset: float32 [n, labels], what a branch
+    adds to the encoder's logits.
     """
 
     ids: NDArray[np.int32]
     row_splits: NDArray[np.int64]
     labels: NDArray[Any] | None
     names: list[str]
+    grams: Any = None
+    offset: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.row_splits) - 1
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> Encoded:
-        """These rows, in this order, without labels."""
+        """These rows, in this order, without labels and n-grams."""
         rows = np.asarray(rows, np.int64)
         starts, ends = self.row_splits[rows], self.row_splits[rows + 1]
         splits = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(ends - starts, out=splits[1:])
         ids = np.concatenate([self.ids[a:b] for a, b in zip(starts, ends, strict=True)]) if len(rows) else self.ids[:0]
-        return Encoded(ids, splits, None, self.names)
+        return Encoded(ids, splits, None, self.names, offset=None if self.offset is None else self.offset[rows])
 
     def digest(self) -> str:
-        """A fingerprint of ids, labels and label names."""
+        """A fingerprint of ids, labels, n-grams and label names."""
         digest = hashlib.sha256()
-        for array in (self.ids, self.row_splits, self.labels):
+        for array in (self.ids, self.row_splits, self.labels, *(self.grams or ())):
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         digest.update("\0".join(self.names).encode())
         return digest.hexdigest()
@@ -59,7 +65,19 @@ def new_packed(ids: NDArray[np.int32], row_splits: NDArray[np.int64]) -> Any:
     return Packed(ids, row_splits)
 
 
-def _limit(model: Any, max_length: int | None) -> int:
+def task_of(folder: str | Path) -> str:
+    """What a model folder was trained for, by its config.json: "classify", "few-shot" or "tokens"."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        names = [str(name) for name in config.get("architectures") or ()]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return "classify"  # from_pretrained says what is wrong
+    if any(name.endswith("ForTokenClassification") for name in names):
+        return "tokens"
+    return "few-shot" if "fewshot" in config else "classify"
+
+
+def text_limit(model: Any, max_length: int | None) -> int:
     """Tokens a text may have: what was asked for, but never more than the model has positions."""
     positions = getattr(model.config, "max_position_embeddings", None) or 512
     if getattr(model.config, "model_type", "bert") in ("roberta", "xlm-roberta", "camembert"):
@@ -67,10 +85,18 @@ def _limit(model: Any, max_length: int | None) -> int:
     return min(max_length or positions, positions)
 
 
-def encode_texts(model: Any, tokenizer: Any, texts: list[str], max_length: int | None = None) -> Encoded:
-    """Tokenizes texts, cut to what the model takes. Errors: ValueError for a lone surrogate."""
-    packed = tokenizer.encode_packed(texts, max_length=_limit(model, max_length), truncation=True)
-    return Encoded(np.asarray(packed.ids), np.asarray(packed.row_splits), None, label_names(model.config))
+def encode_texts(
+    model: Any, tokenizer: Any, texts: list[str], max_length: int | None = None, branch: NgramBranch | None = None
+) -> Encoded:
+    """Tokenizes texts, cut to what the model takes; `branch` sees them whole. Errors: ValueError for a lone surrogate."""
+    if hasattr(model, "encode_texts"):  # a pattern with a gap goes around the text: govlm.train.fewshot
+        encoded: Encoded = model.encode_texts(texts, max_length)
+    else:
+        packed = tokenizer.encode_packed(texts, max_length=text_limit(model, max_length), truncation=True)
+        encoded = Encoded(np.asarray(packed.ids), np.asarray(packed.row_splits), None, label_names(model.config))
+    if branch is not None:
+        encoded.offset = branch.logits(texts)
+    return encoded
 
 
 def label_names(config: Any) -> list[str]:
@@ -87,9 +113,17 @@ def encode(
     multi_label: bool,
     max_length: int | None = None,
     source: str = "the data",
+    branch: NgramBranch | None = None,
+    grams: NgramOptions | None = None,
 ) -> Encoded:
-    """Tokenizes labelled examples. DataError for a label that is not in `names`, or a list where a single label belongs."""
-    encoded = encode_texts(model, tokenizer, [e.text for e in examples], max_length)
+    """Tokenizes labelled examples; `branch`: whose logits are added; `grams`: n-grams to count, for a branch to be fitted.
+
+    DataError for a label that is not in `names`, or a list where a single label belongs.
+    """
+    texts = [e.text for e in examples]
+    encoded = encode_texts(model, tokenizer, texts, max_length, branch)
+    if grams is not None:
+        encoded.grams = count_ngrams(texts, grams)
     index = {name: i for i, name in enumerate(names)}
     labels: NDArray[Any] = (
         np.zeros((len(examples), len(names)), np.float32) if multi_label else np.zeros(len(examples), np.int64)
@@ -112,7 +146,7 @@ def encode(
 
 
 def predict_logits(model: Any, data: Encoded, batch_size: int = 64) -> NDArray[np.float32]:
-    """Logits [n, labels] with dropout off; the model's mode is put back afterwards."""
+    """Logits [n, labels] with dropout off, the branch's added; the model's mode is put back afterwards."""
     import govlm
 
     training = model.training
@@ -125,15 +159,8 @@ def predict_logits(model: Any, data: Encoded, batch_size: int = 64) -> NDArray[n
                 parts.append(np.array(model(packed=new_packed(part.ids, part.row_splits)).logits))
     finally:
         model.train(training)
-    return np.concatenate(parts) if parts else np.zeros((0, len(data.names)), np.float32)
-
-
-def _loss(logits: NDArray[np.float32], labels: NDArray[Any]) -> float:
-    z = logits.astype(np.float64)
-    if labels.ndim == 1:
-        top = z.max(axis=1)
-        return float(np.mean(top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - z[np.arange(len(z)), labels]))
-    return float(np.mean(np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))))
+    logits = np.concatenate(parts) if parts else np.zeros((0, len(data.names)), np.float32)
+    return logits if data.offset is None else logits + data.offset
 
 
 def evaluate_encoded(model: Any, data: Encoded, batch_size: int = 64) -> dict[str, Any]:
@@ -145,7 +172,7 @@ def evaluate_encoded(model: Any, data: Encoded, batch_size: int = 64) -> dict[st
         report = classification_report(data.labels, logits.argmax(axis=1), data.names)
     else:
         report = multi_label_report(data.labels, logits > 0, data.names)
-    return {"loss": _loss(logits, data.labels), **report}
+    return {"loss": cross_entropy(logits, data.labels), **report}
 
 
 class Prediction(NamedTuple):
@@ -158,10 +185,10 @@ class Prediction(NamedTuple):
 
 
 class Classifier:
-    """A trained model with its tokenizer. May be used from several threads."""
+    """A trained model with its tokenizer and its n-gram branch, if it has one. May be used from several threads."""
 
-    def __init__(self, model: Any, tokenizer: Any, max_length: int | None = None) -> None:
-        self.model, self.tokenizer, self.max_length = model.eval(), tokenizer, max_length
+    def __init__(self, model: Any, tokenizer: Any, max_length: int | None = None, branch: NgramBranch | None = None) -> None:
+        self.model, self.tokenizer, self.max_length, self.branch = model.eval(), tokenizer, max_length, branch
         self.names = label_names(model.config)
         self.multi_label = getattr(model.config, "problem_type", None) == MULTI_LABEL
 
@@ -172,8 +199,18 @@ class Classifier:
 
         if not Path(folder).is_dir():
             raise FileNotFoundError(2, "no such model folder", str(folder))
-        model = govlm.AutoModelForSequenceClassification.from_pretrained(str(folder))
-        return cls(model, govlm.AutoTokenizer.from_pretrained(str(folder)), max_length)
+        model: Any
+        if task_of(folder) == "few-shot":
+            from govlm.train.fewshot import PatternModel
+
+            model = PatternModel.from_pretrained(folder)
+        else:
+            model = govlm.AutoModelForSequenceClassification.from_pretrained(str(folder))
+        entry = getattr(model.config, "ngrams", None)
+        branch = NgramBranch.load(folder, entry) if entry is not None else None
+        if branch is not None and len(branch.bias) != model.config.num_labels:
+            raise ValueError(f"{folder}: the n-gram branch has {len(branch.bias)} labels, the model {model.config.num_labels}")
+        return cls(model, govlm.AutoTokenizer.from_pretrained(str(folder)), max_length, branch)
 
     def classify(self, texts: Iterable[str], batch_size: int = 64) -> Iterator[Prediction]:
         """One Prediction a text, in order; reads the texts in batches, so that a stream of any length goes through."""
@@ -187,7 +224,7 @@ class Classifier:
             yield from self._classify(batch)
 
     def _classify(self, texts: list[str]) -> Iterator[Prediction]:
-        data = encode_texts(self.model, self.tokenizer, texts, self.max_length)
+        data = encode_texts(self.model, self.tokenizer, texts, self.max_length, self.branch)
         logits = predict_logits(self.model, data, len(texts))
         probabilities = 1 / (1 + np.exp(-logits.astype(np.float64))) if self.multi_label else softmax(logits)
         for text, row in zip(texts, probabilities, strict=True):
@@ -208,7 +245,19 @@ def evaluate(
     batch_size: int = 64,
     max_length: int | None = None,
 ) -> dict[str, Any]:
-    """The report of a trained model (folder) on a file: accuracy, macro_f1, loss, count, per_class, labels, confusion."""
+    """The report of a trained model (folder) on a file: accuracy, macro_f1, loss, count, per_class, labels, confusion; for a
+    token classifier that of govlm.train.tokens.evaluate_spans.
+    """
+    if task_of(model) == "tokens":
+        from govlm.train.tokens import SpanFinder, encode_spans, evaluate_spans, read_spans
+
+        finder = SpanFinder.from_pretrained(model, max_length)
+        texts = list(read_spans(data))
+        if not texts:
+            raise DataError(f"{data}: no texts")
+        return evaluate_spans(
+            finder.model, encode_spans(finder.model, finder.tokenizer, texts, max_length, str(data)), batch_size
+        )
     classifier = Classifier.from_pretrained(model, max_length)
     examples = list(read_examples(data, text_field, label_field, data_format))
     if not examples:
@@ -221,5 +270,6 @@ def evaluate(
         classifier.multi_label,
         max_length,
         source=str(data),
+        branch=classifier.branch,
     )
     return evaluate_encoded(classifier.model, encoded, batch_size)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,15 +12,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.data import permutation, read_examples
+from govlm.data import Example, permutation, read_examples
 from govlm.optim import set_seed
+from govlm.train.checkpoints import Checkpoints
+from govlm.train.distributed import check_ranks, find_ranks
 from govlm.train.evaluate import Encoded, encode, evaluate_encoded, new_packed
-from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainError
+from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainError, write_text
+from govlm.train.ngrams import NgramBranch, NgramOptions, fit_branch
 
 __all__ = ["Options", "Trainer", "finetune"]
 
 MULTI_LABEL = "multi_label_classification"
 SINGLE_LABEL = "single_label_classification"
+ALONE = 0.8  # share of the encoder's own loss beside a branch (of 0, 0.5, 0.8 the best sum and encoder, tnews few-shot)
 
 
 @dataclass
@@ -34,8 +39,13 @@ class Options(LoopOptions):
     metric: str = "macro_f1"  # macro_f1, accuracy or loss: chooses the best model
     class_weights: str | None = None  # None or "balanced"
     eval_batch_size: int = 64
+    ngrams: bool = True  # the n-gram branch, where the rows bring their n-grams (`finetune` counts them)
+    ngram_longest: int = 3  # characters an n-gram
+    ngram_features: int = 1 << 16  # hashed n-grams that are kept
+    ngram_c: float = 1.0  # what an error of the branch costs against large weights
 
     _UNCOMPARED: ClassVar[tuple[str, ...]] = (*LoopOptions._UNCOMPARED, "eval_batch_size")
+    METRICS: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy", "loss")
 
     def _rules(self) -> list[tuple[str, bool, str]]:
         return [
@@ -45,10 +55,67 @@ class Options(LoopOptions):
             ("accumulate", self.accumulate >= 1, "1 or more"),
             ("max_length", self.max_length is None or self.max_length >= 3, "3 or more"),
             ("patience", self.patience >= 0, "0 or more"),
-            ("metric", self.metric in ("macro_f1", "accuracy", "loss"), "macro_f1, accuracy or loss"),
+            ("metric", self.metric in self.METRICS, ", ".join(self.METRICS[:-1]) + f" or {self.METRICS[-1]}"),
             ("class_weights", self.class_weights in (None, "balanced"), "balanced"),
             ("eval_batch_size", self.eval_batch_size >= 1, "1 or more"),
+            ("ngram_longest", 1 <= self.ngram_longest <= 8, "in 1..8"),
+            ("ngram_features", self.ngram_features >= 1, "1 or more"),
+            ("ngram_c", 0 < self.ngram_c < math.inf, "above 0"),
         ]
+
+    def ngram_options(self) -> NgramOptions:
+        return NgramOptions(longest=self.ngram_longest, features=self.ngram_features, c=self.ngram_c)
+
+
+def _entropy(
+    z: NDArray[np.float64], labels: NDArray[Any], weights: NDArray[np.float32] | None
+) -> tuple[float, NDArray[np.float64]]:
+    """The mean cross entropy of logits [n, K] and its gradient at them; labels and weights as in `Trainer`."""
+    if labels.ndim == 2:
+        value = float(np.mean(np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))))
+        return value, (1 / (1 + np.exp(-z)) - labels) / z.size
+    share = np.ones(len(z)) if weights is None else weights[labels].astype(np.float64)
+    share /= share.sum()
+    rows = np.arange(len(z))
+    logs = z - z.max(axis=1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    gradient = np.exp(logs)
+    gradient[rows, labels] -= 1
+    return float(-(logs[rows, labels] * share).sum()), gradient * share[:, None]
+
+
+class SumLoss:
+    """The loss of an encoder beside a branch; knows how to send its gradient back into the encoder.
+
+    (1 - alone) times the cross entropy of the encoder's logits plus `offset`, `alone` times that of the encoder's by
+    themselves. outputs: of the encoder; offset: float32 [n, labels]; labels and weights as in `Trainer`.
+    """
+
+    def __init__(
+        self,
+        outputs: Any,
+        offset: NDArray[np.float32],
+        labels: NDArray[Any],
+        weights: NDArray[np.float32] | None,
+        alone: float = 0.0,
+    ) -> None:
+        self._outputs, self._factor = outputs, 1.0
+        z = np.asarray(outputs.logits, np.float64)
+        self._value, self._gradient = _entropy(z + offset, labels, weights)
+        if alone:
+            value, gradient = _entropy(z, labels, weights)
+            self._value = (1 - alone) * self._value + alone * value
+            self._gradient = (1 - alone) * self._gradient + alone * gradient
+
+    def item(self) -> float:
+        return self._value
+
+    def __mul__(self, factor: float) -> SumLoss:
+        self._factor *= factor
+        return self
+
+    def backward(self) -> None:
+        self._outputs.backward(logits=(self._gradient * self._factor).astype(np.float32))
 
 
 @dataclass
@@ -64,12 +131,15 @@ class EpochPosition(Position):
 class Trainer(Loop):
     """Trains a sequence classifier on encoded rows.
 
-    model: a ...ForSequenceClassification; train, dev: from `govlm.train.evaluate.encode`; the rest as in Loop.
+    model: a ...ForSequenceClassification; train, dev: from `govlm.train.evaluate.encode`; epochs: stop after so many, though
+    the learning rate falls as over all of options.epochs; the rest as in Loop. When the rows bring n-grams (and options.ngrams
+    is on), `branch` is the n-gram branch, and the encoder is trained on the sum of both: see govlm.train.ngrams.
     """
 
     position_class = EpochPosition
     options: Options
     position: EpochPosition
+    report_keys: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "macro_f1")
 
     def __init__(
         self,
@@ -82,16 +152,43 @@ class Trainer(Loop):
         progress: bool | None = None,
         resume: bool = False,
         ranks: Any = None,
+        epochs: int | None = None,
     ) -> None:
         options = options or Options()
         options.check()
         if train.labels is None or len(train) == 0:
             raise TrainError("there is nothing to train on: no labelled rows")
-        self.train_set, self.dev_set = train, dev
-        self.weights = _balanced(train.labels, len(model.config.id2label)) if options.class_weights else None
+        self.train_set, self.dev_set, self.options = train, dev, options
+        self.weights: NDArray[np.float32] | None = None
+        self._weigh()
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+        self.last_epoch = epochs
+        self.branch: NgramBranch | None = None
+        model.config.__dict__.pop("ngrams", None)  # of an earlier fine-tuning: this one has its own, or none
         self.steps_per_epoch = -(-len(train) // (options.batch_size * options.accumulate))
         super().__init__(model, tokenizer, options, self.steps_per_epoch * options.epochs, out, progress, resume, ranks)
+        if options.ngrams and train.grams is not None:
+            self._set_branch()
+
+    def _weigh(self) -> None:
+        """Sets `weights`, when the options want some."""
+        labels = self.train_set.labels
+        assert labels is not None
+        self.weights = _balanced(labels, len(self.train_set.names)) if self.options.class_weights else None
+
+    def _set_branch(self) -> None:
+        """Fits the branch, unless a checkpoint brought it, and gives the rows what it says of them."""
+        train, dev, o = self.train_set, self.dev_set, self.options
+        assert train.labels is not None
+        if self.branch is None:
+            self.branch, train.offset = fit_branch(
+                train.grams, train.labels, len(train.names), o.ngram_options(), self.weights, o.seed
+            )
+        self.model.config.ngrams = self.branch.entry()
+        if dev is not None:
+            if dev.grams is None:
+                raise TrainError("the train rows bring n-grams, the dev rows do not: encode both with grams=")
+            dev.offset = self.branch.logits(dev.grams)
 
     def _parts(self, step: int) -> list[Part]:
         o, labels = self.options, self.train_set.labels
@@ -104,20 +201,34 @@ class Trainer(Loop):
         rows = order[batch * size : (batch + 1) * size]
         total_weight = self._weight(labels[rows])
         parts = []
-        for start in list(range(0, len(rows), o.batch_size))[self.ranks.rank :: self.ranks.size]:
-            part = rows[start : start + o.batch_size]
+        for start in range(0, len(rows), o.batch_size):
+            # every rank has its share of every forward's rows; a short last batch may leave one without
+            places = np.arange(start, min(start + o.batch_size, len(rows)))[self.ranks.rank :: self.ranks.size]
+            if not len(places):
+                continue
+            part = rows[places]
             packed = self.train_set.take(part)
             arguments = {
                 "packed": new_packed(packed.ids, packed.row_splits),
                 "labels": labels[part],
-                "samples": np.arange(
-                    start, start + len(part), dtype=np.uint32
-                ),  # where this forward stands in the random stream
+                "samples": places.astype(np.uint32),  # where these rows stand in the random stream
             }
-            if self.weights is not None:
+            if self.branch is not None:
+                assert self.train_set.offset is not None
+                arguments["offset"] = self.train_set.offset[part]
+            elif self.weights is not None:
                 arguments["class_weights"] = self.weights
             parts.append(Part(arguments, self._weight(labels[part]) / total_weight, len(packed.ids)))
         return parts
+
+    def _loss(self, part: Part) -> tuple[Any, Any]:
+        arguments = dict(part.arguments)
+        offset = arguments.pop("offset", None)
+        if offset is None:
+            return super()._loss(part)
+        labels = arguments.pop("labels")
+        outputs = self.model(**arguments)
+        return SumLoss(outputs, offset, labels, self.weights, ALONE), outputs
 
     def _weight(self, labels: NDArray[Any]) -> float:
         """What the mean loss of these rows is divided by: their number, or the sum of their class weights."""
@@ -136,15 +247,40 @@ class Trainer(Loop):
         entry: dict[str, Any] = {"epoch": at.epoch + 1, "step": at.step, "train_loss": at.epoch_loss / self.steps_per_epoch}
         value, report = None, {}
         if self.dev_set is not None:
-            report = evaluate_encoded(self.model, self.dev_set, o.eval_batch_size)
-            entry.update({k: report[k] for k in ("loss", "accuracy", "macro_f1")})
+            report = self._report()
+            entry.update({k: report[k] for k in self.report_keys})
             value = -report["loss"] if o.metric == "loss" else report[o.metric]
         better = self._record(entry, value, report, bar, log)
         at.bad_epochs = 0 if better or value is None else at.bad_epochs + 1
-        at.stopped = 0 < o.patience <= at.bad_epochs
+        at.stopped = 0 < o.patience <= at.bad_epochs or at.epoch + 1 == self.last_epoch
         at.epoch += 1
         at.batch, at.epoch_loss = 0, 0.0
         self._save()
+
+    def _report(self) -> dict[str, Any]:
+        """The report on the dev rows."""
+        assert self.dev_set is not None
+        return evaluate_encoded(self.model, self.dev_set, self.options.eval_batch_size)
+
+    def _load(self, path: Path, state: dict[str, Any]) -> None:
+        if self.options.ngrams and self.train_set.grams is not None:
+            entry = json.loads((path / "config.json").read_text(encoding="utf-8")).get("ngrams")
+            if entry is not None:
+                self.branch = NgramBranch.load(path, entry)
+                self.model.config.ngrams = entry
+        super()._load(path, state)
+
+    def _save_model(self, folder: Path) -> None:
+        super()._save_model(folder)
+        if self.branch is not None:
+            self.branch.save(folder)
+
+    def _more_tensors(self) -> dict[str, NDArray[np.float32]]:
+        return {} if self.branch is None or self.train_set.offset is None else {"ngrams/offset": self.train_set.offset}
+
+    def _take_tensors(self, tensors: dict[str, NDArray[np.float32]]) -> None:
+        if "ngrams/offset" in tensors:
+            self.train_set.offset = tensors["ngrams/offset"]
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -174,9 +310,17 @@ def _label_names(labels: Sequence[str | list[str]]) -> list[str]:
 
 
 def load_model(
-    source: str | Path, labels: list[str], multi_label: bool, vocab: str | Path | None, seed: int
+    source: str | Path,
+    labels: list[str],
+    multi_label: bool,
+    vocab: str | Path | None,
+    seed: int,
+    kind: str = "SequenceClassification",
 ) -> tuple[Any, Any]:
-    """(model, tokenizer) for these labels: a pretrained folder, or a config.json for a random initialisation (with `vocab`)."""
+    """(model, tokenizer) for these labels: a pretrained folder, or a config.json for a random initialisation (with `vocab`).
+
+    kind: SequenceClassification, TokenClassification or MaskedLM.
+    """
     import govlm
 
     set_seed(seed)
@@ -185,11 +329,13 @@ def load_model(
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
         "label2id": {name: i for i, name in enumerate(labels)},
-        "problem_type": MULTI_LABEL if multi_label else SINGLE_LABEL,
     }
+    if kind == "SequenceClassification":
+        fields["problem_type"] = MULTI_LABEL if multi_label else SINGLE_LABEL
+    automatic = getattr(govlm, f"AutoModelFor{kind}")
     if path.is_dir():
         tokenizer = govlm.AutoTokenizer.from_pretrained(str(path)) if vocab is None else govlm.BertTokenizer(str(vocab))
-        model = govlm.AutoModelForSequenceClassification.from_pretrained(str(path), **fields)
+        model = automatic.from_pretrained(str(path), ignore_mismatched_sizes=True, **fields)
         return model, tokenizer
     if not path.is_file():
         raise TrainError(f"{path}: no such model folder or config file")
@@ -207,7 +353,86 @@ def load_model(
     for gone in ("architectures", "num_labels"):
         values.pop(gone, None)
     config = govlm.AutoConfig.for_model(**{"model_type": "bert", **values})
-    return govlm.AutoModelForSequenceClassification.from_config(config), tokenizer
+    return automatic.from_config(config), tokenizer
+
+
+@dataclass
+class _Plan:
+    """What a task makes of its files. fresh() gives a new model with its tokenizer."""
+
+    train: list[Any]
+    dev: list[Any] | None
+    labels: list[str]
+    fresh: Callable[[], tuple[Any, Any]]
+    encode: Callable[[Any, Any, list[Any], str], Any]  # (model, tokenizer, examples, source)
+    trainer: type[Trainer]
+
+
+def _classify_plan(
+    train: str | Path,
+    dev: str | Path | None,
+    model: str | Path,
+    vocab: str | Path | None,
+    options: Options,
+    fields: tuple[str, str, str | None],
+    pattern: str | None,
+    label_words: str | Path | None,
+) -> _Plan:
+    examples = list(read_examples(train, *fields))
+    if not examples:
+        raise TrainError(f"{train}: no rows")
+    dev_examples = list(read_examples(dev, *fields)) if dev is not None else None
+    if dev_examples is not None and not dev_examples:
+        raise TrainError(f"{dev}: no rows")
+    multi_label = isinstance(examples[0].label, list)
+    names = _label_names([e.label for e in examples if e.label is not None])
+    if not multi_label and len(names) < 2:
+        raise TrainError(f"{train}: every row has the label {names[0]!r}; at least two are needed")
+    grams = options.ngram_options() if options.ngrams else None
+
+    def fresh() -> tuple[Any, Any]:
+        if pattern is None:
+            return load_model(model, names, multi_label, vocab, options.seed)
+        if multi_label:
+            raise TrainError(f"{train}: few-shot training takes one label a row, not lists of labels")
+        network, tokenizer = load_model(model, names, False, vocab, options.seed, "MaskedLM")
+        from govlm.train.fewshot import PatternModel, read_words
+
+        return PatternModel(network, tokenizer, pattern, read_words(label_words, names)), tokenizer
+
+    def rows(network: Any, tokenizer: Any, part: list[Example], source: str) -> Encoded:
+        return encode(network, tokenizer, part, names, multi_label, options.max_length, source, grams=grams)
+
+    trainer: type[Trainer] = Trainer
+    if pattern is not None:
+        from govlm.train.fewshot import FewShotTrainer
+
+        trainer = FewShotTrainer
+    return _Plan(examples, dev_examples, names, fresh, rows, trainer)
+
+
+def _tokens_plan(
+    train: str | Path, dev: str | Path | None, model: str | Path, vocab: str | Path | None, options: Options
+) -> _Plan:
+    from govlm.train.tokens import SpanExample, TokenTrainer, bio_names, encode_spans, read_spans
+
+    examples = list(read_spans(train))
+    if not examples:
+        raise TrainError(f"{train}: no texts")
+    dev_examples = list(read_spans(dev)) if dev is not None else None
+    if dev_examples is not None and not dev_examples:
+        raise TrainError(f"{dev}: no texts")
+    names = bio_names(span.label for e in examples for span in e.spans)
+    if len(names) < 2:
+        raise TrainError(f"{train}: no text has an entity")
+
+    def fresh() -> tuple[Any, Any]:
+        return load_model(model, names, False, vocab, options.seed, "TokenClassification")
+
+    def rows(network: Any, tokenizer: Any, part: list[SpanExample], source: str) -> Any:
+        return encode_spans(network, tokenizer, part, options.max_length, source)
+
+    return _Plan(examples, dev_examples, names, fresh, rows, TokenTrainer)
 
 
 def finetune(
@@ -222,35 +447,67 @@ def finetune(
     data_format: str | None = None,
     vocab: str | Path | None = None,
     options: Options | None = None,
+    refit: bool = True,
+    few_shot: bool = False,
+    pattern: str | None = None,
+    label_words: str | Path | None = None,
     resume: bool = False,
     progress: bool | None = None,
+    ranks: Any = None,
 ) -> dict[str, Any]:
-    """Fine-tunes a classifier on a file and writes it, ready for `from_pretrained`, to `out`.
+    """Fine-tunes a model on a file and writes it, ready for `from_pretrained`, to `out`.
 
-    train, dev: JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists of them for
-    several labels a text. model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
-    Returns Trainer.train()'s result with "labels", "train_rows", "dev_rows". Errors: DataError, TrainError, OSError.
+    task "classify": train, dev are JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists
+    of them for several labels a text. task "tokens": texts with spans (see govlm.train.tokens.read_spans; the options are
+    TokenOptions). model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
+    refit: with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
+    figures in the result are those of the first training, because nothing is left to judge the second by.
+    few_shot: the label is a word in a gap (govlm.train.fewshot); pattern, with {text} and {mask}; label_words: JSON file
+    {label: word}, else the labels are the words.
+    ranks: default those of the environment, see govlm.train.distributed (every rank takes its share of a batch's rows).
+    Returns Trainer.train()'s result with "labels", "train_rows", "dev_rows", "ngrams", "refit".
+    Errors: DataError, TrainError, OSError.
     """
-    if task != "classify":
-        raise TrainError(f"unknown task {task!r}: classify")
-    options = options or Options()
-    options.check()
-    examples = list(read_examples(train, text_field, label_field, data_format))
-    if not examples:
-        raise TrainError(f"{train}: no rows")
-    dev_examples = list(read_examples(dev, text_field, label_field, data_format)) if dev is not None else None
-    if dev_examples is not None and not dev_examples:
-        raise TrainError(f"{dev}: no rows")
-    multi_label = isinstance(examples[0].label, list)
-    names = _label_names([e.label for e in examples if e.label is not None])
-    if not multi_label and len(names) < 2:
-        raise TrainError(f"{train}: every row has the label {names[0]!r}; at least two are needed")
-    network, tokenizer = load_model(model, names, multi_label, vocab, options.seed)
-    train_set = encode(network, tokenizer, examples, names, multi_label, options.max_length, source=str(train))
-    dev_set = None
-    if dev_examples is not None:
-        dev_set = encode(network, tokenizer, dev_examples, names, multi_label, options.max_length, source=str(dev))
-    trainer = Trainer(network, tokenizer, train_set, dev_set, options, out, progress, resume)
+    if task not in ("classify", "tokens"):
+        raise TrainError(f"unknown task {task!r}: classify or tokens")
+    if task == "tokens":
+        from govlm.train.tokens import TokenOptions
+
+        if few_shot:
+            raise TrainError("few-shot training is for the task classify, not for tokens")
+        options = options or TokenOptions()
+        options.check()
+        plan = _tokens_plan(train, dev, model, vocab, options)
+    else:
+        options = options or Options()
+        options.check()
+        from govlm.train.fewshot import PATTERN
+
+        gap = (pattern or PATTERN) if few_shot else None
+        plan = _classify_plan(train, dev, model, vocab, options, (text_field, label_field, data_format), gap, label_words)
+    ranks = find_ranks() if ranks is None else ranks
+    check_ranks(ranks, options.batch_size, "rows")
+    network, tokenizer = plan.fresh()
+    train_set = plan.encode(network, tokenizer, plan.train, str(train))
+    dev_set = plan.encode(network, tokenizer, plan.dev, str(dev)) if plan.dev is not None else None
+    trainer = plan.trainer(network, tokenizer, train_set, dev_set, options, out, progress, resume, ranks)
     result = trainer.train()
-    result.update(labels=names, train_rows=len(train_set), dev_rows=len(dev_set) if dev_set is not None else 0, out=str(out))
+    result["refit"] = None
+    if plan.dev is not None and refit and result["best"]:
+        network, tokenizer = plan.fresh()
+        both = plan.encode(network, tokenizer, [*plan.train, *plan.dev], str(train))
+        again = Path(out) / "refit"
+        best = result["best"]["epoch"]
+        trainer = plan.trainer(network, tokenizer, both, None, options, again, progress, resume, ranks, epochs=best)
+        second = trainer.train()
+        if ranks.rank == 0:
+            Checkpoints(Path(out)).publish(again)
+        result["refit"] = {name: second[name] for name in ("steps", "epochs", "seconds", "loss")}
+        result["refit"]["rows"] = len(plan.train) + len(plan.dev)
+    branch = trainer.branch
+    result["ngrams"] = {"features": len(branch.buckets), "bytes": branch.nbytes} if branch is not None else None
+    dev_rows = len(plan.dev) if plan.dev is not None else 0
+    result.update(labels=plan.labels, train_rows=len(plan.train), dev_rows=dev_rows, out=str(out))
+    if ranks.rank == 0:
+        write_text(Path(out) / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result

@@ -194,6 +194,13 @@ class Loop:
         """Fingerprints, by name, of what must be the same when a run goes on ("the train data" …)."""
         return {}
 
+    def _more_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """State beyond the model and its optimizer that a checkpoint has to hold (names with a "/" do not clash)."""
+        return {}
+
+    def _take_tensors(self, tensors: dict[str, NDArray[np.float32]]) -> None:
+        """Takes back what `_more_tensors` gave."""
+
     def _shown(self, record: dict[str, Any], rate: float) -> str:
         """What stands behind the progress bar."""
         return f"loss {record['loss']:.4f}, {rate:,.0f} tokens/s"
@@ -325,14 +332,16 @@ class Loop:
             self._cut_log()
 
     def _load(self, path: Path, state: dict[str, Any]) -> None:
-        for name, value in self.options.fingerprint().items():
-            if state["options"].get(name) != value:
+        mine, made = self.options.fingerprint(), state["options"]
+        for name in dict.fromkeys([*mine, *made]):
+            if mine.get(name) != made.get(name):
                 raise TrainError(
-                    f"cannot resume {path}: it was made with {name}={state['options'].get(name)!r}, this run has {value!r}"
+                    f"cannot resume {path}: it was made with {name}={made.get(name)!r}, this run has {mine.get(name)!r}"
                 )
         for name, value in self._identity().items():
             if state["identity"].get(name) != value:
                 raise TrainError(f"cannot resume {path}: {name} is not the same")
+        self._check_config(path)
         copy_weights(type(self.model).from_pretrained(str(path)), self.model)
         tensors = read_tensors(path / "optimizer.safetensors")
         optimizer = state["optimizer"]
@@ -345,8 +354,19 @@ class Loop:
             for index, steps in optimizer["steps"].items()
         }
         self.optimizer.load_state_dict({"state": entries, "param_groups": optimizer["param_groups"]})
+        self._take_tensors(tensors)
         self.schedule.load_state_dict(state["schedule"])
         self.position = self.position_class(**state["position"])
+
+    def _check_config(self, path: Path) -> None:
+        """TrainError, naming the field, when the checkpoint's model is not this one."""
+        saved = type(self.model.config).from_pretrained(str(path)).to_dict()
+        here = self.model.config.to_dict()
+        for name in sorted({*saved, *here} - {"architectures", "dtype", "ngrams"}):  # ngrams: what the run itself makes
+            if saved.get(name) != here.get(name):
+                raise TrainError(
+                    f"cannot resume {path}: its config has {name}={saved.get(name)!r}, this model has {here.get(name)!r}"
+                )
 
     def _cut_log(self) -> None:
         """Drops what a killed run logged after its newest checkpoint: those steps are done again."""
@@ -395,6 +415,7 @@ class Loop:
             for index, entry in optimizer["state"].items():
                 tensors[f"{index}.exp_avg"] = entry["exp_avg"]
                 tensors[f"{index}.exp_avg_sq"] = entry["exp_avg_sq"]
+            tensors.update(self._more_tensors())
             write_tensors(folder / "optimizer.safetensors", tensors)
             (folder / "state.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
 

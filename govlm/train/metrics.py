@@ -12,11 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "classification_report",
     "confusion_matrix",
+    "cross_entropy",
     "display_width",
     "format_confusion",
     "format_per_class",
     "multi_label_report",
     "softmax",
+    "span_report",
 ]
 
 
@@ -25,6 +27,15 @@ def softmax(logits: ArrayLike) -> NDArray[np.float64]:
     z = np.asarray(logits, np.float64)
     z = np.exp(z - z.max(axis=-1, keepdims=True))
     return z / z.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(logits: ArrayLike, labels: NDArray[Any]) -> float:
+    """The mean loss of logits [n, labels] for class numbers [n], or for 0/1 rows [n, labels] (each label by itself)."""
+    z = np.asarray(logits, np.float64)
+    if labels.ndim == 1:
+        top = z.max(axis=1)
+        return float(np.mean(top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - z[np.arange(len(z)), labels]))
+    return float(np.mean(np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))))
 
 
 def confusion_matrix(true: ArrayLike, predicted: ArrayLike, num_labels: int) -> NDArray[np.int64]:
@@ -96,6 +107,35 @@ def multi_label_report(true: ArrayLike, predicted: ArrayLike, names: Sequence[st
             [[int(negatives[i]), int(counts[i] - hits[i])], [int(support[i] - hits[i]), int(hits[i])]]
             for i in range(len(names))
         ],
+    }
+
+
+def span_report(true: Sequence[Sequence[Any]], predicted: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Entity-level figures for the spans (start, end, label) of each text: a span is right when all three are.
+
+    {"precision", "recall", "micro_f1" over all spans, "macro_f1" (mean over labels), "accuracy" (texts whose spans are all
+    right), "count" (texts), "per_class"}: seqeval's definition (CoNLL's), with every span counted once.
+    """
+    labels = sorted({s[2] for spans in (*true, *predicted) for s in spans})
+    index = {label: i for i, label in enumerate(labels)}
+    hits, counts, support = (np.zeros(len(labels), np.int64) for _ in range(3))
+    whole = 0
+    for gold_list, answer_list in zip(true, predicted, strict=True):
+        gold, answer = {tuple(s) for s in gold_list}, {tuple(s) for s in answer_list}
+        whole += gold == answer
+        for spans, into in ((gold & answer, hits), (answer, counts), (gold, support)):
+            for span in spans:
+                into[index[span[2]]] += 1
+    per_class = _rows(labels, hits, counts, support)
+    right, answered, wanted = int(hits.sum()), int(counts.sum()), int(support.sum())
+    return {
+        "precision": right / answered if answered else 0.0,
+        "recall": right / wanted if wanted else 0.0,
+        "micro_f1": 2 * right / (answered + wanted) if answered + wanted else 0.0,
+        "macro_f1": _macro(per_class),
+        "accuracy": whole / len(true) if len(true) else 0.0,
+        "count": len(true),
+        "per_class": per_class,
     }
 
 

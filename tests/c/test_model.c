@@ -107,6 +107,7 @@ static gv_status fill_model(gv_model *model, gv_error *error) {
 }
 
 static float memory_values[MEMORY * HIDDEN], probe[TOKENS * HIDDEN], probe_middle[TOKENS * HIDDEN];
+static float probe_projection[TOKENS * 4 * HIDDEN]; /* as much as any kind's queries, keys or values */
 
 static gv_forward_args arguments(const kind *k) {
     gv_forward_args args = {
@@ -116,6 +117,7 @@ static gv_forward_args arguments(const kind *k) {
         probe[i] = random_value((uint32_t)i, 3);
         probe_middle[i] = random_value((uint32_t)i, 4);
     }
+    for (int i = 0; i < TOKENS * 4 * HIDDEN; i++) probe_projection[i] = random_value((uint32_t)i, 5);
     if (k->labels) args.labels = labels;
     if (k->rows) {
         args.rows = first_rows;
@@ -133,13 +135,22 @@ static gv_forward_args arguments(const kind *k) {
     return args;
 }
 
-/* The scalar that is differentiated: the loss, plus random projections of the last and a middle hidden state. */
+/* The scalar that is differentiated: the loss, plus random projections of the last and a middle hidden state, and of what
+ * attention compares and mixes. */
 static double objective(gv_pass *pass) {
     double total = 0;
     if (!gv_pass_loss(&total, pass)) total = 0;
     gv_view last = gv_pass_hidden(pass, 2), middle = gv_pass_hidden(pass, 1);
     for (int64_t i = 0; i < last.shape[0] * last.shape[1]; i++) total += (double)last.data[i] * (double)probe[i];
     for (int64_t i = 0; i < middle.shape[0] * middle.shape[1]; i++) total += (double)middle.data[i] * (double)probe_middle[i];
+    for (int64_t layer = 0; layer < 2; layer++) {
+        for (int which = GV_QUERY; which <= GV_VALUE; which++) {
+            gv_view view = gv_pass_projection(pass, layer, (gv_projection)which);
+            CHECK(view.data != NULL && view.shape[0] * view.shape[1] <= TOKENS * 4 * HIDDEN);
+            for (int64_t i = 0; i < view.shape[0] * view.shape[1]; i++)
+                total += (double)view.data[i] * (double)probe_projection[i];
+        }
+    }
     return total;
 }
 
@@ -151,8 +162,12 @@ static gv_status run(double *value, gv_model *model, const kind *k, float *dmemo
     *value = objective(pass);
     if (dmemory != NULL || !k->memory) {
         const float *hidden[3] = {NULL, probe_middle, probe};
-        gv_backward_args back = {.has_scale = k->labels, .scale = 1, .hidden = hidden, .memory = dmemory};
+        const float *projection[6];
+        for (int i = 0; i < 6; i++) projection[i] = probe_projection;
+        gv_backward_args back = {
+            .has_scale = k->labels, .scale = 1, .hidden = hidden, .projection = projection, .memory = dmemory};
         status = gv_pass_backward(pass, &back, error);
+        CHECK(gv_pass_projection(pass, 0, GV_QUERY).data == NULL);
     }
     gv_pass_free(pass);
     return status;
