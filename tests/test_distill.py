@@ -47,7 +47,7 @@ def work(tmp_path_factory):
         (folder / f"{name}.json").write_text(json.dumps(config))
     finetune(
         folder / "train.jsonl", folder / "dev.jsonl", model=folder / "large.json", vocab=folder / "vocab.txt",
-        out=folder / "teacher", options=Options(epochs=20, batch_size=8, lr=2e-3, seed=1), progress=False,
+        out=folder / "teacher", options=Options(epochs=20, batch_size=8, lr=2e-3, seed=1, ngrams=False), progress=False,
     )  # fmt: skip
     return folder
 
@@ -373,6 +373,15 @@ def test_a_small_student_learns(work, tmp_path, texts):
     report = evaluate(tmp_path / "out", work / "dev.jsonl")
     assert report["accuracy"] == result["best"]["report"]["accuracy"]
     assert not [p.name for p in (tmp_path / "out").iterdir() if "projection" in p.name or p.name == "optimizer.safetensors"]
+
+
+def test_a_teacher_with_a_branch_is_refused(work, tmp_path):
+    finetune(
+        work / "train.jsonl", work / "dev.jsonl", model=work / "small.json", vocab=work / "vocab.txt", out=tmp_path / "sum",
+        options=Options(epochs=1, batch_size=8, seed=1), progress=False,
+    )  # fmt: skip
+    with pytest.raises(TrainError, match=r"n-gram branch.*--no-ngrams"):
+        distill(tmp_path / "sum", work / "small.json", out=tmp_path / "out", train=work / "train.jsonl", progress=False)
 
 
 def test_unlabelled_texts_alone_bring_the_student_to_the_teacher(work, tmp_path, texts):

@@ -477,3 +477,14 @@ def test_the_command_says_so_and_can_be_told_no(work):
         cwd=work, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2 and "--ngram-c must be above 0" in done.stderr
+
+
+def test_a_quantised_folder_keeps_its_branch(work, tmp_path):
+    from govlm.train.quantise import quantise_folder
+
+    train(work, "sum")
+    quantise_folder(tmp_path / "sum", tmp_path / "small")
+    texts = [json.loads(line)["text"] for line in (work / "dev.jsonl").read_text(encoding="utf-8").splitlines()]
+    before, after = (list(Classifier.from_pretrained(tmp_path / name).classify(texts)) for name in ("sum", "small"))
+    assert [p.label for p in after] == [p.label for p in before]
+    assert Classifier.from_pretrained(tmp_path / "small").branch is not None

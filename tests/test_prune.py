@@ -48,7 +48,7 @@ def work(tmp_path_factory):
     (folder / "config.json").write_text(json.dumps(CONFIG))
     finetune(
         folder / "train.jsonl", folder / "dev.jsonl", model=folder / "config.json", out=folder / "model",
-        options=Options(epochs=20, batch_size=8, lr=2e-3, seed=1), progress=False,
+        options=Options(epochs=20, batch_size=8, lr=2e-3, seed=1, ngrams=False), progress=False,
     )  # fmt: skip
     return folder
 
@@ -134,7 +134,7 @@ def test_a_pruned_model_is_saved_loaded_trained_and_pruned_again(work, trained, 
     assert third.core.shape("layers.0.attention.query.weight") == (12, 48)
     result = finetune(
         work / "train.jsonl", work / "dev.jsonl", model=tmp_path, out=tmp_path / "tuned", progress=False,
-        options=Options(epochs=8, batch_size=8, lr=2e-3),
+        options=Options(epochs=8, batch_size=8, lr=2e-3, ngrams=False),
     )  # fmt: skip
     assert result["best"]["report"]["accuracy"] >= 0.8
 

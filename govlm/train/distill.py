@@ -590,13 +590,18 @@ def distill(
 
     student: a folder, a config.json (random start, the teacher's vocabulary), or how many of the teacher's layers it starts
     with. A classifier is taught with its labels: train and dev are labelled files, texts are more texts without. Another
-    encoder is taught on texts alone; a masked language model keeps its head while options.logits is above 0. held_out: so many of the texts are kept aside to measure on. cache: a folder for the
-    teacher's outputs. Returns the trainer's result with "teacher" and "rows". Errors: TrainError, DataError, OSError.
+    encoder is taught on texts alone; a masked language model keeps its head while options.logits is above 0. held_out: so many
+    of the texts are kept aside to measure on. cache: a folder for the teacher's outputs. Returns the trainer's result with "teacher" and "rows". Errors: TrainError, DataError, OSError.
     """
     options = options or DistillOptions()
     options.check()
     kind = _kind_of(teacher, options.logits > 0)
     large, tokenizer = _load(teacher, kind)
+    if kind == "classifier" and getattr(large.config, "ngrams", None):
+        raise TrainError(
+            f"{teacher} answers with its n-gram branch, which a student cannot learn from here: train the teacher without it "
+            "(govlm finetune --no-ngrams)"
+        )
     if (train is not None or dev is not None) and kind != "classifier":
         raise TrainError(f"{teacher} is no classifier: give texts without labels")
     small, own = _student(student, large, tokenizer, kind, options.seed)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm.quantised import FILE, Packed, codes_of, pack, round_weights
+from govlm.train.ngrams import FILE as NGRAMS
 
 __all__ = ["QuantiseOptions", "dequantised", "quantise_folder", "quantise_model"]
 
@@ -274,7 +275,8 @@ def quantise_folder(
     model.save_pretrained(out)
     skip = {"config.json", "model.safetensors", "model.safetensors.index.json", FILE}
     for file in sorted(source.iterdir()):
-        if file.is_file() and file.name not in skip and file.suffix in (".json", ".txt", ".model", ".jinja", ".md"):
+        wanted = file.suffix in (".json", ".txt", ".model", ".jinja", ".md") or file.name == NGRAMS
+        if file.is_file() and file.name not in skip and wanted:
             shutil.copyfile(file, out / file.name)
     big = sum(int(np.prod(p.shape)) for p in model.parameters()) * 4
     small = (out / FILE).stat().st_size
