@@ -47,7 +47,7 @@ def work(tmp_path_factory):
         (folder / f"{name}.json").write_text(json.dumps(config))
     finetune(
         folder / "train.jsonl", folder / "dev.jsonl", model=folder / "large.json", vocab=folder / "vocab.txt",
-        out=folder / "teacher", options=Options(epochs=20, batch_size=8, lr=2e-3, seed=1, ngrams=False), progress=False,
+        out=folder / "teacher", options=Options(epochs=20, batch_size=8, lr=2e-3, seed=1, ngrams=False), refit=False, progress=False,
     )  # fmt: skip
     return folder
 

@@ -48,7 +48,7 @@ def work(tmp_path_factory):
     (folder / "config.json").write_text(json.dumps(CONFIG))
     finetune(
         folder / "train.jsonl", folder / "dev.jsonl", model=folder / "config.json", out=folder / "model",
-        options=Options(epochs=20, batch_size=8, lr=2e-3, seed=1, ngrams=False), progress=False,
+        options=Options(epochs=20, batch_size=8, lr=2e-3, seed=1, ngrams=False), refit=False, progress=False,
     )  # fmt: skip
     return folder
 

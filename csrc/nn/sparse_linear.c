@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/rng.h"
-#include "govlm.h"
+#include "govlm_ngrams.h"
 
 enum { GV_ROW_TILE = 8 };
 

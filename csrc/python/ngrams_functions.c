@@ -2,6 +2,7 @@
 #include <numpy/arrayobject.h>
 #include <string.h>
 
+#include "govlm_ngrams.h"
 #include "python/bindings.h"
 
 /* A sparse matrix read from a tuple (indices, values, row_splits); the arrays stay borrowed from the tuple. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "govlm_ngrams.h"
 #include "text/normalise.h"
 #include "text/text.h"
 

@@ -8,7 +8,19 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from govlm.commands.common import UsageError, add_common, add_fields, emit, input_lines, positive, progress, set_threads
+from govlm.commands.common import (
+    EPOCHS,
+    UsageError,
+    add_common,
+    add_fields,
+    add_training,
+    emit,
+    input_lines,
+    make_options,
+    positive,
+    progress,
+    set_threads,
+)
 
 __all__ = ["register"]
 
@@ -21,24 +33,16 @@ def _finetune(arguments: argparse.Namespace) -> int:
     if arguments.task == "tokens":
         from govlm.train.tokens import TokenOptions
 
-        defaults: Options = TokenOptions()
+        kind: type[Options] = TokenOptions
     else:
-        defaults = Options()
+        kind = Options
     for name, flag in (("pattern", "--pattern"), ("label_words", "--label-words")):
         if getattr(arguments, name) is not None and not arguments.few_shot:
             raise UsageError(f"{flag} belongs to --few-shot")
     if arguments.few_shot and arguments.task != "classify":
         raise UsageError("--few-shot belongs to --task classify")
-    chosen = {name: getattr(arguments, name) for name in vars(defaults) if getattr(arguments, name, None) is not None}
-    chosen["freeze"] = tuple(part for item in arguments.freeze or () for part in item.split(",") if part)
-    if arguments.task == "tokens":
-        chosen["ngrams"] = False
-    options = type(defaults)(**chosen)
-    try:
-        options.check()
-    except ValueError as error:
-        name, rest = str(error).split(" ", 1)
-        raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
+    given: dict[str, Any] = {"ngrams": False} if arguments.task == "tokens" else {}
+    options = make_options(kind, arguments, **given)
     set_threads(arguments)
     ranks = find_ranks()
     with guarded(ranks):
@@ -182,38 +186,13 @@ def register(command: Any) -> None:
     )
     add_fields(sub)
     numbers = sub.add_argument_group("training")
-    for flag, kind, text in (
-        ("--epochs", int, "passes over the data (3)"),
-        ("--batch-size", int, "texts a forward (32)"),
-        ("--accumulate", int, "forwards an optimizer step (1)"),
-        ("--lr", float, "highest learning rate (5e-5; from random weights try 5e-4)"),
-        ("--weight-decay", float, "weight decay of matrices (0.01)"),
-        ("--warmup", float, "share of the steps (below 1) or steps with a rising rate (0.1)"),
-        ("--clip", float, "largest gradient norm, 0 = off (1.0)"),
-        ("--max-length", int, "tokens a text, longer ones are cut (what the model takes)"),
-        ("--seed", int, "random seed (0)"),
-        ("--layer-decay", float, "each layer learns at this share of the rate above it (1.0)"),
-        ("--patience", int, "stop after so many epochs without a better metric, 0 = off (0)"),
-        ("--save-steps", int, "a checkpoint every so many steps (each epoch)"),
-        ("--save-minutes", float, "and every so many minutes (10)"),
-        ("--eval-batch-size", int, "texts a forward in evaluation (64)"),
-    ):
-        numbers.add_argument(flag, type=kind, metavar="N", help=text)
-    numbers.add_argument(
-        "--schedule", choices=("linear", "cosine", "constant", "constant_with_warmup"), help="learning rate (linear)"
-    )
+    add_training(numbers, EPOCHS, "5e-5; from random weights try 5e-4")
     numbers.add_argument(
         "--metric",
         choices=("macro_f1", "micro_f1", "accuracy", "loss"),
         help="chooses the best epoch (macro_f1; tokens: micro_f1)",
     )
     numbers.add_argument("--class-weights", choices=("balanced",), help="rare classes weigh more")
-    numbers.add_argument(
-        "--freeze",
-        action="append",
-        metavar="PART",
-        help="embeddings, encoder, a number of layers, or layers.0 (repeat, or commas)",
-    )
     numbers.add_argument(
         "--refit",
         action=argparse.BooleanOptionalAction,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["UsageError", "add_common", "add_fields", "emit", "input_lines", "positive", "progress", "set_threads"]
+__all__ = [
+    "EPOCHS", "UsageError", "add_common", "add_fields", "add_training", "emit", "input_lines", "make_options", "positive",
+    "progress", "set_threads",
+]  # fmt: skip
 
 
 class UsageError(Exception):
@@ -78,3 +81,50 @@ def input_lines(path: str | None) -> Iterator[str]:
                 yield raw.decode("utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise DataError(f"{name}:{number}: byte {error.start + 1} of the line is not UTF-8") from None
+
+
+def make_options(kind: Any, arguments: argparse.Namespace, flags: Mapping[str, str] | None = None, **given: Any) -> Any:
+    """The options of a run, of the class `kind`: from the arguments that have their names, and `given`.
+
+    UsageError names the flag: the option's own name, unless `flags` says another.
+    """
+    defaults = kind()
+    chosen = {name: getattr(arguments, name) for name in vars(defaults) if getattr(arguments, name, None) is not None}
+    if getattr(arguments, "freeze", None):
+        chosen["freeze"] = tuple(part for item in arguments.freeze for part in item.split(",") if part)
+    options = kind(**{**chosen, **given})
+    try:
+        options.check()
+    except ValueError as error:
+        name, rest = str(error).split(" ", 1)
+        raise UsageError(f"--{(flags or {}).get(name, name.replace('_', '-'))} {rest}") from None
+    return options
+
+
+EPOCHS: tuple[tuple[str, Any, str], ...] = (
+    ("--epochs", int, "passes over the data (3)"),
+    ("--batch-size", int, "texts a forward (32)"),
+    ("--accumulate", int, "forwards an optimizer step (1)"),
+    ("--max-length", int, "tokens a text, longer ones are cut (what the model takes)"),
+    ("--patience", int, "stop after so many epochs without a better metric, 0 = off (0)"),
+    ("--eval-batch-size", int, "texts a forward in evaluation (64)"),
+)
+
+
+def add_training(group: Any, rows: tuple[tuple[str, Any, str], ...], lr: str) -> None:
+    """The options of LoopOptions and those in `rows`: (flag, type, help)."""
+    common: tuple[tuple[str, Any, str], ...] = (
+        ("--lr", float, f"highest learning rate ({lr})"),
+        ("--weight-decay", float, "weight decay of matrices (0.01)"),
+        ("--warmup", float, "share of the steps (below 1) or steps with a rising rate (0.1)"),
+        ("--clip", float, "largest gradient norm, 0 = off (1.0)"),
+        ("--seed", int, "random seed (0)"),
+        ("--layer-decay", float, "each layer learns at this share of the rate above it (1.0)"),
+        ("--save-steps", int, "a checkpoint every so many steps"),
+        ("--save-minutes", float, "and every so many minutes (10)"),
+    )
+    for flag, kind, text in rows + common:
+        group.add_argument(flag, type=kind, metavar="N", help=text)
+    schedules = ("linear", "cosine", "constant", "constant_with_warmup")
+    group.add_argument("--schedule", choices=schedules, help="learning rate (linear)")
+    group.add_argument("--freeze", action="append", metavar="PART", help="embeddings, encoder, layers.0 … (repeat, or commas)")

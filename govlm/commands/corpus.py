@@ -6,7 +6,14 @@ import argparse
 import time
 from typing import Any
 
-from govlm.commands.common import UsageError, add_common, emit, positive, progress, set_threads
+from govlm.commands.common import (
+    add_common,
+    emit,
+    make_options,
+    positive,
+    progress,
+    set_threads,
+)
 
 __all__ = ["register"]
 
@@ -73,15 +80,8 @@ def format_statistics(statistics: dict[str, Any]) -> str:
 def _build(arguments: argparse.Namespace) -> int:
     from govlm.corpus.build import EmptyCorpus, Options, build
 
-    chosen = {name: getattr(arguments, name) for name in vars(Options()) if getattr(arguments, name, None) is not None}
-    if arguments.text_field:
-        chosen["fields"] = tuple(name.strip() for name in arguments.text_field.split(","))
-    options = Options(**chosen)
-    try:
-        options.check()
-    except ValueError as error:
-        name, rest = str(error).split(" ", 1)
-        raise UsageError(f"--{'text-field' if name == 'fields' else name.replace('_', '-')} {rest}") from None
+    given = {"fields": tuple(name.strip() for name in arguments.text_field.split(","))} if arguments.text_field else {}
+    options = make_options(Options, arguments, {"fields": "text-field"}, **given)
     set_threads(arguments)
     began = time.monotonic()
     try:

@@ -5,8 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from govlm.commands.common import UsageError, add_common, add_fields, emit, positive, progress, set_threads
-from govlm.commands.embed import add_training, make_options
+from govlm.commands.common import (
+    EPOCHS,
+    UsageError,
+    add_common,
+    add_fields,
+    add_training,
+    emit,
+    make_options,
+    positive,
+    progress,
+    set_threads,
+)  # fmt: skip
 
 __all__ = ["register"]
 
@@ -168,18 +178,7 @@ def register(command: Any) -> None:
     what.add_argument("--relation-kinds", type=_words, metavar="KINDS", help="qq,kk,vv is MiniLMv2, qk,vv is MiniLM (qq,kk,vv)")
     what.add_argument("--cache-dtype", choices=("float16", "float32"), help="of the teacher's outputs (float16)")
     numbers = sub.add_argument_group("training")
-    add_training(
-        numbers,
-        (
-            ("--epochs", int, "passes over the data (3)"),
-            ("--batch-size", int, "texts a forward (32)"),
-            ("--accumulate", int, "forwards an optimizer step (1)"),
-            ("--max-length", int, "tokens a text, longer ones are cut (what both models take)"),
-            ("--patience", int, "stop after so many epochs without a better metric, 0 = off (0)"),
-            ("--eval-batch-size", int, "texts a forward in evaluation (64)"),
-        ),
-        "5e-5; from random weights try 5e-4",
-    )
+    add_training(numbers, EPOCHS, "5e-5; from random weights try 5e-4")
     numbers.add_argument("--metric", choices=("macro_f1", "accuracy", "loss"), help="chooses the best epoch (macro_f1)")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     add_common(sub)
@@ -200,18 +199,7 @@ def register(command: Any) -> None:
     sub.add_argument("--curve-epochs", type=int, default=0, metavar="N", help="fine-tune each for N epochs (0 = not)")
     sub.add_argument("--plot", metavar="FILE", help="the curve as PNG or SVG (OUT/curve.png)")
     numbers = sub.add_argument_group("fine-tuning")
-    add_training(
-        numbers,
-        (
-            ("--epochs", int, "passes over the data, 0 = only prune (3)"),
-            ("--batch-size", int, "texts a forward (32)"),
-            ("--accumulate", int, "forwards an optimizer step (1)"),
-            ("--max-length", int, "tokens a text, longer ones are cut (what the model takes)"),
-            ("--patience", int, "stop after so many epochs without a better metric, 0 = off (0)"),
-            ("--eval-batch-size", int, "texts a forward in evaluation (64)"),
-        ),
-        "5e-5",
-    )
+    add_training(numbers, EPOCHS, "5e-5")
     numbers.add_argument("--metric", choices=("macro_f1", "accuracy", "loss"), help="chooses the best epoch (macro_f1)")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     add_common(sub)

@@ -5,43 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from govlm.commands.common import UsageError, add_common, emit, input_lines, positive, progress, set_threads
+from govlm.commands.common import (
+    UsageError,
+    add_common,
+    add_training,
+    emit,
+    input_lines,
+    make_options,
+    positive,
+    progress,
+    set_threads,
+)  # fmt: skip
 
 __all__ = ["register"]
-
-
-def make_options(kind: Any, arguments: argparse.Namespace) -> Any:
-    """The options of a run, of the class `kind`, from the arguments that have their names. UsageError names the flag."""
-    defaults = kind()
-    chosen = {name: getattr(arguments, name) for name in vars(defaults) if getattr(arguments, name, None) is not None}
-    if getattr(arguments, "freeze", None):
-        chosen["freeze"] = tuple(part for item in arguments.freeze for part in item.split(",") if part)
-    options = kind(**chosen)
-    try:
-        options.check()
-    except ValueError as error:
-        name, rest = str(error).split(" ", 1)
-        raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
-    return options
-
-
-def add_training(group: Any, rows: tuple[tuple[str, Any, str], ...], lr: str) -> None:
-    """The options of LoopOptions and those in `rows`: (flag, type, help)."""
-    common: tuple[tuple[str, Any, str], ...] = (
-        ("--lr", float, f"highest learning rate ({lr})"),
-        ("--weight-decay", float, "weight decay of matrices (0.01)"),
-        ("--warmup", float, "share of the steps (below 1) or steps with a rising rate (0.1)"),
-        ("--clip", float, "largest gradient norm, 0 = off (1.0)"),
-        ("--seed", int, "random seed (0)"),
-        ("--layer-decay", float, "each layer learns at this share of the rate above it (1.0)"),
-        ("--save-steps", int, "a checkpoint every so many steps"),
-        ("--save-minutes", float, "and every so many minutes (10)"),
-    )
-    for flag, kind, text in rows + common:
-        group.add_argument(flag, type=kind, metavar="N", help=text)
-    schedules = ("linear", "cosine", "constant", "constant_with_warmup")
-    group.add_argument("--schedule", choices=schedules, help="learning rate (linear)")
-    group.add_argument("--freeze", action="append", metavar="PART", help="embeddings, encoder, layers.0 … (repeat, or commas)")
 
 
 def _field_pair(text: str, what: str) -> tuple[str, str]:

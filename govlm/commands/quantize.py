@@ -6,7 +6,13 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from govlm.commands.common import UsageError, add_common, emit, progress, set_threads
+from govlm.commands.common import (
+    add_common,
+    emit,
+    make_options,
+    progress,
+    set_threads,
+)
 
 __all__ = ["register"]
 
@@ -14,13 +20,7 @@ __all__ = ["register"]
 def _quantize(arguments: argparse.Namespace) -> int:
     from govlm.train.quantise import QuantiseOptions, quantise_folder
 
-    defaults = QuantiseOptions()
-    chosen = {name: getattr(arguments, name) for name in vars(defaults) if getattr(arguments, name, None) is not None}
-    options = QuantiseOptions(**chosen)
-    try:
-        options.check()
-    except ValueError as error:
-        raise UsageError(f"--{error}") from None
+    options = make_options(QuantiseOptions, arguments)
     set_threads(arguments)
     show = progress(arguments)
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "govlm.h"
+#include "govlm_ngrams.h"
 
 enum { ROWS = 60, LABELS = 3, BITS = 16 };
 
