@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm._native import core as native
-from govlm.data import Example, permutation, read_examples
+from govlm.data import Example, read_examples
 from govlm.packing import Batch
 from govlm.train.evaluate import Encoded, encode, encode_texts, evaluate_encoded, label_names, new_packed
 from govlm.train.finetune import EpochPosition
@@ -212,7 +212,6 @@ class DistillTrainer(Loop):
         self.dev_texts = dev_texts
         self._dev_teacher = Teacher(teacher, dev_texts, self.teacher_wanted) if dev_texts is not None else None
         self.steps_per_epoch = -(-len(data) // (o.batch_size * o.accumulate))
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         super().__init__(model, tokenizer, o, self.steps_per_epoch * o.epochs, out, progress, resume, ranks)
 
     def _prepare_losses(self, model: Any, teacher: Any, o: DistillOptions, other_tokens: bool) -> None:
@@ -263,11 +262,7 @@ class DistillTrainer(Loop):
 
     def _parts(self, step: int) -> list[Part]:
         o = self.options
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        if epoch != self._order[0]:
-            self._order = epoch, permutation(len(self.data), o.seed, epoch)
-        size = o.batch_size * o.accumulate
-        rows = self._order[1][batch * size : (batch + 1) * size]
+        rows = self._rows(step, len(self.data), o.batch_size * o.accumulate)
         parts = []
         for start in list(range(0, len(rows), o.batch_size))[self.ranks.rank :: self.ranks.size]:
             part = rows[start : start + o.batch_size]

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.data import permutation
 from govlm.packing import Batch
 from govlm.train.evaluate import Encoded, new_packed
 from govlm.train.finetune import EpochPosition
@@ -175,7 +174,6 @@ class EmbedTrainer(Loop):
         if options.mlm_weight and model.task != "mlm":
             raise TrainError(f"mlm_weight needs a masked language model, not a {type(model).__name__}")
         self.pairs, self.evaluation = pairs, evaluation
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         # A short last batch would have few negatives: it is left out, and other rows are next time.
         self.steps_per_epoch = max(1, len(pairs) // options.batch_size)
         model.config.sentence = {"pooling": options.pooling, "normalize": True}
@@ -183,11 +181,8 @@ class EmbedTrainer(Loop):
 
     def _parts(self, step: int) -> list[Part]:
         o = self.options
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        if epoch != self._order[0]:
-            self._order = epoch, permutation(len(self.pairs), o.seed, epoch)
-        rows = self._order[1][batch * o.batch_size : (batch + 1) * o.batch_size]
-        negatives = self.pairs.choose_negatives(rows, o.negatives, o.seed, epoch)
+        rows = self._rows(step, len(self.pairs), o.batch_size)
+        negatives = self.pairs.choose_negatives(rows, o.negatives, o.seed, step // self.steps_per_epoch)
         parts = [Part({"rows": rows, "negatives": negatives}, 1.0, 0)]
         return parts + ([self._masked_part(rows, step)] if o.mlm_weight else [])
 

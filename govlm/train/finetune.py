@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.data import Example, permutation, read_examples
+from govlm.data import Example, read_examples
 from govlm.optim import set_seed
 from govlm.train.checkpoints import Checkpoints
 from govlm.train.distributed import check_ranks, find_ranks
@@ -161,7 +161,6 @@ class Trainer(Loop):
         self.train_set, self.dev_set, self.options = train, dev, options
         self.weights: NDArray[np.float32] | None = None
         self._weigh()
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         self.last_epoch = epochs
         self.branch: NgramBranch | None = None
         model.config.__dict__.pop("ngrams", None)  # of an earlier fine-tuning: this one has its own, or none
@@ -193,12 +192,7 @@ class Trainer(Loop):
     def _parts(self, step: int) -> list[Part]:
         o, labels = self.options, self.train_set.labels
         assert labels is not None
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        if epoch != self._order[0]:
-            self._order = epoch, permutation(len(self.train_set), o.seed, epoch)
-        order = self._order[1]
-        size = o.batch_size * o.accumulate
-        rows = order[batch * size : (batch + 1) * size]
+        rows = self._rows(step, len(self.train_set), o.batch_size * o.accumulate)
         total_weight = self._weight(labels[rows])
         parts = []
         for start in range(0, len(rows), o.batch_size):

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm.data import permutation
 from govlm.optim import AdamW, clip_grad_norm_, freeze, get_scheduler, layerwise_lr_groups, no_decay_groups
 from govlm.train.checkpoints import Checkpoints, read_tensors, write_tensors
 
@@ -150,6 +151,8 @@ class Loop:
 
     description = "training"
     position_class: ClassVar[type[Position]] = Position
+    steps_per_epoch = 0  # of a task that goes through rows in epochs
+    _order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))  # the epoch under way, and its order of rows
 
     def __init__(
         self,
@@ -181,6 +184,13 @@ class Loop:
     def _parts(self, step: int) -> list[Part]:
         """The forwards of optimizer step `step` that this rank makes."""
         raise NotImplementedError
+
+    def _rows(self, step: int, count: int, size: int) -> NDArray[np.int64]:
+        """The rows, of `count`, that a step of `size` rows takes: a new order every epoch, a function of seed and epoch."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        if epoch != self._order[0]:
+            self._order = epoch, permutation(count, self.options.seed, epoch)
+        return self._order[1][batch * size : (batch + 1) * size]
 
     def _loss(self, part: Part) -> tuple[Any, Any]:
         """(loss, outputs) of one forward; the loss has item(), backward() and arithmetic."""

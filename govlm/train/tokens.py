@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.data import DataError, permutation, read_blocks
+from govlm.data import DataError, read_blocks
 from govlm.train.evaluate import label_names, new_packed, text_limit
 from govlm.train.finetune import Options, Trainer
 from govlm.train.loop import Part, TrainError
@@ -412,11 +412,7 @@ class TokenTrainer(Trainer):
 
     def _parts(self, step: int) -> list[Part]:
         o, data = self.options, self.train_set
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        if epoch != self._order[0]:
-            self._order = epoch, permutation(len(data), o.seed, epoch)
-        size = o.batch_size * o.accumulate
-        rows = self._order[1][batch * size : (batch + 1) * size]
+        rows = self._rows(step, len(data), o.batch_size * o.accumulate)
         counts = np.array([int((data.labels[data.row_splits[r] : data.row_splits[r + 1]] != IGNORED).sum()) for r in rows])
         total = max(1, int(counts.sum()))
         parts = []
