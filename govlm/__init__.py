@@ -23,8 +23,8 @@ _PLACES: dict[str, tuple[str, ...]] = {
     ),
     "optim": (
         "AdamW", "LambdaLR", "clip_grad_norm_", "freeze", "get_constant_schedule", "get_constant_schedule_with_warmup",
-        "get_cosine_schedule_with_warmup", "get_linear_schedule_with_warmup", "get_scheduler", "layerwise_lr_groups",
-        "no_decay_groups", "set_seed",
+        "get_cosine_schedule_with_warmup", "get_linear_schedule_with_warmup", "get_scheduler", "get_wsd_schedule",
+        "layerwise_lr_groups", "no_decay_groups", "set_seed",
     ),
     "outputs": ("Loss", "ModelOutput", "no_grad"),
     "t5": ("T5EncoderModel", "T5Model"),

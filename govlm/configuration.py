@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from govlm.bundled import BUNDLED, model_folder
+
 __all__ = [
     "AlbertConfig",
     "AutoConfig",
@@ -208,9 +210,11 @@ class PretrainedConfig:
 
 def read_config_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     """The JSON object of `path`/config.json and the file's name."""
-    file = Path(path)
+    file = model_folder(path)
     if not file.exists():
-        raise FileNotFoundError(f"no model folder {file}: govlm loads local folders only (nothing is downloaded)")
+        raise FileNotFoundError(
+            f"no model folder {file}: govlm loads local folders and {BUNDLED}, the model in the box (nothing is downloaded)"
+        )
     if file.is_dir():
         file = file / "config.json"
         if not file.exists():

@@ -26,6 +26,7 @@ __all__ = [
     "RandomSampler",
     "SequentialSampler",
     "Subset",
+    "Text",
     "default_collate",
     "permutation",
     "read_blocks",
@@ -252,10 +253,13 @@ class DataError(ValueError):
     """A data file that cannot be used: one line that names the file, the line and the field."""
 
 
-class Example(NamedTuple):
-    """A text with its label: a string, a list of strings (multi-label), or None where no label was asked for."""
+Text = str | tuple[str, str]  # a text, or a pair of texts that are judged together
 
-    text: str
+
+class Example(NamedTuple):
+    """A text (or pair) with its label: a string, a list of strings (multi-label), or None where no label was asked for."""
+
+    text: Text
     label: str | list[str] | None
 
 
@@ -416,13 +420,20 @@ def _label(path: str | Path, number: int, field: str, value: Any) -> str | list[
 
 
 def read_examples(
-    path: str | Path, text_field: str = "text", label_field: str | None = "label", format: str | None = None
+    path: str | Path,
+    text_field: str | tuple[str, str] = "text",
+    label_field: str | None = "label",
+    format: str | None = None,
 ) -> Iterator[Example]:
-    """The texts and labels of a file, one at a time; label_field=None leaves the labels out. Errors as in read_rows."""
-    fields = [text_field] if label_field is None else [text_field, label_field]
+    """The texts and labels of a file, one at a time; label_field=None leaves the labels out. Errors as in read_rows.
+
+    text_field: two names for pairs of texts.
+    """
+    names = (text_field,) if isinstance(text_field, str) else text_field
+    fields = [*names] if label_field is None else [*names, label_field]
     for number, row in read_rows(path, fields, format):
-        text = row[text_field]
-        if not isinstance(text, str):
-            raise DataError(f"{path}:{number}: field {text_field!r} must be a string, not {type(text).__name__}")
+        for name in names:
+            if not isinstance(row[name], str):
+                raise DataError(f"{path}:{number}: field {name!r} must be a string, not {type(row[name]).__name__}")
         label = None if label_field is None else _label(path, number, label_field, row[label_field])
-        yield Example(text, label)
+        yield Example(row[names[0]] if len(names) == 1 else (row[names[0]], row[names[1]]), label)

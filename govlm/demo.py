@@ -53,7 +53,7 @@ def demo_model(train: list[Example], folder: Path, seed: int = SEED) -> tuple[An
     from govlm.optim import set_seed
 
     vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(character_vocabulary(e.text for e in train)) + "\n", encoding="utf-8")
+    vocabulary.write_text("\n".join(character_vocabulary(str(e.text) for e in train)) + "\n", encoding="utf-8")
     tokenizer = govlm.BertTokenizer(str(vocabulary))
     names = sorted({str(e.label) for e in train})
     set_seed(seed)

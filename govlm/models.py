@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from . import families
 from ._native import core as native
+from .bundled import model_folder
 from .checkpoint import WEIGHTS, Checkpoint, _chunks, write_atomically
 from .configuration import (
     AlbertConfig,
@@ -227,8 +228,8 @@ class PreTrainedModel:
             config = cls.config_class.from_pretrained(path, **overrides)
         elif overrides:
             raise ValueError(f"give {next(iter(overrides))} in the config, not beside it")
-        settings = quantisation_of(config)
-        checkpoint = Checkpoint(path) if settings is None else QuantisedCheckpoint(Path(path), settings)
+        settings, path = quantisation_of(config), model_folder(path)
+        checkpoint = Checkpoint(path) if settings is None else QuantisedCheckpoint(path, settings)
         model = cls.__new__(cls)
         model._build(config, add_pooling_layer)
         model._load(checkpoint, ignore_mismatched_sizes)

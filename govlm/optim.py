@@ -23,6 +23,7 @@ __all__ = [
     "get_cosine_schedule_with_warmup",
     "get_linear_schedule_with_warmup",
     "get_scheduler",
+    "get_wsd_schedule",
     "layerwise_lr_groups",
     "no_decay_groups",
     "set_seed",
@@ -309,7 +310,49 @@ def get_cosine_schedule_with_warmup(
     return LambdaLR(optimizer, factor, last_epoch)
 
 
-SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")
+_DECAYS: Mapping[str, Callable[[float], float]] = {  # factor at `x` of the decay, 0..1
+    "linear": lambda x: 1.0 - x,
+    "cosine": lambda x: 0.5 * (1.0 + math.cos(math.pi * x)),
+    "1-sqrt": lambda x: 1.0 - math.sqrt(x),
+}
+
+
+def get_wsd_schedule(
+    optimizer: AdamW,
+    num_warmup_steps: int,
+    num_decay_steps: int,
+    num_training_steps: int,
+    *,
+    decay_type: str = "cosine",
+    min_lr_ratio: float = 0.0,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """Warm-up, stable, decay (Hu et al., MiniCPM, arXiv:2404.06395): rises linearly from 0 over the warm-up, stays, and falls
+    in the last num_decay_steps to `min_lr_ratio` of the rate at num_training_steps. decay_type: linear, cosine or 1-sqrt.
+
+    A run that is to be continued loses least with it: the next one rises to the same rate again (WSD-S, arXiv:2410.05192).
+    ValueError for another decay_type, or where warm-up and decay are longer than the run.
+    """
+    if decay_type not in _DECAYS:
+        raise ValueError(f"unknown decay_type {decay_type!r}: one of {', '.join(_DECAYS)}")
+    if num_warmup_steps + num_decay_steps > num_training_steps:
+        raise ValueError(
+            f"{num_warmup_steps} steps of warm-up and {num_decay_steps} of decay do not fit into {num_training_steps} steps"
+        )
+    shape = _DECAYS[decay_type]
+
+    def factor(step: int) -> float:
+        if step < num_warmup_steps:
+            return step / max(1, num_warmup_steps)
+        left = num_training_steps - step
+        if left >= num_decay_steps:
+            return 1.0
+        return min_lr_ratio + (1.0 - min_lr_ratio) * shape(min(1.0, 1.0 - left / num_decay_steps))
+
+    return LambdaLR(optimizer, factor, last_epoch)
+
+
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
 
 
 def get_scheduler(
@@ -319,7 +362,10 @@ def get_scheduler(
     num_training_steps: int | None = None,
     scheduler_specific_kwargs: Mapping[str, Any] | None = None,
 ) -> LambdaLR:
-    """The schedule `name`: linear, cosine, constant or constant_with_warmup. ValueError for another, or a missing count."""
+    """The schedule `name`, one of SCHEDULES. warmup_stable_decay wants num_decay_steps in scheduler_specific_kwargs.
+
+    ValueError for another name, or a missing count.
+    """
     extra = dict(scheduler_specific_kwargs or {})
     if name not in SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}: one of {', '.join(SCHEDULES)}")
@@ -331,6 +377,10 @@ def get_scheduler(
         return get_constant_schedule_with_warmup(optimizer, num_warmup_steps, **extra)
     if num_training_steps is None:
         raise ValueError(f"the schedule {name!r} needs num_training_steps")
+    if name == "warmup_stable_decay":
+        if "num_decay_steps" not in extra:
+            raise ValueError(f"the schedule {name!r} needs num_decay_steps in scheduler_specific_kwargs")
+        return get_wsd_schedule(optimizer, num_warmup_steps, num_training_steps=num_training_steps, **extra)
     make = get_linear_schedule_with_warmup if name == "linear" else get_cosine_schedule_with_warmup
     return make(optimizer, num_warmup_steps, num_training_steps, **extra)
 

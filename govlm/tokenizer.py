@@ -9,14 +9,15 @@ import unicodedata
 from collections import UserDict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from govlm._native import core
+from govlm.bundled import model_folder
 
-__all__ = ["AddedToken", "AutoTokenizer", "BatchEncoding", "BertTokenizer", "Packed", "train_wordpiece"]
+__all__ = ["AddedToken", "AutoTokenizer", "BatchEncoding", "BertTokenizer", "Packed", "PackedPairs", "train_wordpiece"]
 
 SPECIAL_NAMES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 VERY_LARGE = int(1e30)  # transformers' "no limit"
@@ -28,6 +29,14 @@ class Packed(NamedTuple):
 
     ids: NDArray[np.int32]
     row_splits: NDArray[np.int64]
+
+
+class PackedPairs(NamedTuple):
+    """A Packed of pairs of texts. token_type_ids: int32 [T], 0 for the first text with its special tokens, 1 for the second."""
+
+    ids: NDArray[np.int32]
+    row_splits: NDArray[np.int64]
+    token_type_ids: NDArray[np.int32]
 
 
 class AddedToken(NamedTuple):
@@ -112,6 +121,16 @@ def _is_batch(text: Any, split: bool) -> bool:
     if split:
         return isinstance(text, list | tuple) and bool(text) and isinstance(text[0], list | tuple)
     return isinstance(text, list | tuple)
+
+
+def _longest_first(a: Any, b: Any, room: int) -> tuple[Any, Any]:
+    """How long two texts of `a` and `b` tokens (numbers, or arrays of them) may be so that both fit `room`."""
+    small, large = np.minimum(a, b), np.maximum(a, b)
+    large = np.where(small > room, small, np.minimum(large, np.maximum(small, room - small)))
+    tight = small + large > room
+    small, large = np.where(tight, room // 2, small), np.where(tight, room // 2 + room % 2, large)
+    first = np.greater(a, b)
+    return np.where(first, large, small), np.where(first, small, large)
 
 
 class BertTokenizer:
@@ -211,7 +230,7 @@ class BertTokenizer:
 
         ValueError or FileNotFoundError names the file that is missing, malformed or of another kind of tokenizer.
         """
-        folder = Path(directory)
+        folder = model_folder(directory)
         if folder.is_file():
             return cls(folder, **overrides)
         if not folder.is_dir():
@@ -440,17 +459,75 @@ class BertTokenizer:
 
     # ---- encoding ----------------------------------------------------------------------------------------------------
 
+    @overload
     def encode_packed(
-        self, texts: Sequence[str], *, max_length: int | None = None, truncation: bool = True, add_special_tokens: bool = True
-    ) -> Packed:
+        self,
+        texts: Sequence[str],
+        text_pair: None = None,
+        *,
+        max_length: int | None = None,
+        truncation: bool = True,
+        add_special_tokens: bool = True,
+    ) -> Packed: ...
+
+    @overload
+    def encode_packed(
+        self,
+        texts: Sequence[str],
+        text_pair: Sequence[str],
+        *,
+        max_length: int | None = None,
+        truncation: bool = True,
+        add_special_tokens: bool = True,
+    ) -> PackedPairs: ...
+
+    def encode_packed(
+        self,
+        texts: Sequence[str],
+        text_pair: Sequence[str] | None = None,
+        *,
+        max_length: int | None = None,
+        truncation: bool = True,
+        add_special_tokens: bool = True,
+    ) -> Packed | PackedPairs:
         """Texts -> packed ids with [CLS] and [SEP], no padding, no Python lists.
 
-        max_length (None = model_max_length): longer texts are cut there, unless truncation is False.
+        text_pair: a second text for each, after the first one's [SEP] and with a [SEP] of its own.
+        max_length (None = model_max_length): longer texts are cut there, unless truncation is False; of a pair the longer text
+        is cut first (longest_first). ValueError for another number of pairs, or no room for the special tokens.
         """
         limit = self.model_max_length if max_length is None else max_length
         limit = -1 if not truncation or limit >= VERY_LARGE else limit
         prefix, suffix = ([self.cls_token_id], [self.sep_token_id]) if add_special_tokens else ((), ())
-        return Packed(*self._native.encode(texts, prefix=prefix, suffix=suffix, max_length=limit))
+        if text_pair is None:
+            return Packed(*self._native.encode(texts, prefix=prefix, suffix=suffix, max_length=limit))
+        if len(texts) != len(text_pair):
+            raise ValueError(f"{len(texts)} texts, but {len(text_pair)} pairs")
+        sides = [self._native.encode(side, prefix=(), suffix=(), max_length=-1) for side in (texts, text_pair)]
+        lengths = (np.diff(sides[0][1]), np.diff(sides[1][1]))
+        specials = len(prefix) + 2 * len(suffix)
+        if limit >= 0:
+            if limit < specials:
+                raise ValueError(f"max_length {limit} leaves no room for the special tokens")
+            lengths = _longest_first(*lengths, limit - specials)
+        # A row is made of: [CLS], first text, [SEP], second text, [SEP].
+        columns = [np.full(len(texts), len(prefix)), lengths[0], np.full(len(texts), len(suffix)), lengths[1]]
+        columns.append(columns[2])
+        ends = np.cumsum(np.stack(columns, axis=1).reshape(-1)).reshape(len(texts), 5)
+        splits = np.concatenate([np.zeros(1, np.int64), ends[:, 4].astype(np.int64)])
+        ids = np.empty(splits[-1], np.int32)
+        types = np.zeros(splits[-1], np.int32)
+        for row, (begin, end) in enumerate(itertools.pairwise(splits.tolist())):
+            first, gap, second, _ = ends[row, 1:].tolist()
+            ids[begin : begin + len(prefix)] = prefix
+            for (source, bounds), length, to in zip(sides, lengths, (first, second), strict=True):
+                a, b = int(bounds[row]), int(bounds[row + 1])
+                a, b = (a, a + int(length[row])) if self.truncation_side == "right" else (b - int(length[row]), b)
+                ids[to - (b - a) : to] = source[a:b]
+            ids[first:gap] = suffix
+            ids[second:end] = suffix
+            types[gap:end] = 1
+        return PackedPairs(ids, splits, types)
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
         encoded = self(
@@ -603,14 +680,7 @@ class BertTokenizer:
         if room == 0:
             a = b = 0
         elif strategy == "longest_first":
-            small, large = min(a, b), max(a, b)
-            if second is None:
-                a = room
-            else:
-                large = small if small > room else max(small, room - small)
-                if small + large > room:
-                    small, large = room // 2, room // 2 + room % 2
-                a, b = (large, small) if a > b else (small, large)
+            a, b = (room, 0) if second is None else (int(n) for n in _longest_first(a, b, room))
         else:
             if strategy == "only_second" and second is None:
                 raise ValueError("truncation only_second, but there is no second text")

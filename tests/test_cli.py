@@ -149,7 +149,7 @@ def test_tokenize(capsys, work, model):
     done = shell("tokenize", "--vocab", work / "vocab.txt", "--ids", "--no-special-tokens", stdin="查养\n\n".encode())
     assert done.stdout.decode() == f"{row['ids'][1]} {row['ids'][2]}\n\n"
     code, _, err = run(capsys, "tokenize", "x")
-    assert (code, err) == (2, "govlm: error: give either --model DIR or --vocab FILE\n")
+    assert (code, err) == (2, "govlm: error: give --model DIR or --vocab FILE, not both\n")
 
 
 def test_info(capsys):

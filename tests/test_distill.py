@@ -16,10 +16,11 @@ import govlm
 from govlm.data import Example
 from govlm.train.distill import DistillOptions, DistillTrainer, Projections, distill, layer_map, student_of
 from govlm.train.evaluate import encode, encode_texts, evaluate
-from govlm.train.finetune import Options, finetune, load_model
+from govlm.train.finetune import Options, finetune
 from govlm.train.loop import TrainError
 from govlm.train.losses import cross_entropy, mean_square, multi_label_kl, relation_kl, softmax_kl
 from govlm.train.mask import mask_texts
+from govlm.train.source import load_model
 from govlm.train.teacher import Teacher, Wanted, model_digest, run_taps
 
 THINGS = {"户籍": ["户口本", "身份证", "居住证"], "社保": ["养老金", "医保卡", "失业金"], "车管": ["驾驶证", "行驶证", "车牌"]}

@@ -15,11 +15,12 @@ import pytest
 
 import govlm
 from govlm.data import DataError
-from govlm.train.embed import EmbedOptions, EmbedTrainer, Evaluation, embed_encoded, embed_train, load_encoder, pooled_pass
+from govlm.train.embed import EmbedOptions, EmbedTrainer, Evaluation, embed_encoded, embed_train, pooled_pass
 from govlm.train.loop import TrainError
 from govlm.train.losses import GradientLoss, info_nce, product
 from govlm.train.pairs import Pairs, Queries, ScoredPairs, read_pairs, read_scored, read_texts
 from govlm.train.similarity import average_ranks, retrieval_report, spearman
+from govlm.train.source import load_encoder
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 CONFIG = {

@@ -164,7 +164,7 @@ def test_several_labels(work):
 
 def test_without_a_folder_the_best_weights_stay_in_memory(work):
     from govlm.data import Example
-    from govlm.train.finetune import load_model
+    from govlm.train.source import load_model
 
     names = sorted(THINGS)
     model, tokenizer = load_model(work / "config.json", names, False, None, 1)

@@ -16,10 +16,11 @@ import govlm
 from govlm._native import core
 from govlm.data import Example, read_examples
 from govlm.train.evaluate import Classifier, encode, evaluate, evaluate_encoded, predict_logits
-from govlm.train.finetune import Options, SumLoss, Trainer, finetune, load_model
+from govlm.train.finetune import Options, SumLoss, Trainer, finetune
 from govlm.train.loop import TrainError
 from govlm.train.metrics import cross_entropy
 from govlm.train.ngrams import FILE, NgramBranch, NgramOptions, count_ngrams, fit_branch, take_rows
+from govlm.train.source import load_model
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 THINGS = {"户籍": ["户口本", "身份证", "居住证"], "社保": ["养老金", "医保卡", "失业金"], "车管": ["驾驶证", "行驶证", "车牌"]}

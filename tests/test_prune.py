@@ -13,7 +13,7 @@ import govlm
 from govlm.data import Example
 from govlm.train.compare import compare, format_comparison, model_bytes
 from govlm.train.evaluate import encode, encode_texts, evaluate, evaluate_encoded
-from govlm.train.finetune import Options, finetune, load_model
+from govlm.train.finetune import Options, finetune
 from govlm.train.loop import TrainError
 from govlm.train.prune import (
     Importance,
@@ -24,6 +24,7 @@ from govlm.train.prune import (
     prune_curve,
     prune_model,
 )
+from govlm.train.source import load_model
 
 THINGS = {"户籍": ["户口本", "身份证", "居住证"], "社保": ["养老金", "医保卡", "失业金"], "车管": ["驾驶证", "行驶证", "车牌"]}
 WAYS = ["{}丢了怎么补办", "想问一下{}在哪里办", "办{}要带什么材料", "{}多久能办好", "我的{}过期了", "请帮我查{}的进度"]

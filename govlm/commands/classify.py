@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from govlm.bundled import BUNDLED
 from govlm.commands.common import (
     EPOCHS,
     UsageError,
@@ -20,6 +21,7 @@ from govlm.commands.common import (
     positive,
     progress,
     set_threads,
+    text_fields,
 )
 
 __all__ = ["register"]
@@ -118,7 +120,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def input_texts(arguments: argparse.Namespace) -> Iterator[str]:
+def input_texts(arguments: argparse.Namespace) -> Iterator[Any]:
     """The texts to predict: plain lines, or a field of JSON lines (CSV and TSV files too)."""
     from govlm.data import DataError, read_examples
 
@@ -136,10 +138,12 @@ def input_texts(arguments: argparse.Namespace) -> Iterator[str]:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(f"standard input:{number}: not JSON: {error.msg} at column {error.colno}") from None
-            text = row.get(field) if isinstance(row, dict) else None
-            if not isinstance(text, str):
-                raise DataError(f"standard input:{number}: field {field!r} is missing or no string")
-            yield text
+            names = (field,) if isinstance(field, str) else field
+            texts = [row.get(name) if isinstance(row, dict) else None for name in names]
+            for name, text in zip(names, texts, strict=True):
+                if not isinstance(text, str):
+                    raise DataError(f"standard input:{number}: field {name!r} is missing or no string")
+            yield texts[0] if len(names) == 1 else tuple(texts)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -152,6 +156,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     if task_of(arguments.model) == "tokens":
         from govlm.train.tokens import SpanFinder
 
+        if isinstance(arguments.text_field, tuple):
+            raise UsageError("--text-field takes one field where spans are to be found")
         predictions = SpanFinder.from_pretrained(arguments.model, arguments.max_length).find(input_texts(arguments), size)
     else:
         classifier = Classifier.from_pretrained(arguments.model, arguments.max_length)
@@ -179,7 +185,9 @@ def register(command: Any) -> None:
         help="JSONL, CSV or TSV, plain, .gz or .xz; for tokens JSON with text and entities, or BIO columns",
     )
     sub.add_argument("--dev", metavar="FILE", help="rows to choose the best epoch by")
-    sub.add_argument("--model", required=True, metavar="DIR", help="pretrained folder, or a config.json for a random start")
+    sub.add_argument(
+        "--model", default=BUNDLED, metavar="DIR", help=f"pretrained folder, or a config.json for a random start ({BUNDLED})"
+    )
     sub.add_argument("--vocab", metavar="FILE", help="vocab.txt for a config.json (the one beside it)")
     sub.add_argument(
         "--out", required=True, metavar="DIR", help="folder for the trained model, checkpoints, log.jsonl, result.json"
@@ -226,7 +234,12 @@ def register(command: Any) -> None:
     sub = command("predict", _predict, "classify lines, or find spans in them; one JSON object a line comes out")
     sub.add_argument("file", nargs="?", metavar="FILE", help="a text a line (standard input)")
     sub.add_argument("--model", required=True, metavar="DIR")
-    sub.add_argument("--text-field", metavar="F", help="the input is JSONL (or a CSV, TSV file) with this field")
+    sub.add_argument(
+        "--text-field",
+        type=text_fields,
+        metavar="F[,F]",
+        help="the input is JSONL (or a CSV, TSV file) with this field, or two",
+    )
     sub.add_argument("--format", choices=("jsonl", "csv", "tsv"), help="the format, where the file's name does not tell")
     sub.add_argument("--scores", action="store_true", help="the probability of every label")
     sub.add_argument("--batch-size", type=positive, default=64, metavar="N", help="texts a forward (64)")

@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = [
     "EPOCHS", "UsageError", "add_common", "add_fields", "add_training", "emit", "input_lines", "make_options", "positive",
-    "progress", "set_threads",
+    "progress", "set_threads", "text_fields",
 ]  # fmt: skip
 
 
@@ -27,6 +27,14 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"a whole number above 0 is expected, not {text!r}")
     return value
+
+
+def text_fields(text: str) -> str | tuple[str, str]:
+    """A field's name, or two with a comma between them."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) > 2 or not all(names):
+        raise argparse.ArgumentTypeError(f"a field or two fields with a comma between are expected, not {text!r}")
+    return names[0] if len(names) == 1 else (names[0], names[1])
 
 
 def progress(arguments: argparse.Namespace) -> bool | None:
@@ -56,9 +64,10 @@ def add_common(parser: argparse.ArgumentParser, threads: bool = True) -> None:
 def add_fields(parser: argparse.ArgumentParser, label: bool = True) -> None:
     parser.add_argument(
         "--text-field",
+        type=text_fields,
         default="text",
-        metavar="F",
-        help="field with the text; a column number for files without a header (text)",
+        metavar="F[,F]",
+        help="field with the text, or two fields for pairs of texts; column numbers for files without a header (text)",
     )
     if label:
         parser.add_argument(
@@ -117,6 +126,7 @@ def add_training(group: Any, rows: tuple[tuple[str, Any, str], ...], lr: str) ->
         ("--lr", float, f"highest learning rate ({lr})"),
         ("--weight-decay", float, "weight decay of matrices (0.01)"),
         ("--warmup", float, "share of the steps (below 1) or steps with a rising rate (0.1)"),
+        ("--decay", float, "the same for the last steps, in which the rate of warmup_stable_decay falls (0.1)"),
         ("--clip", float, "largest gradient norm, 0 = off (1.0)"),
         ("--seed", int, "random seed (0)"),
         ("--layer-decay", float, "each layer learns at this share of the rate above it (1.0)"),
@@ -125,6 +135,6 @@ def add_training(group: Any, rows: tuple[tuple[str, Any, str], ...], lr: str) ->
     )
     for flag, kind, text in rows + common:
         group.add_argument(flag, type=kind, metavar="N", help=text)
-    schedules = ("linear", "cosine", "constant", "constant_with_warmup")
+    schedules = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
     group.add_argument("--schedule", choices=schedules, help="learning rate (linear)")
     group.add_argument("--freeze", action="append", metavar="PART", help="embeddings, encoder, layers.0 … (repeat, or commas)")

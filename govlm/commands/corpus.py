@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import Any
 
+from govlm.bundled import BUNDLED
 from govlm.commands.common import (
     add_common,
     emit,
@@ -141,7 +142,9 @@ def register(command: Any) -> None:
     sub.set_defaults(run=_build)
     sub.add_argument("input", nargs="+", metavar="INPUT", help="files and folders; each format also as .gz or .xz")
     sub.add_argument("--out", required=True, metavar="DIR", help="folder for the corpus, with the held-out corpus in it")
-    sub.add_argument("--tokenizer", required=True, metavar="DIR_OR_VOCAB", help="folder of a tokenizer, or a vocab.txt")
+    sub.add_argument(
+        "--tokenizer", default=BUNDLED, metavar="DIR_OR_VOCAB", help=f"folder of a tokenizer, or a vocab.txt ({BUNDLED})"
+    )
     sub.add_argument("--resume", action="store_true", help="go on with an unfinished build")
     sub.add_argument("--overwrite", action="store_true", help="start again where DIR holds a corpus")
     reading = sub.add_argument_group("reading")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from govlm.bundled import BUNDLED
 from govlm.commands.common import (
     EPOCHS,
     UsageError,
@@ -184,7 +185,9 @@ def register(command: Any) -> None:
     add_common(sub)
 
     sub = command("prune", _prune, "cut out the attention heads and neurons that matter least, then fine-tune")
-    sub.add_argument("--model", required=True, metavar="DIR", help="a trained classifier, or a masked language model")
+    sub.add_argument(
+        "--model", default=BUNDLED, metavar="DIR", help=f"a trained classifier, or a masked language model ({BUNDLED})"
+    )
     sub.add_argument("--train", metavar="FILE", help="labelled rows, for a classifier: importance, then fine-tuning")
     sub.add_argument("--dev", metavar="FILE", help="labelled rows to measure on")
     sub.add_argument("--texts", nargs="+", metavar="FILE", help="texts, a line each, for a masked language model (no tuning)")

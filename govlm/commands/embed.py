@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from govlm.bundled import BUNDLED
 from govlm.commands.common import (
     UsageError,
     add_common,
@@ -89,10 +90,11 @@ def _embed(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     import govlm
-    from govlm.train.embed import embed_encoded, load_encoder
+    from govlm.train.embed import embed_encoded
     from govlm.train.evaluate import encode_texts
     from govlm.train.losses import normalise_rows
     from govlm.train.pairs import read_texts
+    from govlm.train.source import load_encoder
 
     set_threads(arguments)
     model, tokenizer = load_encoder(arguments.model)
@@ -135,7 +137,9 @@ def register(command: Any) -> None:
     sub.add_argument("--texts", nargs="+", metavar="FILE", help="in place of pairs: single texts, a line each (SimCSE)")
     sub.add_argument("--text-field", metavar="F", help="with --texts: the file is JSONL, CSV or TSV with this field")
     sub.add_argument("--format", choices=("jsonl", "csv", "tsv"), help="the format, where the file's name does not tell")
-    sub.add_argument("--model", required=True, metavar="DIR", help="pretrained folder, or a config.json for a random start")
+    sub.add_argument(
+        "--model", default=BUNDLED, metavar="DIR", help=f"pretrained folder, or a config.json for a random start ({BUNDLED})"
+    )
     sub.add_argument("--vocab", metavar="FILE", help="vocab.txt for a config.json (the one beside it)")
     sub.add_argument("--out", required=True, metavar="DIR", help="folder for the model, checkpoints, log.jsonl, result.json")
     judged = sub.add_argument_group("evaluation")
@@ -171,7 +175,7 @@ def register(command: Any) -> None:
 
     sub = command("embed", _embed, "embed lines of text into a .npy file")
     sub.add_argument("file", nargs="?", metavar="FILE", help="a text a line (standard input)")
-    sub.add_argument("--model", required=True, metavar="DIR")
+    sub.add_argument("--model", default=BUNDLED, metavar="DIR", help=f"folder of the model ({BUNDLED})")
     sub.add_argument("--out", required=True, metavar="FILE", help="the .npy file, float32 [texts, hidden]")
     sub.add_argument("--text-field", metavar="F", help="the input is JSONL, CSV or TSV with this field")
     sub.add_argument("--format", choices=("jsonl", "csv", "tsv"), help="the format, where the file's name does not tell")

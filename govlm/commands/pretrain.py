@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from govlm.bundled import BUNDLED
 from govlm.commands.common import UsageError, add_common, emit, progress, set_threads
 
 __all__ = ["register"]
@@ -87,7 +88,7 @@ def register(command: Any) -> None:
     sub = command("vocabulary", _extend, "give a model the words of a domain")
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
     sub = actions.add_parser("extend", help="add words; their embeddings start as the mean of their pieces")
-    sub.add_argument("--model", required=True, metavar="DIR", help="a model with its tokenizer")
+    sub.add_argument("--model", default=BUNDLED, metavar="DIR", help=f"a model with its tokenizer ({BUNDLED})")
     sub.add_argument("--words", metavar="FILE", help="a word a line, UTF-8")
     sub.add_argument("--word", action="append", metavar="WORD", help="a word (repeat)")
     sub.add_argument("--out", required=True, metavar="DIR", help="folder for the new model and tokenizer")

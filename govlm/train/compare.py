@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from govlm.bundled import model_folder
 from govlm.train.loop import Progress, TrainError
 
 __all__ = ["compare", "format_comparison", "model_bytes"]
@@ -171,7 +172,7 @@ def compare(
     models: Sequence[str | Path],
     data: str | Path,
     *,
-    text_field: str = "text",
+    text_field: str | tuple[str, str] = "text",
     label_field: str | None = "label",
     data_format: str | None = None,
     limit: int | None = None,
@@ -194,7 +195,7 @@ def compare(
     from govlm.train.metrics import classification_report, multi_label_report
 
     for folder in models:
-        if not Path(folder).is_dir():
+        if not model_folder(folder).is_dir():
             raise TrainError(f"{folder}: no such model folder")
     examples = list(read_examples(data, text_field, label_field, data_format))[:limit]
     if not examples:

@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm._native import core as native
+from govlm.bundled import model_folder
 from govlm.data import Example, read_examples
 from govlm.packing import Batch
-from govlm.train.evaluate import Encoded, encode, encode_texts, evaluate_encoded, label_names, new_packed
+from govlm.train.evaluate import MULTI_LABEL, Encoded, encode, encode_texts, evaluate_encoded, label_names, new_packed
 from govlm.train.finetune import EpochPosition
 from govlm.train.loop import Loop, LoopOptions, Part, Progress, TrainError
 from govlm.train.losses import GradientLoss, cross_entropy, mean_square, multi_label_kl, product, relation_kl, softmax_kl
@@ -38,7 +39,6 @@ __all__ = ["DistillOptions", "DistillTrainer", "Projections", "distill", "layer_
 
 F32 = NDArray[np.float32]
 _ROWS = 256  # masked tokens whose scores over the vocabulary are held in float64 at a time
-MULTI_LABEL = "multi_label_classification"
 _SIDES = {"q": "query", "k": "key", "v": "value"}
 
 
@@ -504,7 +504,7 @@ def _load(folder: str | Path, kind: str) -> tuple[Any, Any]:
     """kind: "classifier", "mlm" or "encoder"."""
     import govlm
 
-    if not Path(folder).is_dir():
+    if not model_folder(folder).is_dir():
         raise TrainError(f"{folder}: no such model folder")
     tokenizer = govlm.AutoTokenizer.from_pretrained(str(folder))
     if kind != "encoder":
@@ -522,7 +522,7 @@ def _kind_of(folder: str | Path, logits: bool) -> str:
     """What a folder teaches: "classifier" by its labels, "mlm" by its scores of masked tokens, or "encoder"."""
     import govlm
 
-    if not Path(folder).is_dir():
+    if not model_folder(folder).is_dir():
         raise TrainError(f"{folder}: no such model folder")
     names = " ".join(govlm.AutoConfig.from_pretrained(str(folder)).architectures or [])
     if "ForSequenceClassification" in names:
@@ -536,8 +536,7 @@ def _student(source: str | Path | int, teacher: Any, tokenizer: Any, kind: str, 
 
     import govlm
     from govlm.optim import set_seed
-    from govlm.train.embed import load_encoder
-    from govlm.train.finetune import load_model
+    from govlm.train.source import load_encoder, load_model
 
     if isinstance(source, int):
         set_seed(seed)
@@ -571,7 +570,7 @@ def distill(
     train: str | Path | None = None,
     texts: Sequence[str] = (),
     dev: str | Path | None = None,
-    text_field: str = "text",
+    text_field: str | tuple[str, str] = "text",
     label_field: str = "label",
     data_format: str | None = None,
     held_out: int = 0,

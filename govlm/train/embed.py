@@ -7,7 +7,6 @@ caching, arXiv:2101.06983): without keeping anything, for the vectors, then with
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm.bundled import BUNDLED
 from govlm.packing import Batch
 from govlm.train.evaluate import Encoded, new_packed
 from govlm.train.finetune import EpochPosition
@@ -24,6 +24,7 @@ from govlm.train.losses import GradientLoss, info_nce, normalise_rows
 from govlm.train.mask import mask_texts
 from govlm.train.pairs import Pair, Pairs, Queries, ScoredPairs
 from govlm.train.similarity import retrieval_report, spearman
+from govlm.train.source import load_encoder
 
 __all__ = ["EmbedOptions", "EmbedTrainer", "Evaluation", "embed_encoded", "embed_train", "pooled_pass"]
 
@@ -78,7 +79,7 @@ def pooled_pass(
     save: keep what the way back needs (it may be walked once); training: dropout on, with the numbers of seed, step and
     samples [B]. The head of a model, where it has one, is left out.
     """
-    batch = Batch.packed(model._rules, new_packed(texts.ids, texts.row_splits))
+    batch = Batch.packed(model._rules, texts.packed())
     core, splits = model.core, batch.row_splits
     lengths = np.diff(splits)
     options: dict[str, Any] = {"rows": batch.first_tokens()} if pooling == "cls" else {}
@@ -285,7 +286,7 @@ def embed_train(
     pairs: list[Pair] | None = None,
     texts: list[str] | None = None,
     *,
-    model: str | Path,
+    model: str | Path = BUNDLED,
     out: str | Path,
     scored: list[tuple[str, str, float]] | None = None,
     queries: list[Pair] | None = None,
@@ -324,34 +325,3 @@ def embed_train(
     result = trainer.train()
     result.update(pairs=len(data), start=start, out=str(out))
     return result
-
-
-def load_encoder(source: str | Path, vocab: str | Path | None = None, seed: int = 0, masked: bool = False) -> tuple[Any, Any]:
-    """(model, tokenizer): from a folder, or randomly initialised from a config.json with its vocabulary.
-
-    masked: a masked language model; else a model without a head.
-    """
-    import govlm
-    from govlm.optim import set_seed
-
-    kind, options = (govlm.AutoModelForMaskedLM, {}) if masked else (govlm.AutoModel, {"add_pooling_layer": False})
-
-    set_seed(seed)
-    path = Path(source)
-    if path.is_dir():
-        tokenizer = govlm.AutoTokenizer.from_pretrained(str(path)) if vocab is None else govlm.BertTokenizer(str(vocab))
-        return kind.from_pretrained(str(path), **options), tokenizer
-    if not path.is_file():
-        raise TrainError(f"{path}: no such model folder or config file")
-    vocab = vocab if vocab is not None else path.parent / "vocab.txt"
-    if not Path(vocab).exists():
-        raise TrainError(f"{path} is a config, for a random start: name its vocabulary with --vocab FILE")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TrainError(f"{path}: not a JSON config: {error}") from None
-    tokenizer = govlm.BertTokenizer(str(vocab), do_lower_case=bool(values.get("do_lower_case", True)))
-    values["vocab_size"] = len(tokenizer)
-    values.pop("architectures", None)
-    config = govlm.AutoConfig.for_model(**{"model_type": "bert", **values})
-    return kind.from_config(config, **options), tokenizer

@@ -12,20 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.data import DataError, Example, read_examples
+from govlm.data import DataError, Example, Text, read_examples
 from govlm.train.metrics import classification_report, cross_entropy, multi_label_report, softmax
 from govlm.train.ngrams import NgramBranch, NgramOptions, count_ngrams
 
 __all__ = ["Classifier", "Encoded", "Prediction", "encode", "evaluate", "evaluate_encoded", "predict_logits"]
 
 MULTI_LABEL = "multi_label_classification"
+SINGLE_LABEL = "single_label_classification"
 
 
 @dataclass
 class Encoded:
     """Rows as the encoder takes them.
 
-    ids: int32 [T], all texts; row_splits: int64 [n+1]; labels: int64 [n], float32 [n, labels] for multi-label, or None;
+    ids: int32 [T], all texts; row_splits: int64 [n+1]; types: int32 [T], token types, where the rows are pairs; labels: int64 [n], float32 [n, labels] for multi-label, or None;
     grams: the rows' n-gram counts (govlm.train.ngrams), where a branch is wanted; offset: float32 [n, labels], what a branch
     adds to the encoder's logits.
     """
@@ -36,6 +37,7 @@ class Encoded:
     names: list[str]
     grams: Any = None
     offset: NDArray[np.float32] | None = None
+    types: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.row_splits) - 1
@@ -46,16 +48,30 @@ class Encoded:
         starts, ends = self.row_splits[rows], self.row_splits[rows + 1]
         splits = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(ends - starts, out=splits[1:])
-        ids = np.concatenate([self.ids[a:b] for a, b in zip(starts, ends, strict=True)]) if len(rows) else self.ids[:0]
-        return Encoded(ids, splits, None, self.names, offset=None if self.offset is None else self.offset[rows])
+        offset = None if self.offset is None else self.offset[rows]
+        types = None if self.types is None else _slices(self.types, starts, ends)
+        return Encoded(_slices(self.ids, starts, ends), splits, None, self.names, offset=offset, types=types)
+
+    def packed(self) -> Any:
+        """As a model takes them: its argument `packed`."""
+        from govlm.tokenizer import Packed, PackedPairs
+
+        if self.types is None:
+            return Packed(self.ids, self.row_splits)
+        return PackedPairs(self.ids, self.row_splits, self.types)
 
     def digest(self) -> str:
         """A fingerprint of ids, labels, n-grams and label names."""
         digest = hashlib.sha256()
-        for array in (self.ids, self.row_splits, self.labels, *(self.grams or ())):
+        more = () if self.types is None else (self.types,)
+        for array in (self.ids, self.row_splits, self.labels, *(self.grams or ()), *more):
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         digest.update("\0".join(self.names).encode())
         return digest.hexdigest()
+
+
+def _slices(array: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]:
+    return np.concatenate([array[a:b] for a, b in zip(starts, ends, strict=True)]) if len(starts) else array[:0]
 
 
 def new_packed(ids: NDArray[np.int32], row_splits: NDArray[np.int64]) -> Any:
@@ -86,17 +102,33 @@ def text_limit(model: Any, max_length: int | None) -> int:
 
 
 def encode_texts(
-    model: Any, tokenizer: Any, texts: list[str], max_length: int | None = None, branch: NgramBranch | None = None
+    model: Any, tokenizer: Any, texts: Sequence[Text], max_length: int | None = None, branch: NgramBranch | None = None
 ) -> Encoded:
-    """Tokenizes texts, cut to what the model takes; `branch` sees them whole. Errors: ValueError for a lone surrogate."""
+    """Tokenizes texts or pairs of texts, cut to what the model takes; `branch` sees them whole.
+
+    Errors: ValueError for a lone surrogate; DataError for texts and pairs in one batch.
+    """
+    pairs = sum(not isinstance(text, str) for text in texts)
+    if 0 < pairs < len(texts):
+        raise DataError("single texts and pairs of texts cannot be mixed")
     if hasattr(model, "encode_texts"):  # a pattern with a gap goes around the text: govlm.train.fewshot
-        encoded: Encoded = model.encode_texts(texts, max_length)
+        encoded: Encoded = model.encode_texts(single_texts(texts), max_length)
     else:
-        packed = tokenizer.encode_packed(texts, max_length=text_limit(model, max_length), truncation=True)
+        sides = ([t[0] for t in texts], [t[1] for t in texts]) if pairs else (texts,)
+        packed = tokenizer.encode_packed(*sides, max_length=text_limit(model, max_length), truncation=True)
         encoded = Encoded(np.asarray(packed.ids), np.asarray(packed.row_splits), None, label_names(model.config))
+        encoded.types = packed.token_type_ids if pairs else None
     if branch is not None:
-        encoded.offset = branch.logits(texts)
+        encoded.offset = branch.logits(single_texts(texts))
     return encoded
+
+
+def single_texts(texts: Sequence[Text]) -> list[str]:
+    """The texts, as they are; DataError for pairs, where n-grams or a pattern need single texts."""
+    single = [text for text in texts if isinstance(text, str)]
+    if len(single) < len(texts):
+        raise DataError("pairs of texts, where this model was trained on single texts")
+    return single
 
 
 def label_names(config: Any) -> list[str]:
@@ -123,7 +155,7 @@ def encode(
     texts = [e.text for e in examples]
     encoded = encode_texts(model, tokenizer, texts, max_length, branch)
     if grams is not None:
-        encoded.grams = count_ngrams(texts, grams)
+        encoded.grams = count_ngrams(single_texts(texts), grams)
     index = {name: i for i, name in enumerate(names)}
     labels: NDArray[Any] = (
         np.zeros((len(examples), len(names)), np.float32) if multi_label else np.zeros(len(examples), np.int64)
@@ -156,7 +188,7 @@ def predict_logits(model: Any, data: Encoded, batch_size: int = 64) -> NDArray[n
         with govlm.no_grad():
             for start in range(0, len(data), batch_size):
                 part = data.take(range(start, min(start + batch_size, len(data))))
-                parts.append(np.array(model(packed=new_packed(part.ids, part.row_splits)).logits))
+                parts.append(np.array(model(packed=part.packed()).logits))
     finally:
         model.train(training)
     logits = np.concatenate(parts) if parts else np.zeros((0, len(data.names)), np.float32)
@@ -178,7 +210,7 @@ def evaluate_encoded(model: Any, data: Encoded, batch_size: int = 64) -> dict[st
 class Prediction(NamedTuple):
     """What a classifier says of one text: its label (a list for several), the probability, and all probabilities by name."""
 
-    text: str
+    text: Text
     label: str | list[str]
     confidence: float
     scores: dict[str, float]
@@ -212,9 +244,9 @@ class Classifier:
             raise ValueError(f"{folder}: the n-gram branch has {len(branch.bias)} labels, the model {model.config.num_labels}")
         return cls(model, govlm.AutoTokenizer.from_pretrained(str(folder)), max_length, branch)
 
-    def classify(self, texts: Iterable[str], batch_size: int = 64) -> Iterator[Prediction]:
-        """One Prediction a text, in order; reads the texts in batches, so that a stream of any length goes through."""
-        batch: list[str] = []
+    def classify(self, texts: Iterable[Text], batch_size: int = 64) -> Iterator[Prediction]:
+        """One Prediction a text (or pair of texts), in order; reads the texts in batches, so that a stream of any length goes through."""
+        batch: list[Text] = []
         for text in texts:
             batch.append(text)
             if len(batch) == batch_size:
@@ -223,7 +255,7 @@ class Classifier:
         if batch:
             yield from self._classify(batch)
 
-    def _classify(self, texts: list[str]) -> Iterator[Prediction]:
+    def _classify(self, texts: list[Text]) -> Iterator[Prediction]:
         data = encode_texts(self.model, self.tokenizer, texts, self.max_length, self.branch)
         logits = predict_logits(self.model, data, len(texts))
         probabilities = 1 / (1 + np.exp(-logits.astype(np.float64))) if self.multi_label else softmax(logits)
@@ -239,14 +271,14 @@ class Classifier:
 def evaluate(
     model: str | Path,
     data: str | Path,
-    text_field: str = "text",
+    text_field: str | tuple[str, str] = "text",
     label_field: str = "label",
     data_format: str | None = None,
     batch_size: int = 64,
     max_length: int | None = None,
 ) -> dict[str, Any]:
     """The report of a trained model (folder) on a file: accuracy, macro_f1, loss, count, per_class, labels, confusion; for a
-    token classifier that of govlm.train.tokens.evaluate_spans.
+    token classifier that of govlm.train.tokens.evaluate_spans. text_field: two names for pairs of texts.
     """
     if task_of(model) == "tokens":
         from govlm.train.tokens import SpanFinder, encode_spans, evaluate_spans, read_spans

@@ -1,4 +1,4 @@
-"""Fine-tuning of a sentence classifier: its rows, its epochs, and how a model for given labels is made."""
+"""Fine-tuning of a sentence classifier: its rows, its epochs, and the run that `govlm finetune` makes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm.bundled import BUNDLED
 from govlm.data import Example, read_examples
-from govlm.optim import set_seed
 from govlm.train.checkpoints import Checkpoints
 from govlm.train.distributed import check_ranks, find_ranks
-from govlm.train.evaluate import Encoded, encode, evaluate_encoded, new_packed
+from govlm.train.evaluate import Encoded, encode, evaluate_encoded
 from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainError, write_text
 from govlm.train.ngrams import NgramBranch, NgramOptions, fit_branch
+from govlm.train.source import load_model
 
 __all__ = ["Options", "Trainer", "finetune"]
 
-MULTI_LABEL = "multi_label_classification"
-SINGLE_LABEL = "single_label_classification"
 ALONE = 0.8  # share of the encoder's own loss beside a branch (of 0, 0.5, 0.8 the best sum and encoder, tnews few-shot)
 
 
@@ -203,7 +202,7 @@ class Trainer(Loop):
             part = rows[places]
             packed = self.train_set.take(part)
             arguments = {
-                "packed": new_packed(packed.ids, packed.row_splits),
+                "packed": packed.packed(),
                 "labels": labels[part],
                 "samples": places.astype(np.uint32),  # where these rows stand in the random stream
             }
@@ -303,53 +302,6 @@ def _label_names(labels: Sequence[str | list[str]]) -> list[str]:
     return sorted(names)
 
 
-def load_model(
-    source: str | Path,
-    labels: list[str],
-    multi_label: bool,
-    vocab: str | Path | None,
-    seed: int,
-    kind: str = "SequenceClassification",
-) -> tuple[Any, Any]:
-    """(model, tokenizer) for these labels: a pretrained folder, or a config.json for a random initialisation (with `vocab`).
-
-    kind: SequenceClassification, TokenClassification or MaskedLM.
-    """
-    import govlm
-
-    set_seed(seed)
-    path = Path(source)
-    fields: dict[str, Any] = {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {name: i for i, name in enumerate(labels)},
-    }
-    if kind == "SequenceClassification":
-        fields["problem_type"] = MULTI_LABEL if multi_label else SINGLE_LABEL
-    automatic = getattr(govlm, f"AutoModelFor{kind}")
-    if path.is_dir():
-        tokenizer = govlm.AutoTokenizer.from_pretrained(str(path)) if vocab is None else govlm.BertTokenizer(str(vocab))
-        model = automatic.from_pretrained(str(path), ignore_mismatched_sizes=True, **fields)
-        return model, tokenizer
-    if not path.is_file():
-        raise TrainError(f"{path}: no such model folder or config file")
-    if vocab is None:
-        vocab = path.parent / "vocab.txt"
-        if not vocab.exists():
-            raise TrainError(f"{path} is a config, for a random start: name its vocabulary with --vocab FILE")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TrainError(f"{path}: not a JSON config: {error}") from None
-    tokenizer = govlm.BertTokenizer(str(vocab), do_lower_case=bool(values.get("do_lower_case", True)))
-    values.update(fields)
-    values["vocab_size"] = len(tokenizer)
-    for gone in ("architectures", "num_labels"):
-        values.pop(gone, None)
-    config = govlm.AutoConfig.for_model(**{"model_type": "bert", **values})
-    return automatic.from_config(config), tokenizer
-
-
 @dataclass
 class _Plan:
     """What a task makes of its files. fresh() gives a new model with its tokenizer."""
@@ -368,7 +320,7 @@ def _classify_plan(
     model: str | Path,
     vocab: str | Path | None,
     options: Options,
-    fields: tuple[str, str, str | None],
+    fields: tuple[str | tuple[str, str], str, str | None],
     pattern: str | None,
     label_words: str | Path | None,
 ) -> _Plan:
@@ -382,11 +334,14 @@ def _classify_plan(
     names = _label_names([e.label for e in examples if e.label is not None])
     if not multi_label and len(names) < 2:
         raise TrainError(f"{train}: every row has the label {names[0]!r}; at least two are needed")
-    grams = options.ngram_options() if options.ngrams else None
+    paired = not isinstance(examples[0].text, str)  # what n-grams two texts have says little of how they belong together
+    grams = options.ngram_options() if options.ngrams and not paired else None
 
     def fresh() -> tuple[Any, Any]:
         if pattern is None:
             return load_model(model, names, multi_label, vocab, options.seed)
+        if paired:
+            raise TrainError(f"{train}: few-shot training takes single texts, not pairs")
         if multi_label:
             raise TrainError(f"{train}: few-shot training takes one label a row, not lists of labels")
         network, tokenizer = load_model(model, names, False, vocab, options.seed, "MaskedLM")
@@ -433,10 +388,10 @@ def finetune(
     train: str | Path,
     dev: str | Path | None = None,
     *,
-    model: str | Path,
+    model: str | Path = BUNDLED,
     out: str | Path,
     task: str = "classify",
-    text_field: str = "text",
+    text_field: str | tuple[str, str] = "text",
     label_field: str = "label",
     data_format: str | None = None,
     vocab: str | Path | None = None,
@@ -452,7 +407,8 @@ def finetune(
     """Fine-tunes a model on a file and writes it, ready for `from_pretrained`, to `out`.
 
     task "classify": train, dev are JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists
-    of them for several labels a text. task "tokens": texts with spans (see govlm.train.tokens.read_spans; the options are
+    of them for several labels a text; with two names in text_field the rows are pairs of texts (without an n-gram branch).
+    task "tokens": texts with spans (see govlm.train.tokens.read_spans; the options are
     TokenOptions). model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
     refit: with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
     figures in the result are those of the first training, because nothing is left to judge the second by.

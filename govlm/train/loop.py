@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm.data import permutation
-from govlm.optim import AdamW, clip_grad_norm_, freeze, get_scheduler, layerwise_lr_groups, no_decay_groups
+from govlm.optim import SCHEDULES, AdamW, clip_grad_norm_, freeze, get_scheduler, layerwise_lr_groups, no_decay_groups
 from govlm.train.checkpoints import Checkpoints, read_tensors, write_tensors
 
 __all__ = ["Loop", "LoopOptions", "NonFiniteError", "Part", "Position", "TrainError", "copy_weights"]
@@ -41,8 +41,9 @@ class LoopOptions:
 
     lr: float = 5e-5
     weight_decay: float = 0.01  # matrices only
-    schedule: str = "linear"  # linear, cosine, constant, constant_with_warmup
+    schedule: str = "linear"  # one of govlm.optim.SCHEDULES
     warmup: float = 0.1  # below 1: a share of all steps; else steps
+    decay: float = 0.1  # of warmup_stable_decay: the last steps, in which the rate falls; a share or steps, as warmup
     clip: float = 1.0  # largest gradient norm; 0 = off
     seed: int = 0
     freeze: tuple[str, ...] = ()  # see govlm.optim.freeze
@@ -56,7 +57,9 @@ class LoopOptions:
         """(field, whether it is good, what is wished for)"""
         return [
             ("lr", self.lr >= 0, "0 or more"),
+            ("schedule", self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
             ("warmup", self.warmup >= 0, "0 or more"),
+            ("decay", self.decay >= 0, "0 or more"),
             ("clip", self.clip >= 0, "0 or more"),
             ("seed", 0 <= self.seed < 2**32, "in 0..4294967295"),
             ("layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1"),
@@ -174,8 +177,9 @@ class Loop:
         self._saved_at, self._saved_step = time.monotonic(), -1
         model.train()
         self.parameters, self.optimizer = self._make_optimizer()
-        warmup = round(options.warmup * total_steps) if options.warmup < 1 else round(options.warmup)
-        self.schedule = get_scheduler(options.schedule, self.optimizer, warmup, total_steps)
+        warmup, decay = (round(v * total_steps) if v < 1 else round(v) for v in (options.warmup, options.decay))
+        extra = {"num_decay_steps": decay} if options.schedule == "warmup_stable_decay" else {}
+        self.schedule = get_scheduler(options.schedule, self.optimizer, warmup, total_steps, extra)
         self.checkpoints = Checkpoints(self.out) if self.out is not None else None
         self._prepare_out(resume)
 

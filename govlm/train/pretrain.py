@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.optim import SCHEDULES, set_seed
+from govlm.optim import set_seed
 from govlm.train.checkpoints import Checkpoints
 from govlm.train.distributed import check_ranks, find_ranks
 from govlm.train.evaluate import new_packed
@@ -54,6 +54,7 @@ class PretrainOptions(LoopOptions):
     tokens: int = 0  # or the tokens to train on
     epochs: float = 0.0  # or passes over the corpus
     minutes: float = 0.0  # or the time: a few batches are timed first, and the steps that fit are planned
+    skip: int = 0  # steps of the stream of batches to pass over: a next stage (`from`) goes on where the last one ended
     mask_probability: float = 0.15  # share of the tokens to be guessed, by whole words
     eval_every: int = 1000  # steps between evaluations on the held-out set; 0 = at the end only
     eval_batch_size: int = 64  # sequences a forward there
@@ -87,8 +88,8 @@ class PretrainOptions(LoopOptions):
             ("tokens", self.tokens >= 0, "0 or more"),
             ("epochs", self.epochs >= 0, "0 or more"),
             ("minutes", self.minutes >= 0, "0 or more"),
+            ("skip", self.skip >= 0, "0 or more"),
             ("mask_probability", 0 < self.mask_probability <= 1, "above 0 and at most 1"),
-            ("schedule", self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
             ("eval_every", self.eval_every >= 0, "0 or more"),
             ("eval_batch_size", self.eval_batch_size >= 1, "1 or more"),
             ("heldout_share", 0 <= self.heldout_share < 1, "0 or more and below 1"),
@@ -364,7 +365,8 @@ class PretrainLoop(Loop):
     def batch(self, step: int) -> tuple[Batch, Masked]:
         """All ranks' sequences of a step, and their masks."""
         o = self.options
-        numbers, epochs = self.order.take(step * o.batch_size, (step + 1) * o.batch_size)
+        first = (o.skip + step) * o.batch_size
+        numbers, epochs = self.order.take(first, first + o.batch_size)
         batch = self.train_set.batch(numbers)
         return batch, self.masker(batch.ids, batch.row_splits, batch.word_starts, batch.numbers, o.seed, epochs)
 

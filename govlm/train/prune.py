@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm.bundled import model_folder
 from govlm.data import permutation, read_examples
 from govlm.train.evaluate import Encoded, encode, evaluate_encoded, label_names, new_packed
 from govlm.train.finetune import Options, Trainer
@@ -88,7 +89,7 @@ def measure_importance(
             text = data.take([row])
             if model.task == "sequence":
                 assert data.labels is not None
-                outputs = model(packed=new_packed(text.ids, text.row_splits), labels=data.labels[[row]])
+                outputs = model(packed=text.packed(), labels=data.labels[[row]])
             else:
                 assert mask_id is not None
                 ids, labels = mask_texts(text, mask_id, int(model.config.vocab_size), (seed, 0x4D, row))
@@ -245,7 +246,7 @@ def prune(
     curve: Sequence[float] = (),
     curve_epochs: int = 0,
     plot: str | Path | None = None,
-    text_field: str = "text",
+    text_field: str | tuple[str, str] = "text",
     label_field: str = "label",
     data_format: str | None = None,
     options: Options | None = None,
@@ -264,7 +265,7 @@ def prune(
 
     options = options or Options()
     options.check()
-    folder = Path(model)
+    folder = model_folder(model)
     if not folder.is_dir():
         raise TrainError(f"{folder}: no such model folder")
     tokenizer = govlm.AutoTokenizer.from_pretrained(str(folder))

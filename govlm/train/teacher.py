@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm.packing import Batch
-from govlm.train.evaluate import Encoded, new_packed
+from govlm.train.evaluate import Encoded
 from govlm.train.loop import Progress, TrainError, write_text
 
 __all__ = ["Teacher", "Wanted", "model_digest", "run_taps"]
@@ -53,7 +53,7 @@ def run_taps(
     model: Any, texts: Encoded, wanted: Wanted, save: bool = False, **options: Any
 ) -> tuple[Any, dict[Key, NDArray[np.float32]]]:
     """One packed forward: (the core's pass, {key: values}). Views, except of projections; options: as the core's forward."""
-    batch = Batch.packed(model._rules, new_packed(texts.ids, texts.row_splits))
+    batch = Batch.packed(model._rules, texts.packed())
     if not wanted.tokens and model.task == "sequence":
         options["rows"] = batch.first_tokens()
     layers = int(model.core.config["num_layers"])
