@@ -14,6 +14,7 @@ from govlm.optim import (
     clip_grad_norm_,
     freeze,
     get_scheduler,
+    get_wsd_schedule,
     layerwise_lr_groups,
     no_decay_groups,
     set_seed,
@@ -151,6 +152,24 @@ def test_unknown_or_incomplete_schedule():
         get_scheduler("linear", optimizer)
     with pytest.raises(ValueError, match="needs num_training_steps"):
         get_scheduler("cosine", optimizer, num_warmup_steps=1)
+    with pytest.raises(ValueError, match="needs num_decay_steps"):
+        get_scheduler("warmup_stable_decay", optimizer, num_warmup_steps=1, num_training_steps=9)
+    with pytest.raises(ValueError, match="4 steps of warm-up and 6 of decay do not fit into 9 steps"):
+        get_wsd_schedule(optimizer, 4, 6, 9)
+    with pytest.raises(ValueError, match="unknown decay_type 'stairs'"):
+        get_wsd_schedule(optimizer, 4, 5, 9, decay_type="stairs")
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "1-sqrt"])
+def test_the_rate_falls_to_its_least_at_the_end(kind):
+    optimizer = AdamW(Network().parameters(), lr=2.0)
+    schedule = get_wsd_schedule(optimizer, 0, 10, 30, decay_type=kind, min_lr_ratio=0.1)
+    rates = []
+    for _ in range(33):
+        rates.append(schedule.get_last_lr()[0])
+        schedule.step()
+    assert rates[:21] == [2.0] * 21 and rates[30:] == pytest.approx([0.2] * 3)
+    assert all(a > b for a, b in zip(rates[20:30], rates[21:31], strict=True))
 
 
 def steps(network, optimizer, first, count):

@@ -287,6 +287,19 @@ def test_the_plot(work):
     assert (work / "out" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_next_stage_goes_on_in_the_stream_of_batches(work):
+    """Step k of a run that skips n steps has the batch of step n + k."""
+    whole = [e["tokens"] for e in read_log(run(work, "whole", steps=7) and work / "whole" / "log.jsonl")[0]]
+    later = [e["tokens"] for e in read_log(run(work, "later", steps=3, skip=4) and work / "later" / "log.jsonl")[0]]
+    assert np.diff(whole)[3:].tolist() == np.diff([0, *later]).tolist() and len(set(np.diff(whole))) > 2
+
+
+def test_the_rate_of_a_stage(work):
+    run(work, steps=10, schedule="warmup_stable_decay", warmup=0.2, decay=3, lr=1e-3)
+    rates = [e["lr"] for e in read_log(work / "out" / "log.jsonl")[0]]
+    assert rates[:2] == [0.0, 5e-4] and rates[2:8] == [1e-3] * 6 and 0 < rates[9] < rates[8] < 1e-3
+
+
 @pytest.mark.parametrize("objective", ["mlm", "rtd"])
 def test_same_seed_same_bits_on_any_number_of_threads(work, objective):
     before = govlm.num_threads()

@@ -26,6 +26,11 @@ SCHEDULES = {
     "cosine": {"num_warmup_steps": 4, "num_training_steps": SCHEDULE_STEPS},
     "constant": {},
     "constant_with_warmup": {"num_warmup_steps": 4},
+    "warmup_stable_decay": {
+        "num_warmup_steps": 4,
+        "num_training_steps": SCHEDULE_STEPS,
+        "scheduler_specific_kwargs": {"num_decay_steps": 7},
+    },
 }
 
 
