@@ -310,19 +310,30 @@ class PreTrainedModel:
     def _loaded(self) -> None:
         """Called when parameters were replaced."""
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Writes config.json and model.safetensors (names and layout as transformers'), atomically: a failure, such as a full
         disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8.safetensors).
+
+        dtype: float32, or float16 for half the size (values beyond 65504 are refused: ValueError names the tensor).
         """
         folder = Path(save_directory)
+        if dtype not in ("float32", "float16"):
+            raise ValueError(f"dtype must be float32 or float16, not {dtype!r}")
         if self.quantised:
+            if dtype != "float32":
+                raise ValueError("a quantised model is saved in 8 bits: train it or load the float32 one for float16")
             save_quantised(self, folder, [type(self).__name__])
             return
         self.config.__dict__.pop("quantization_config", None)
         folder.mkdir(parents=True, exist_ok=True)
         self.config.architectures = [type(self).__name__]
-        self.config.dtype = "float32"
-        tensors = {name: parameter.data for name, parameter in self._parameters.items()}
+        self.config.dtype = dtype
+        tensors: dict[str, NDArray[Any]] = {name: parameter.data for name, parameter in self._parameters.items()}
+        if dtype == "float16":
+            for name, values in tensors.items():
+                if np.abs(values).max(initial=0.0) > np.finfo(np.float16).max:
+                    raise ValueError(f"{name} has values that float16 cannot hold")
+                tensors[name] = values.astype(np.float16)
         for name in [n for n in tensors if n.endswith(".decoder.bias")]:  # untied: transformers' files hold it twice
             tensors[name.removesuffix("decoder.bias") + "bias"] = tensors[name]
         write_atomically(

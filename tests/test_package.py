@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from govlm.bundled import BUNDLED
+
 ROOT = Path(__file__).resolve().parent.parent
 PROBE = "import govlm; from govlm._native import core; print(govlm.__version__, core.info()['onednn'])"
 
@@ -55,8 +57,10 @@ def test_wheel_installs_without_a_compiler(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert any(n.startswith("govlm/_core.") and n.endswith(".so") for n in names)
-    data = {"assets/demo/train.jsonl", "py.typed", "_core.pyi", "_onednn/libdnnl.so.3", "_onednn/LICENSE"}
+    model = {f"assets/{BUNDLED}/{name}" for name in ("config.json", "model.int8.safetensors", "vocab.txt", "README.md")}
+    data = {*model, "assets/demo/train.jsonl", "py.typed", "_core.pyi", "_onednn/libdnnl.so.3", "_onednn/LICENSE"}
     assert {f"govlm/{name}" for name in data} <= set(names)
+    assert not [n for n in names if "training" in n]
     bare = str(tmp_path / "venv" / "bin")
     run(python, "-m", "pip", "install", "-q", wheel, PATH=bare, CC="no-compiler-here")
     assert run(python, "-c", PROBE, PATH=bare).split()[1].startswith("3.")
@@ -68,7 +72,10 @@ def test_sdist_holds_the_sources(built: Path, source: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     sources = {str(p.relative_to(source)) for folder in ("csrc", "govlm") for p in (source / folder).rglob("*") if p.is_file()}
-    assert {name for name in sources if not name.endswith((".so", ".pyc"))} <= names
+    weights = {
+        name for name in sources if name.startswith("govlm/assets/training/") and name.endswith((".safetensors", ".jsonl"))
+    }
+    assert {name for name in sources if not name.endswith((".so", ".pyc"))} - weights <= names and not weights & names
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE"} <= names
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
 

@@ -1,0 +1,209 @@
+"""Makes govlm-small-zh from text: vocabulary, corpus, pre-training in stages, sentence embeddings, 8 bits.
+
+    python govlm/assets/training/make.py --data DIR [--work DIR] [--anew] [--until STEP]
+
+DIR holds the corpus and the sets named below. A stage whose result lies in this folder is not made again, unless --anew; a run
+that was killed goes on where it was. A stage takes up to 100 minutes when nothing else runs on the two cores, and its batches,
+masks and dropout are functions of the seeds below: the same text gives the same model, whatever the machine's thread count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+SHAPE = {
+    "hidden_size": 320, "num_hidden_layers": 4, "num_attention_heads": 10, "intermediate_size": 1280,
+    "max_position_embeddings": 512, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+VOCABULARY = {"vocab_size": 8192, "limit_alphabet": 6200}
+CORPUS = ("corpus/general.train.part1of3.txt.xz", "corpus/general.train.part2of3.txt.xz",
+          "corpus/general.train.part3of3.txt.xz", "corpus/pretrain.train.txt.xz")  # fmt: skip
+PRETRAINING: dict[str, Any] = {
+    "objective": "mlm", "batch_size": 32, "max_length": 128, "lr": 1e-3, "schedule": "warmup_stable_decay", "warmup": 300,
+    "decay": 0.15, "eval_every": 500, "seed": 20,
+}  # fmt: skip
+STAGES: dict[str, dict[str, Any]] = {}  # filled below: each stage is what differs from PRETRAINING
+EMBEDDING: dict[str, Any] = {"epochs": 3, "batch_size": 64, "lr": 2e-4, "max_length": 128, "mlm_weight": 0.5, "seed": 20}
+HELD_OUT_ALIASES = 0.3  # share of the colloquial names that no training sees: retrieval is judged by them
+
+
+@dataclass
+class Run:
+    data: Path
+    work: Path
+    anew: bool
+    progress: bool | None
+
+    # ------------------------------------------------------------------------------------------ text
+
+    def vocabulary(self) -> Path:
+        """Folder of the tokenizer."""
+        import govlm
+
+        folder = self.work / "tokenizer"
+        if not (folder / "vocab.txt").exists():
+            found = govlm.train_wordpiece([self.data / name for name in CORPUS], **VOCABULARY)
+            govlm.BertTokenizer(found).save_pretrained(folder)
+        return folder
+
+    def corpus(self) -> Path:
+        """Folder of the token shards, personal numbers replaced, near duplicates dropped, whole words marked."""
+        from govlm.corpus.build import Options, build
+
+        folder = self.work / "corpus"
+        if not (folder / "corpus.json").exists():
+            files = [str(self.data / name) for name in CORPUS]
+            build(files, folder, str(self.vocabulary()), Options(scrub=True), resume=folder.exists(), progress=self.progress)
+        return folder
+
+    # -------------------------------------------------------------------------------------- training
+
+    def stage(self, name: str) -> Path:
+        """Folder of a stage's model, float16; made on the way: the stages before it."""
+        from govlm.train.pretrain import PretrainOptions, pretrain
+
+        kept, made = HERE / name, self.work / name
+        if (kept / "model.safetensors").exists() and not self.anew:
+            return kept
+        names = list(STAGES)
+        place = names.index(name)
+        before = self.stage(names[place - 1]) if place else None
+        skip = sum(STAGES[n]["steps"] for n in names[:place])
+        dropout = {key: value for key, value in SHAPE.items() if key.endswith("dropout_prob")}
+        source: dict[str, Any] = {"model": SHAPE} if before is None else {"start": str(before), "model": dropout}
+        options = PretrainOptions(
+            corpus=(str(self.corpus()),), out=str(made), skip=skip, **source, **{**PRETRAINING, **STAGES[name]}
+        )
+        pretrain(options, resume=(made / "pretrain.json").exists(), progress=self.progress)
+        self._keep(made, kept)
+        return kept
+
+    def _keep(self, made: Path, kept: Path) -> None:
+        """The weights in float16, the figures, and every 25th line of the log."""
+        import govlm
+
+        model = govlm.AutoModelForMaskedLM.from_pretrained(made)
+        model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.1  # for fine-tuning
+        model.save_pretrained(kept, dtype="float16")
+        shutil.copyfile(made / "vocab.txt", kept / "vocab.txt")
+        shutil.copyfile(made / "result.json", kept / "result.json")
+        lines = [json.loads(line) for line in (made / "log.jsonl").read_text("utf-8").splitlines()]
+        thin = [r for r in lines if "heldout" in r or "accuracy" in r or r.get("step", 0) % 25 == 0]
+        (kept / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in thin), encoding="utf-8")
+
+    def embeddings(self) -> Path:
+        """Folder of the model with sentence embeddings, its masked-LM head kept good."""
+        from govlm.train.embed import EmbedOptions, embed_train
+
+        out = self.work / "embeddings"
+        if not (out / "model.safetensors").exists():
+            options = EmbedOptions(**EMBEDDING)
+            queries, pool = self.retrieval()
+            embed_train(
+                self.pairs(), model=self.stage(list(STAGES)[-1]), out=out, options=options, queries=queries, pool=pool,
+                resume=(out / "checkpoints").exists(), progress=self.progress,
+            )  # fmt: skip
+        return out
+
+    def quantised(self) -> Path:
+        """The bundled model's folder."""
+        from govlm.bundled import BUNDLED
+        from govlm.train.quantise import quantise_folder
+
+        out, made = HERE.parent / BUNDLED, self.work / "int8"
+        quantise_folder(self.embeddings(), made)
+        out.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            shutil.copyfile(file, out / file.name)
+        return out
+
+    # ----------------------------------------------------------------------------------------- pairs
+
+    def items(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in _lines(self.data / "gov/guangdong_service_items/items.jsonl")]
+
+    def aliases(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """(alias, item) pairs to train on, and held out; by the alias, so that no alias is on both sides."""
+        from govlm.data import permutation
+
+        every = dict.fromkeys(
+            (row[key].strip(), row["matter_name"].strip())
+            for row in self.items()
+            for key in ("matter_short", "matter_daily")
+            if row[key] and row[key].strip() not in ("", "无")
+        )
+        names = sorted({alias for alias, _ in every})
+        order = permutation(len(names), 20, 0)
+        held = {names[i] for i in order[: round(HELD_OUT_ALIASES * len(names))]}
+        return [p for p in every if p[0] not in held], [p for p in every if p[0] in held]
+
+    def retrieval(self) -> tuple[list[Any], list[str]]:
+        """(queries, pool): held-out aliases, and the names of all items."""
+        _, held = self.aliases()
+        return [(a, b, []) for a, b in held], sorted({row["matter_name"].strip() for row in self.items()})
+
+    def pairs(self) -> list[Any]:
+        """What belongs together: alias and item, item and standard, heading and message, question and answer or article."""
+        train, _ = self.aliases()
+        found = list(train)
+        found += [(row["matter_name"].strip(), row["accept_standard"].strip()) for row in self.items()]
+        for name in ("messages_unlabelled_4326", "messages_with_official_reply_2816"):
+            for row in map(json.loads, _lines(self.data / f"gov/citizen_messages/{name}.jsonl.gz")):
+                found.append((row["留言主题"].strip(), row["留言详情"].strip()))
+        for row in csv.DictReader(_lines(self.data / "gov/ncp_policy_qa/qa.tsv"), delimiter="\t"):
+            found.append((row["question"], row["answer"].strip()))
+        folder = self.data / "retrieval/stard"
+        queries = dict(line.rstrip("\n").split("\t", 1) for line in _lines(folder / "train.query.txt"))
+        articles = {str(row["id"]): row for row in map(json.loads, _lines(folder / "statutes_from_queries.jsonl"))}
+        for line in _lines(folder / "qrels.train.tsv"):
+            query, _, article, _ = line.split()
+            if query in queries and article in articles:
+                found.append((queries[query], f"{articles[article]['name']} {articles[article]['text']}"))
+        found = [(a, b) for a, b in dict.fromkeys(found) if min(len(a), len(b)) > 1 and a != b]
+        order = np.random.default_rng(20).permutation(len(found))
+        return [(*found[i], []) for i in order]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as handle:
+        yield from handle
+
+
+def main() -> int:
+    steps = ["vocabulary", "corpus", *STAGES, "embeddings", "quantised"]
+    parser = argparse.ArgumentParser(description="Makes govlm-small-zh from text.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="corpus and sets")
+    parser.add_argument(
+        "--work", type=Path, default=Path("govlm-small-zh-work"), metavar="DIR", help="for what is made on the way"
+    )
+    parser.add_argument("--until", choices=steps, default=steps[-1], metavar="STEP", help=", ".join(steps))
+    parser.add_argument("--anew", action="store_true", help="make the stages that are here, too")
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="progress bars")
+    arguments = parser.parse_args()
+    missing = [name for name in CORPUS if not (arguments.data / name).exists()]
+    if missing:
+        print(f"make.py: error: {arguments.data / missing[0]} is missing", file=sys.stderr)
+        return 1
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    run = Run(arguments.data, arguments.work, arguments.anew, arguments.progress)
+    step = arguments.until
+    print(run.stage(step) if step in STAGES else getattr(run, step)())
+    return 0
+
+
+STAGES.update({"stage-1": {"steps": 4200}})
+
+if __name__ == "__main__":
+    sys.exit(main())
