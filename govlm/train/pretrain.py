@@ -45,6 +45,7 @@ class PretrainOptions(LoopOptions):
     corpus: tuple[str, ...] = ()  # folders of `govlm corpus build`, all with one tokenizer
     out: str = ""  # folder for checkpoints, log.jsonl, loss.png, result.json and the model
     model: dict[str, Any] = field(default_factory=dict)  # shape: config fields of model_type bert (default), roberta or albert
+    initial: str = "random"  # weights of a new model: random; corpus: what co-occurrence tells (see govlm.train.initial)
     start: str = ""  # or a checkpoint to go on from (domain adaptation); `model` may then change its dropout
     objective: str = "mlm"  # mlm; rtd: replaced-token detection (see govlm.train.replaced)
     max_length: int = 128  # tokens of a sequence, [CLS] and [SEP] included
@@ -79,6 +80,8 @@ class PretrainOptions(LoopOptions):
             ("corpus", len(self.corpus) > 0, "one folder of shards or more (govlm corpus build)"),
             ("out", bool(self.out), "a folder for the run"),
             ("model", bool(self.model) or bool(self.start), "the shape of the model (or give from, a checkpoint)"),
+            ("initial", self.initial in ("random", "corpus"), "random or corpus"),
+            ("initial", self.initial == "random" or not self.start, "left out where a checkpoint is given"),
             ("objective", self.objective in ("mlm", "rtd"), "mlm or rtd"),
             ("max_length", self.max_length >= 3, "3 or more"),
             ("batch_size", self.batch_size >= 1, "1 or more"),
@@ -557,6 +560,13 @@ def pretrain(
         model, kind = make_pair(options, vocab_size), ReplacedLoop
     else:
         model = make_model(options, vocab_size)
+    if options.initial == "corpus" and not (resume and Checkpoints(Path(options.out)).latest()):
+        from govlm.train.initial import start_from_corpus
+
+        for network in model.networks() if options.objective == "rtd" else (model,):
+            start_from_corpus(network, corpora, options.seed)
+        if options.objective == "rtd":
+            model.tie()
     loop = kind(model, tokenizer, train, heldout, masker, options, progress, resume, ranks)
     if ranks.rank == 0:
         record = {("from" if k == "start" else k): v for k, v in asdict(options).items()}

@@ -56,6 +56,9 @@ class Pair:
             if parameter.core_name not in TIED:
                 yield f"generator.{name}", parameter
 
+    def networks(self) -> tuple[Any, Any]:
+        return self.generator, self.discriminator
+
     def parameters(self) -> Iterator[Any]:
         return (parameter for _, parameter in self.named_parameters())
 

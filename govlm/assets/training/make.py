@@ -31,10 +31,12 @@ VOCABULARY = {"vocab_size": 8192, "limit_alphabet": 6200}
 CORPUS = ("corpus/general.train.part1of3.txt.xz", "corpus/general.train.part2of3.txt.xz",
           "corpus/general.train.part3of3.txt.xz", "corpus/pretrain.train.txt.xz")  # fmt: skip
 PRETRAINING: dict[str, Any] = {
-    "objective": "mlm", "batch_size": 32, "max_length": 128, "lr": 1e-3, "schedule": "warmup_stable_decay", "warmup": 300,
-    "decay": 0.15, "eval_every": 500, "seed": 20,
+    "objective": "mlm", "mask_probability": 0.25, "batch_size": 32, "max_length": 128, "lr": 1e-3,
+    "schedule": "warmup_stable_decay", "warmup": 200, "decay": 0.15, "eval_every": 500, "seed": 20,
 }  # fmt: skip
-STAGES: dict[str, dict[str, Any]] = {}  # filled below: each stage is what differs from PRETRAINING
+STAGES: dict[str, dict[str, Any]] = {  # each is what differs from PRETRAINING, and begins where the one before ended
+    "stage-1": {"steps": 4500, "initial": "corpus"},
+}
 EMBEDDING: dict[str, Any] = {"epochs": 3, "batch_size": 64, "lr": 2e-4, "max_length": 128, "mlm_weight": 0.5, "seed": 20}
 HELD_OUT_ALIASES = 0.3  # share of the colloquial names that no training sees: retrieval is judged by them
 
@@ -100,7 +102,7 @@ class Run:
         shutil.copyfile(made / "vocab.txt", kept / "vocab.txt")
         shutil.copyfile(made / "result.json", kept / "result.json")
         lines = [json.loads(line) for line in (made / "log.jsonl").read_text("utf-8").splitlines()]
-        thin = [r for r in lines if "heldout" in r or "accuracy" in r or r.get("step", 0) % 25 == 0]
+        thin = [r for r in lines if "evaluation" in r or r.get("step", 0) % 25 == 0]
         (kept / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in thin), encoding="utf-8")
 
     def embeddings(self) -> Path:
@@ -202,8 +204,6 @@ def main() -> int:
     print(run.stage(step) if step in STAGES else getattr(run, step)())
     return 0
 
-
-STAGES.update({"stage-1": {"steps": 4200}})
 
 if __name__ == "__main__":
     sys.exit(main())
