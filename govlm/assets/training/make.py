@@ -37,7 +37,7 @@ PRETRAINING: dict[str, Any] = {
 STAGES: dict[str, dict[str, Any]] = {  # each is what differs from PRETRAINING, and begins where the one before ended
     "stage-1": {"steps": 4500, "initial": "corpus"},
 }
-EMBEDDING: dict[str, Any] = {"epochs": 3, "batch_size": 64, "lr": 2e-4, "max_length": 128, "mlm_weight": 0.5, "seed": 20}
+EMBEDDING: dict[str, Any] = {"epochs": 1, "batch_size": 64, "lr": 2e-4, "max_length": 64, "mlm_weight": 0.5, "seed": 20}
 HELD_OUT_ALIASES = 0.3  # share of the colloquial names that no training sees: retrieval is judged by them
 
 
@@ -122,13 +122,14 @@ class Run:
     def quantised(self) -> Path:
         """The bundled model's folder."""
         from govlm.bundled import BUNDLED
+        from govlm.quantised import FILE
         from govlm.train.quantise import quantise_folder
 
         out, made = HERE.parent / BUNDLED, self.work / "int8"
         quantise_folder(self.embeddings(), made)
         out.mkdir(exist_ok=True)
-        for file in made.iterdir():
-            shutil.copyfile(file, out / file.name)
+        for name in ("config.json", FILE, "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+            shutil.copyfile(made / name, out / name)
         return out
 
     # ----------------------------------------------------------------------------------------- pairs
