@@ -270,16 +270,34 @@ def _laws(count: int, rng: np.random.Generator) -> tuple[list[NDArray[np.int64]]
     ], "SYNTHETIC lengths in place of law paragraphs (log-normal)"
 
 
+def _requests(count: int, rng: np.random.Generator) -> tuple[list[NDArray[np.int64]], str]:
+    """What citizens write to their government: every other one a heading alone, the others heading and message."""
+    path = DATA / "gov" / "citizen_messages" / "messages_unlabelled_4326.jsonl.gz"
+    if path.is_file():
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            messages = [json.loads(line) for line in file]
+        chosen = [messages[i] for i in rng.permutation(len(messages))[:count]]
+        texts = [m["留言主题"] + ("。" + m["留言详情"].strip()) * (i % 2) for i, m in enumerate(chosen)]
+        rows = _encode(texts, 512)
+        if rows is not None and len(rows) == count:
+            return rows, "citizens' messages, every other one by its heading"
+    short, long = np.exp(rng.normal(2.9, 0.35, count)), np.exp(rng.normal(5.0, 0.7, count))
+    lengths = np.clip(np.where(np.arange(count) % 2, long, short).round(), 4, 512).astype(int)
+    return [_random_row(rng, int(n), BERT_BASE.vocab) for n in lengths], "SYNTHETIC lengths in place of citizens' messages"
+
+
 def make_batches(
     kind: str, batches: int, size: int, labels: int, *, length: int = 0, vocab: int = 21128, seed: int = 11
 ) -> Batches:
-    """`kind`: "tnews", "laws" (real texts), "fixed", "ragged" (random ids, `length` tokens or up to it), "listing" (its two requests)."""
+    """`kind`: "tnews", "laws", "requests" (real texts), "fixed", "ragged" (random ids, `length` tokens or up to it), "listing" (its two requests)."""
     rng = np.random.default_rng(seed)
     count = batches * size
     if kind == "tnews":
         rows, source = _tnews(count, rng)
     elif kind == "laws":
         rows, source = _laws(count, rng)
+    elif kind == "requests":
+        rows, source = _requests(count, rng)
     elif kind == "listing":
         encoded = _encode(list(LISTING_TEXTS), 512) if DATA.is_dir() else None
         rows = encoded or [_random_row(rng, len(t) + 2, vocab) for t in LISTING_TEXTS]

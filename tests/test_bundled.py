@@ -58,7 +58,13 @@ def test_it_runs_in_8_bits_and_trains_in_32(tokenizer):
 def test_it_knows_some_chinese(tokenizer):
     """Far above chance: each gap has 8,192 candidates."""
     model = govlm.AutoModelForMaskedLM.from_pretrained(BUNDLED)
-    gaps = {"中华人民共和[MASK]": "国", "国务[MASK]办公厅": "院", "根据有关法律[MASK]规定": "、", "人民政[MASK]": "府", "身份[MASK]号码": "证"}
+    gaps = {
+        "中华人民共和[MASK]": "国",
+        "国务[MASK]办公厅": "院",
+        "根据有关法律[MASK]规定": "、",
+        "人民政[MASK]": "府",
+        "身份[MASK]号码": "证",
+    }
     places = []
     for text, answer in gaps.items():
         encoded = tokenizer(text, return_tensors="np")
@@ -69,7 +75,11 @@ def test_it_knows_some_chinese(tokenizer):
 
 
 def test_what_means_the_same_is_closer(encoder):
-    near = [("怎么办居住证", "居住证如何申领"), ("公司注册要什么材料", "设立企业需要提交哪些资料"), ("小区噪音扰民", "邻居半夜装修太吵")]
+    near = [
+        ("怎么办居住证", "居住证如何申领"),
+        ("公司注册要什么材料", "设立企业需要提交哪些资料"),
+        ("小区噪音扰民", "邻居半夜装修太吵"),
+    ]
     vectors = [np.asarray(encoder.encode([pair[side] for pair in near], normalize=True)) for side in (0, 1)]
     scores = vectors[0] @ vectors[1].T
     assert (scores.argmax(axis=1) == np.arange(len(near))).all()
@@ -91,7 +101,9 @@ def test_it_is_what_is_fine_tuned_when_no_model_is_named(tmp_path, capsys):
     with open(tmp_path / "train.jsonl", "w", encoding="utf-8") as handle:
         for text, label in rows():
             handle.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
-    done = finetune(tmp_path / "train.jsonl", out=tmp_path / "api", options=Options(epochs=6, batch_size=8, lr=5e-4), progress=False)
+    done = finetune(
+        tmp_path / "train.jsonl", out=tmp_path / "api", options=Options(epochs=6, batch_size=8, lr=5e-4), progress=False
+    )
     assert done["labels"] == ["投诉", "查询"]
     found = [p.label for p in Classifier.from_pretrained(tmp_path / "api").classify(["帮我查一下驾照", "我要投诉饭店"])]
     assert found == ["查询", "投诉"]

@@ -19,7 +19,6 @@ from govlm.train.evaluate import encode, encode_texts, evaluate
 from govlm.train.finetune import Options, finetune
 from govlm.train.loop import TrainError
 from govlm.train.losses import cross_entropy, mean_square, multi_label_kl, relation_kl, softmax_kl
-from govlm.train.mask import mask_texts
 from govlm.train.source import load_model
 from govlm.train.teacher import Teacher, Wanted, model_digest, run_taps
 
@@ -410,20 +409,6 @@ def test_task_agnostic_on_a_corpus(work, tmp_path, texts, losses):
     assert distances[-1] < 0.8 * distances[0]
     model = govlm.AutoModel.from_pretrained(str(tmp_path / "out"), add_pooling_layer=False)
     assert model.config.hidden_size == 24 and model.encode([texts[0]]).shape == (1, 24)
-
-
-def test_masking(work):
-    _, student, tokenizer = models(work)
-    texts = encode_texts(student, tokenizer, [t for t, _ in ROWS] * 20 + [""])
-    ids, labels = mask_texts(texts, 4, 57, (1, 2))
-    chosen = labels >= 0
-    first, last = texts.row_splits[:-1], texts.row_splits[1:] - 1
-    assert not chosen[first].any() and not chosen[last].any()
-    assert all(chosen[a:b].any() for a, b in itertools.pairwise(texts.row_splits[:-1]))
-    assert 0.12 < chosen.mean() < 0.18 and 0.75 < (ids[chosen] == 4).mean() < 0.85
-    assert (ids[~chosen] == texts.ids[~chosen]).all() and (labels[chosen] == texts.ids[chosen]).all()
-    again, other = mask_texts(texts, 4, 57, (1, 2)), mask_texts(texts, 4, 57, (1, 3))
-    assert np.array_equal(ids, again[0]) and not np.array_equal(ids, other[0])
 
 
 def masked_pair(work):

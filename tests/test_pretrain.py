@@ -110,6 +110,13 @@ def test_masks_take_whole_words_and_leave_the_rest(rows, seed, probability):
             assert marks.sum() >= min(ordinary, probability * ordinary - 4)
 
 
+def test_without_words_each_token_is_one():
+    ids, splits, _ = packed([7, 1, 12], np.random.default_rng(0))
+    masker, numbers = Masker(VOCAB, MASK, [0, UNK, CLS, SEP]), np.arange(3)
+    found = [masker(ids, splits, words, numbers, 5, 2) for words in (None, np.ones(len(ids), bool))]
+    assert np.array_equal(found[0].ids, found[1].ids) and np.array_equal(found[0].labels, found[1].labels)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=8), st.integers(0, 2**32 - 1), st.randoms())
 def test_a_mask_belongs_to_its_sequence_whatever_the_batch(rows, seed, chance):

@@ -15,6 +15,7 @@ from govlm.train.compare import compare, format_comparison, model_bytes
 from govlm.train.evaluate import encode, encode_texts, evaluate, evaluate_encoded
 from govlm.train.finetune import Options, finetune
 from govlm.train.loop import TrainError
+from govlm.train.masking import Masker
 from govlm.train.prune import (
     Importance,
     kept_count,
@@ -162,9 +163,10 @@ def test_a_masked_language_model(work, tmp_path):
     small = govlm.AutoModelForMaskedLM.from_pretrained(str(tmp_path / "out"))
     assert small.config.intermediate_size == 48 and small.config.num_attention_heads == 2 and found["before"] is None
     data = encode_texts(model, tokenizer, [t for t, _ in ROWS])
-    one, two = (measure_importance(model, data, rows=6, seed=s, mask_id=4) for s in (0, 0))
+    masker = Masker.of(tokenizer, model.config.vocab_size)
+    one, two = (measure_importance(model, data, rows=6, seed=s, masker=masker) for s in (0, 0))
     assert np.array_equal(one.neurons, two.neurons)
-    assert not np.array_equal(one.neurons, measure_importance(model, data, rows=6, seed=1, mask_id=4).neurons)
+    assert not np.array_equal(one.neurons, measure_importance(model, data, rows=6, seed=1, masker=masker).neurons)
 
 
 def test_shared_layers_are_pruned_once(work, tmp_path):

@@ -18,6 +18,8 @@ ADAPTERS = {
     "onnxruntime_int8_sorted": "benchmarks.peers.onnx_runtime:OnnxRuntimeInt8SortedPeer",
     "openvino": "benchmarks.peers.openvino_peer:OpenVinoPeer",
     "openvino_sorted": "benchmarks.peers.openvino_peer:OpenVinoSortedPeer",
+    "openvino_int8": "benchmarks.peers.openvino_peer:OpenVinoInt8Peer",
+    "openvino_int8_sorted": "benchmarks.peers.openvino_peer:OpenVinoInt8SortedPeer",
 }
 
 

@@ -32,7 +32,7 @@ from govlm.train.evaluate import MULTI_LABEL, Encoded, encode, encode_texts, eva
 from govlm.train.finetune import EpochPosition
 from govlm.train.loop import Loop, LoopOptions, Part, Progress, TrainError
 from govlm.train.losses import GradientLoss, cross_entropy, mean_square, multi_label_kl, product, relation_kl, softmax_kl
-from govlm.train.mask import mask_texts
+from govlm.train.masking import Masker
 from govlm.train.teacher import Key, Teacher, Wanted, projection_widths, run_taps
 
 __all__ = ["DistillOptions", "DistillTrainer", "Projections", "distill", "layer_map", "student_of"]
@@ -202,7 +202,7 @@ class DistillTrainer(Loop):
             raise TrainError("there is nothing to train on: no texts")
         self.data, self.dev_set = data, dev
         self._prepare_losses(model, teacher, o, teacher_data is not None)
-        self._mask_id = int(tokenizer.mask_token_id) if self.masked else 0
+        self.masker = Masker.of(tokenizer, int(model.config.vocab_size)) if self.masked else None
         self.labels = labels if self.wanted.logits else None
         self.labelled = np.zeros(len(data), bool)
         if self.labels is not None:
@@ -288,7 +288,9 @@ class DistillTrainer(Loop):
     def _masked_loss(self, texts: Encoded, start: int, step: int, training: bool) -> tuple[GradientLoss, Any]:
         """Of masked tokens, the mean: the teacher's scores (it reads the same masked text), and which token it was."""
         o, core = self.options, self.model.core
-        ids, labels = mask_texts(texts, self._mask_id, int(self.model.config.vocab_size), (o.seed, 0x4C, step, start))
+        assert self.masker is not None
+        masked = self.masker(texts.ids, texts.row_splits, None, np.arange(start, start + len(texts)), o.seed, step)
+        ids, labels = masked.ids, masked.labels
         places = np.flatnonzero(labels >= 0).astype(np.int32)
         options: dict[str, Any] = {}
         if training:  # another place in the random stream than the same texts unmasked

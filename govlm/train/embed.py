@@ -21,7 +21,7 @@ from govlm.train.evaluate import Encoded, new_packed
 from govlm.train.finetune import EpochPosition
 from govlm.train.loop import Loop, LoopOptions, Part, Progress, TrainError
 from govlm.train.losses import GradientLoss, info_nce, normalise_rows
-from govlm.train.mask import mask_texts
+from govlm.train.masking import Masker
 from govlm.train.pairs import Pair, Pairs, Queries, ScoredPairs
 from govlm.train.similarity import retrieval_report, spearman
 from govlm.train.source import load_encoder
@@ -177,6 +177,7 @@ class EmbedTrainer(Loop):
         self.pairs, self.evaluation = pairs, evaluation
         # A short last batch would have few negatives: it is left out, and other rows are next time.
         self.steps_per_epoch = max(1, len(pairs) // options.batch_size)
+        self.masker = Masker.of(tokenizer, int(model.config.vocab_size)) if options.mlm_weight else None
         model.config.sentence = {"pooling": options.pooling, "normalize": True}
         super().__init__(model, tokenizer, options, self.steps_per_epoch * options.epochs, out, progress, resume, ranks)
 
@@ -191,8 +192,9 @@ class EmbedTrainer(Loop):
         """A masked-LM forward of this rank's share of the left texts."""
         o, ranks = self.options, self.ranks
         texts = self.pairs.texts.take(self.pairs.left[rows])
-        key = (o.seed, 0x4D, step)
-        ids, labels = mask_texts(texts, int(self.tokenizer.mask_token_id), int(self.model.config.vocab_size), key)
+        assert self.masker is not None
+        masked = self.masker(texts.ids, texts.row_splits, None, np.arange(len(texts)), o.seed, step)
+        ids, labels = masked.ids, masked.labels
         begin, end = (len(rows) * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
         a, b = int(texts.row_splits[begin]), int(texts.row_splits[end])
         arguments = {

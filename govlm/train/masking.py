@@ -9,6 +9,7 @@ ranks and threads do not matter, and a resumed run draws the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,21 +80,29 @@ class Masker:
         self.ordinary = np.flatnonzero(~self.special).astype(np.int32)
         self.thresholds = replace[0] * 2.0**32, (replace[0] + replace[1]) * 2.0**32
 
+    @classmethod
+    def of(cls, tokenizer: Any, vocab_size: int, probability: float = 0.15) -> Masker:
+        """For texts that this tokenizer made."""
+        return cls(vocab_size, int(tokenizer.mask_token_id), sorted(set(tokenizer.all_special_ids)), probability)
+
     def __call__(
         self,
         ids: NDArray[np.int32],
         row_splits: NDArray[np.int64],
-        word_starts: NDArray[np.bool_],
+        word_starts: NDArray[np.bool_] | None,
         sequences: NDArray[np.int64],
         seed: int,
         epochs: NDArray[np.int64] | int = 0,
     ) -> Masked:
         """Masks a batch.
 
-        ids [T], row_splits [B+1]: the packed batch, special tokens included; word_starts [T]: True where a word begins;
+        ids [T], row_splits [B+1]: the packed batch, special tokens included; word_starts [T]: True where a word begins,
+        or None: each token is a word;
         sequences [B]: the number of each sequence in the corpus; epochs [B] or one number: the pass over the corpus.
         Every sequence with an ordinary token gives at least one to guess.
         """
+        if word_starts is None:
+            word_starts = np.ones(len(ids), bool)
         lengths = np.diff(row_splits)
         rows = np.repeat(np.arange(len(lengths)), lengths)
         place = (np.arange(len(ids)) - row_splits[rows]).astype(np.uint64)

@@ -551,8 +551,7 @@ def pretrain(
     if len(train) == 0:
         raise TrainError(f"{', '.join(options.corpus)}: no document to train on")
     check_ranks(ranks, len(train), "sequences in the whole corpus")
-    special = sorted(set(tokenizer.all_special_ids))
-    masker = Masker(vocab_size, tokenizer.mask_token_id, special, options.mask_probability)
+    masker = Masker.of(tokenizer, vocab_size, options.mask_probability)
     kind: type[PretrainLoop] = PretrainLoop
     if options.objective == "rtd":
         from govlm.train.replaced import ReplacedLoop, make_pair

@@ -27,7 +27,7 @@ from govlm.data import permutation, read_examples
 from govlm.train.evaluate import Encoded, encode, evaluate_encoded, label_names, new_packed
 from govlm.train.finetune import Options, Trainer
 from govlm.train.loop import Progress, TrainError, write_text
-from govlm.train.mask import mask_texts
+from govlm.train.masking import Masker
 
 __all__ = ["Importance", "kept_count", "measure_importance", "plot_curve", "prune", "prune_curve", "prune_model"]
 
@@ -59,18 +59,18 @@ def _check(model: Any) -> None:
 
 
 def measure_importance(
-    model: Any, data: Encoded, rows: int = 256, seed: int = 0, mask_id: int | None = None, progress: bool | None = False
+    model: Any, data: Encoded, rows: int = 256, seed: int = 0, masker: Masker | None = None, progress: bool | None = False
 ) -> Importance:
     """Scores every head and neuron on up to `rows` texts, one at a time (each |derivative| is of one text), without dropout.
 
-    model: a classifier, and labelled data; or a masked LM, with mask_id: the loss is then that of 15 % masked tokens. Leaves
+    model: a classifier, and labelled data; or a masked LM, with the masker that hides tokens from it. Leaves
     the weights as they are and no gradients. TrainError for another model.
     """
     _check(model)
     if model.task not in ("sequence", "mlm") or (model.task == "sequence" and data.labels is None):
         raise TrainError("importance needs a loss: a classifier with labelled rows, or a masked language model with texts")
-    if model.task == "mlm" and mask_id is None:
-        raise TrainError("the importance of a masked language model needs the id of its mask token")
+    if model.task == "mlm" and masker is None:
+        raise TrainError("the importance of a masked language model needs a masker")
     if len(data) == 0:
         raise TrainError("there is nothing to measure importance on: no texts")
     core = model.core
@@ -91,9 +91,9 @@ def measure_importance(
                 assert data.labels is not None
                 outputs = model(packed=text.packed(), labels=data.labels[[row]])
             else:
-                assert mask_id is not None
-                ids, labels = mask_texts(text, mask_id, int(model.config.vocab_size), (seed, 0x4D, row))
-                outputs = model(packed=new_packed(ids, text.row_splits), labels=labels)
+                assert masker is not None
+                masked = masker(text.ids, text.row_splits, None, np.array([row]), seed)
+                outputs = model(packed=new_packed(masked.ids, text.row_splits), labels=masked.labels)
             outputs.loss.backward()
             head_sums: list[F64] = []
             neuron_sums: list[F64] = []
@@ -273,7 +273,7 @@ def prune(
     if labelled == bool(texts):
         raise TrainError("give labelled rows (of a classifier) or texts (of a masked language model)")
     network: Any
-    dev_set, mask_id = None, None
+    dev_set, masker = None, None
     if labelled:
         assert train is not None
         network = govlm.AutoModelForSequenceClassification.from_pretrained(str(folder))
@@ -291,11 +291,12 @@ def prune(
         from govlm.train.evaluate import encode_texts
 
         network = govlm.AutoModelForMaskedLM.from_pretrained(str(folder))
-        data, mask_id = encode_texts(network, tokenizer, list(texts), options.max_length), int(tokenizer.mask_token_id)
+        data = encode_texts(network, tokenizer, list(texts), options.max_length)
+        masker = Masker.of(tokenizer, int(network.config.vocab_size))
     if curve and dev_set is None:
         raise TrainError("the curve needs dev rows to measure accuracy on")
     heads, neurons = (keep if share is None else share for share in (keep_heads, keep_neurons))
-    importance = measure_importance(network, data, rows, options.seed, mask_id, progress)
+    importance = measure_importance(network, data, rows, options.seed, masker, progress)
     small = _pruned(network, importance, heads, neurons)
     kept = hashlib.sha256()
     for array in importance.keep(int(small.config.num_attention_heads), int(small.config.intermediate_size)):
