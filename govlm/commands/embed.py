@@ -29,6 +29,7 @@ def _field_pair(text: str, what: str) -> tuple[str, str]:
 
 
 def _embed_train(arguments: argparse.Namespace) -> int:
+    from govlm.train.distributed import find_ranks, guarded
     from govlm.train.embed import EmbedOptions, embed_train
     from govlm.train.pairs import read_pairs, read_scored, read_texts
 
@@ -56,21 +57,26 @@ def _embed_train(arguments: argparse.Namespace) -> int:
         # a file without a known ending, such as train.txt, is taken for TSV
         scored = read_scored(arguments.scored, names[0], names[1], names[2], arguments.scored_format)
     pool = read_texts(arguments.pool, arguments.pool_field, arguments.format) if arguments.pool else None
-    result = embed_train(
-        pairs_of(arguments.pairs, arguments.fields, "--fields", False) if arguments.pairs else None,
-        [t for file in arguments.texts for t in read_texts(file, arguments.text_field, arguments.format)]
-        if arguments.texts
-        else None,
-        model=arguments.model,
-        out=arguments.out,
-        scored=scored,
-        queries=queries or None,
-        pool=pool,
-        vocab=arguments.vocab,
-        options=options,
-        resume=arguments.resume,
-        progress=progress(arguments),
-    )
+    ranks = find_ranks()
+    with guarded(ranks):
+        result = embed_train(
+            pairs_of(arguments.pairs, arguments.fields, "--fields", False) if arguments.pairs else None,
+            [t for file in arguments.texts for t in read_texts(file, arguments.text_field, arguments.format)]
+            if arguments.texts
+            else None,
+            model=arguments.model,
+            out=arguments.out,
+            scored=scored,
+            queries=queries or None,
+            pool=pool,
+            vocab=arguments.vocab,
+            options=options,
+            resume=arguments.resume,
+            progress=progress(arguments),
+            ranks=ranks,
+        )
+    if ranks.rank != 0:
+        return 0
     if arguments.json:
         emit(result)
         return 0
