@@ -1,4 +1,4 @@
-"""`govlm demo`: fine-tunes a small encoder from random weights on the bundled requests to a service hall."""
+"""`govlm demo`: fine-tunes the bundled model on the bundled requests to a service hall."""
 
 from __future__ import annotations
 
@@ -9,27 +9,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from govlm.bundled import BUNDLED, model_folder
 from govlm.data import Example, read_examples
+from govlm.quantised import FILE
 
-__all__ = ["demo_examples", "demo_model", "train_demo"]
+__all__ = ["demo_examples", "train_demo"]
 
 SEED = 7
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-CONFIG: dict[str, Any] = {
-    "hidden_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 8,
-    "intermediate_size": 1024,
-    "max_position_embeddings": 128,
-    "hidden_dropout_prob": 0.2,
-    "attention_probs_dropout_prob": 0.1,
-    "classifier_dropout": 0.3,
-}
-TRAINING: dict[str, Any] = {"epochs": 12, "batch_size": 16, "lr": 5e-4, "warmup": 0.1, "weight_decay": 0.05}
+TRAINING: dict[str, Any] = {"epochs": 5, "batch_size": 16, "lr": 4e-4, "warmup": 0.1}
 
 
 def demo_examples(part: str) -> list[Example]:
@@ -40,47 +30,21 @@ def demo_examples(part: str) -> list[Example]:
         return list(read_examples(path))
 
 
-def character_vocabulary(texts: Iterable[str]) -> list[str]:
-    """The characters of `texts` (and their continuation forms for letters and digits), sorted, after the special tokens."""
-    characters = sorted({c for text in texts for c in text.lower() if not c.isspace()})
-    pieces = ["##" + c for c in characters if c.isascii() and c.isalnum()]
-    return [*SPECIALS, *characters, *pieces]
-
-
-def demo_model(train: list[Example], folder: Path, seed: int = SEED) -> tuple[Any, Any, list[str]]:
-    """(model, tokenizer, labels): a small BERT with random weights and the vocabulary of the training texts."""
-    import govlm
-    from govlm.optim import set_seed
-
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(character_vocabulary(str(e.text) for e in train)) + "\n", encoding="utf-8")
-    tokenizer = govlm.BertTokenizer(str(vocabulary))
-    names = sorted({str(e.label) for e in train})
-    set_seed(seed)
-    config = govlm.BertConfig(
-        vocab_size=len(tokenizer),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-        problem_type="single_label_classification",
-        **CONFIG,
-    )
-    return govlm.BertForSequenceClassification(config), tokenizer, names
-
-
 def train_demo(progress: bool | None, seed: int = SEED, training: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
     """(classifier, report on the test wordings). The test rows take no part in the training, nor in choosing the model."""
     from govlm.train.evaluate import Classifier, encode, evaluate_encoded
     from govlm.train.finetune import Options, Trainer
+    from govlm.train.source import load_model
 
     train, test = demo_examples("train"), demo_examples("test")
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="govlm-demo-") as folder:
-        model, tokenizer, names = demo_model(train, Path(folder), seed)
-    data = encode(model, tokenizer, train, names, multi_label=False)
-    result = Trainer(
-        model, tokenizer, data, options=Options(**{**TRAINING, "seed": seed, **(training or {})}), progress=progress
-    ).train()
-    report = evaluate_encoded(model, encode(model, tokenizer, test, names, multi_label=False))
+    names = sorted({str(e.label) for e in train})
+    model, tokenizer = load_model(BUNDLED, names, False, None, seed)
+    options = Options(**{**TRAINING, "seed": seed, **(training or {})})
+    data = encode(model, tokenizer, train, names, False, grams=options.ngram_options())
+    trainer = Trainer(model, tokenizer, data, options=options, progress=progress)
+    result = trainer.train()
+    report = evaluate_encoded(model, encode(model, tokenizer, test, names, False, branch=trainer.branch))
     report.update(
         train_rows=len(train),
         test_rows=len(test),
@@ -88,7 +52,7 @@ def train_demo(progress: bool | None, seed: int = SEED, training: dict[str, Any]
         tokens_per_s=result["tokens"] / result["seconds"] if result["seconds"] else 0.0,
         train_loss=result["loss"],
     )
-    return Classifier(model, tokenizer), report
+    return Classifier(model, tokenizer, branch=trainer.branch), report
 
 
 # -------------------------------------------------------------------- the cache
@@ -108,7 +72,8 @@ def _key() -> str:
 
     from govlm import __version__
 
-    digest = hashlib.sha256(json.dumps([__version__, SEED, CONFIG, TRAINING], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([__version__, SEED, TRAINING], sort_keys=True).encode())
+    digest.update((model_folder(BUNDLED) / FILE).read_bytes())
     for part in ("train", "test"):
         digest.update((files("govlm") / "assets" / "demo" / f"{part}.jsonl").read_bytes())
     return digest.hexdigest()[:16]
@@ -133,8 +98,7 @@ def store_cached(classifier: Any, report: dict[str, Any]) -> bool:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".demo-", dir=target.parent))
         try:
-            classifier.model.save_pretrained(str(temporary))
-            classifier.tokenizer.save_pretrained(str(temporary))
+            classifier.save_pretrained(temporary)
             (temporary / "report.json").write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
             if target.exists():
                 shutil.rmtree(target)
@@ -165,7 +129,7 @@ def run(text: list[str] | None, as_json: bool, retrain: bool, progress: bool | N
         classifier, report = cached
     else:
         if not as_json:
-            print("Fine-tuning a small encoder from random weights on the bundled requests to a service hall …", flush=True)
+            print("Fine-tuning the bundled model on the bundled requests to a service hall …", flush=True)
         classifier, report = train_demo(False if as_json else progress)
         report["cached"] = store_cached(classifier, report)
     predictions = list(classifier.classify(text)) if text else []

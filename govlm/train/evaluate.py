@@ -244,6 +244,13 @@ class Classifier:
             raise ValueError(f"{folder}: the n-gram branch has {len(branch.bias)} labels, the model {model.config.num_labels}")
         return cls(model, govlm.AutoTokenizer.from_pretrained(str(folder)), max_length, branch)
 
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes model, tokenizer and n-gram branch, for `from_pretrained`. Errors: OSError."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(str(folder))
+        if self.branch is not None:
+            self.branch.save(folder)
+
     def classify(self, texts: Iterable[Text], batch_size: int = 64) -> Iterator[Prediction]:
         """One Prediction a text (or pair of texts), in order; reads the texts in batches, so that a stream of any length goes through."""
         batch: list[Text] = []
