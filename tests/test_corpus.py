@@ -24,6 +24,7 @@ from govlm.corpus.build import EmptyCorpus, Options, build
 from govlm.corpus.readers import Document, Problem, Reader
 from govlm.corpus.shards import Corpus, CorpusError, ShardWriter, tokenizer_sha256
 from govlm.corpus.words import Encoder
+from govlm.numbers import identity_card, luhn
 from govlm.tokenizer import BertTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -448,7 +449,7 @@ def card_number(digits: str) -> str:
 
 
 def luhn_number(digits: str) -> str:
-    return next(digits + str(d) for d in range(10) if scrub.luhn(digits + str(d)))
+    return next(digits + str(d) for d in range(10) if luhn(digits + str(d)))
 
 
 @given(
@@ -464,13 +465,13 @@ def test_identity_cards(area: str, day, order: int, wrong: int) -> None:  # type
     except ValueError:
         day = day.replace(year=year, day=28)
     number = card_number(f"{area}{day:%Y%m%d}{order:03d}")
-    assert scrub.identity_card(number) and scrub.identity_card(number.lower())
+    assert identity_card(number) and identity_card(number.lower())
     assert scrub.scrub(f"证号{number}，") == ("证号〔身份证号〕，", Counter(identity_card=1))
     if number[-1] != "X":
         broken = number[:-1] + str((int(number[-1]) + wrong) % 10)
-        assert not scrub.identity_card(broken)
+        assert not identity_card(broken)
     swapped = number[:10] + "13" + number[12:]
-    assert not scrub.identity_card(card_number(swapped[:17]))
+    assert not identity_card(card_number(swapped[:17]))
 
 
 @pytest.mark.parametrize(
@@ -504,7 +505,7 @@ def test_phones_and_mail(text: str, kinds: list[str]) -> None:
 
 @given(st.text("0123456789", min_size=14, max_size=18).map(lambda rest: luhn_number("6" + rest[1:-1])), st.integers(1, 9))
 def test_bank_cards(number: str, wrong: int) -> None:
-    if 15 <= len(number) <= 19 and len(set(number)) > 2 and not scrub.identity_card(number):
+    if 15 <= len(number) <= 19 and len(set(number)) > 2 and not identity_card(number):
         assert scrub.scrub(f"卡号{number}") == ("卡号〔银行卡号〕", Counter(bank_card=1))
         broken = number[:-1] + str((int(number[-1]) + wrong) % 10)
         assert "bank_card" not in {item.kind for item in scrub.find(broken)}

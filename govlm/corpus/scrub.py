@@ -11,13 +11,14 @@ Full-width digits and signs count as their narrow forms. Every pattern is bounde
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-__all__ = ["KINDS", "PLACEHOLDERS", "Found", "find", "identity_card", "luhn", "scrub"]
+from govlm.numbers import identity_card, luhn
+
+__all__ = ["KINDS", "PLACEHOLDERS", "Found", "find", "scrub"]
 
 PLACEHOLDERS = {
     "identity_card": "〔身份证号〕",
@@ -27,10 +28,6 @@ PLACEHOLDERS = {
     "email": "〔电子邮箱〕",
 }
 KINDS = tuple(PLACEHOLDERS)
-_PROVINCES = frozenset(  # first two digits of GB/T 2260 codes; 82 and 83: residents from Macao and Taiwan
-    (*range(11, 16), *range(21, 24), *range(31, 38), *range(41, 47), *range(50, 55), *range(61, 66), 71, 81, 82, 83)
-)
-_WEIGHTS = tuple(2**power % 11 for power in range(17, 0, -1))
 # One character for one, so that places in the narrow text are places in the text itself.
 _NARROW = {ord(wide): narrow for wide, narrow in zip("０１２３４５６７８９Ｘｘ＋－（）＠．", "0123456789Xx+-()@.", strict=True)}
 _NARROW |= {ord(dash): "-" for dash in "‐‑‒–—−"} | {0x3000: " ", 0xA0: " "}
@@ -42,28 +39,6 @@ class Found(NamedTuple):
     kind: str
     start: int
     end: int
-
-
-def identity_card(number: str) -> bool:
-    """Whether 18 characters are a resident identity number: province, possible date of birth, check digit (GB 11643-1999)."""
-    if len(number) != 18 or not (number[:17].isascii() and number[:17].isdigit()):
-        return False
-    year, month, day = int(number[6:10]), int(number[10:12]), int(number[12:14])
-    if int(number[:2]) not in _PROVINCES or not 1850 <= year <= 2099 or not 1 <= month <= 12:
-        return False
-    if not 1 <= day <= calendar.monthrange(year, month)[1]:
-        return False
-    rest = sum(int(digit) * weight for digit, weight in zip(number, _WEIGHTS, strict=False)) % 11
-    return "10X98765432"[rest] == number[17].upper()
-
-
-def luhn(number: str) -> bool:
-    """Whether the last digit checks the others (ISO/IEC 7812-1, annex B)."""
-    total = 0
-    for place, digit in enumerate(reversed(number)):
-        value = int(digit) * (1 + place % 2)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
 
 
 def _digits(text: str) -> str:

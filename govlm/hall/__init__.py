@@ -1,0 +1,1 @@
+"""The hall assistant. Nothing here imports a web framework."""
