@@ -284,7 +284,8 @@ class PreTrainedModel:
                 missing.append(name)
                 continue
             arrays[name] = checkpoint.tensor(source)
-        ignored = [re.compile(pattern) for pattern in self._ignored()]
+        # "cls." is a masked-LM head: nobody who asks for another model misses it
+        ignored = [re.compile(pattern) for pattern in (*self._ignored(), r"^cls\.")]
         skip = {*used, *(theirs[alias] for alias in tied if alias in theirs)}
         extra = [n for n in checkpoint.names() if n not in skip and not any(p.search(n) for p in ignored)]
         for name, array in arrays.items():
