@@ -148,7 +148,7 @@ def test_tokenize(capsys, work, model):
     assert row["ids"][0] == 2 and len(row["ids"]) == 4
     done = shell("tokenize", "--vocab", work / "vocab.txt", "--ids", "--no-special-tokens", stdin="查养\n\n".encode())
     assert done.stdout.decode() == f"{row['ids'][1]} {row['ids'][2]}\n\n"
-    code, _, err = run(capsys, "tokenize", "x")
+    code, _, err = run(capsys, "tokenize", "--model", model, "--vocab", work / "vocab.txt", "x")
     assert (code, err) == (2, "govlm: error: give --model DIR or --vocab FILE, not both\n")
 
 
@@ -164,7 +164,7 @@ def test_info(capsys):
     ("arguments", "code", "message"),
     [
         (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
-        (["finetune"], 2, "the following arguments are required: --train, --model, --out"),
+        (["finetune"], 2, "the following arguments are required: --train, --out"),
         (
             ["finetune", "--train", "x", "--model", "x", "--out", "x", "--epochs", "many"],
             2,

@@ -105,7 +105,7 @@ def test_a_run_starts_ahead(work, objective):
         changes = {**SHAPE, "steps": 30, "initial": initial, "objective": objective, "lr": 1e-3, "seed": 2, "max_length": 32}
         held = pretrain(read_options(None, config(work, f"{objective}-{initial}", **changes)), progress=False)["heldout"]
         found[initial] = held["loss" if objective == "mlm" else "generator_loss"]
-    assert found["corpus"] < 0.85 * found["random"]
+    assert found["corpus"] < (0.85 if objective == "mlm" else 0.95) * found["random"]
 
 
 def test_where_it_does_not_fit(work, tmp_path):

@@ -233,6 +233,9 @@ def test_options_come_from_toml_and_json_and_set(tmp_path):
     assert options.model == {"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0.2}
     text = 'corpus = "a"\nout = "o"\ntokens = 1_000\n[model]\nhidden_size = 8\n'
     (tmp_path / "c.toml").write_text(text)
+    table = {"hidden_size": 8}
+    read_options(None, {"corpus": "c", "out": "o", "steps": 1, "model": table, "model.hidden_size": 16})
+    assert table == {"hidden_size": 8}  # the caller's, untouched
     if sys.version_info >= (3, 11):
         assert read_options(tmp_path / "c.toml").model == {"hidden_size": 8}
     else:

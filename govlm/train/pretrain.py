@@ -124,7 +124,7 @@ def read_options(path: str | Path | None, changes: Mapping[str, Any] | None = No
         target, name = values, key
         if key.startswith("model."):
             target, name = values.setdefault("model", {}), key.removeprefix("model.")
-        target[name] = value
+        target[name] = dict(value) if isinstance(value, Mapping) else value  # a table of the caller's stays as it is
     known = {f.name: f for f in fields(PretrainOptions)}
     types = typing.get_type_hints(PretrainOptions)
     chosen: dict[str, Any] = {}
