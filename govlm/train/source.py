@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def _load(
     path = model_folder(source)
     if path.is_dir():
         tokenizer = govlm.AutoTokenizer.from_pretrained(str(path)) if vocab is None else govlm.BertTokenizer(str(vocab))
-        return automatic.from_pretrained(str(path), **fields, **loading, **options), tokenizer
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*initialised at random, train the model before use")  # that is what follows
+            return automatic.from_pretrained(str(path), **fields, **loading, **options), tokenizer
     if not path.is_file():
         raise TrainError(f"{path}: no such model folder or config file")
     if vocab is None:
