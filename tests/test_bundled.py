@@ -37,7 +37,7 @@ def test_it_is_small_and_has_a_card():
 
 def test_a_folder_of_that_name_goes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert model_folder(BUNDLED) == ASSETS / BUNDLED
+    assert model_folder(BUNDLED) == Path(govlm.__file__).resolve().parent / "assets" / BUNDLED
     (tmp_path / BUNDLED).mkdir()
     assert model_folder(BUNDLED) == Path(BUNDLED)
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
