@@ -36,6 +36,7 @@ PRETRAINING: dict[str, Any] = {
 }  # fmt: skip
 STAGES: dict[str, dict[str, Any]] = {  # each is what differs from PRETRAINING, and begins where the one before ended
     "stage-1": {"steps": 4500, "initial": "corpus"},
+    "stage-2": {"steps": 7600},
 }
 EMBEDDING: dict[str, Any] = {"epochs": 1, "batch_size": 64, "lr": 2e-4, "max_length": 64, "mlm_weight": 0.5, "seed": 20}
 HELD_OUT_ALIASES = 0.3  # share of the colloquial names that no training sees: retrieval is judged by them
