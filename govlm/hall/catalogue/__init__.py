@@ -1,0 +1,1 @@
+"""What the hall knows, and where it is kept."""
