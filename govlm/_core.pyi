@@ -243,3 +243,15 @@ def sparse_svm(
 
 def sparse_logits(data: Sparse, weights: NDArray[np.int8], scales: F32, bias: F32, factor: float) -> F32:
     """[N, L] = factor * (bias + data @ (scales * weights)); weights [F, L], scales [F], bias [L]."""
+def dense_scores(
+    vectors: F32, panels: NDArray[np.int8], sums: NDArray[np.int16], scales: F32, count: int, group: int, levels: int
+) -> F32:
+    """[Q, count] inner products of vectors [Q, K] with `count` packed ones (layout: govlm/quantised.py)."""
+
+def name_pairs(symbols: I32, bits: int) -> I32:
+    """[len - 1] buckets below 2^bits of each two symbols in a row; -1 beside symbol 0."""
+
+def name_features(
+    query: I32, symbols: I32, splits: NDArray[np.int64], weight: F32, pair_weight: F32, strange: float, which: I32 | None = None
+) -> F32:
+    """[names, 6] of how well names fit a query: csrc/include/govlm_search.h says what. ValueError for a query over 256 symbols."""

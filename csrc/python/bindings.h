@@ -25,10 +25,15 @@ int gv_add_model(PyObject *module, gv_module_state *state);
 int gv_add_pass(PyObject *module, gv_module_state *state);
 int gv_add_moments(PyObject *module, gv_module_state *state);
 int gv_add_ngrams(PyObject *module);
+int gv_add_search(PyObject *module);
 
 /* The strings of a list or tuple, in their own width; `held` (new reference) keeps them alive, PyMem_Free frees the array. NULL
  * with an exception set. */
 gv_text *gv_texts_of(PyObject *value, PyObject **held, Py_ssize_t *count, const char *name);
+
+/* A contiguous array of this NumPy type and shape (shape[i] < 0 = any, filled in); NULL with an exception
+ * set. The caller's file has imported NumPy's API. */
+void *gv_read_array(PyObject *value, int type, int dimensions, Py_ssize_t *shape, const char *name);
 
 /* Runs `expression` (a gv_status) without the GIL, with Ctrl-C cancelling the pool's jobs of this thread. On
  * cancellation the pending signal is raised as KeyboardInterrupt by gv_raise. */

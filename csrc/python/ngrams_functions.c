@@ -34,8 +34,7 @@ static int read_sparse(gv_sparse *out, PyObject *value, const char *name) {
     return 0;
 }
 
-/* A contiguous array of this type and shape (shape[i] < 0 = any, filled in); NULL with an exception set. */
-static void *read_array(PyObject *value, int type, int dimensions, npy_intp *shape, const char *name) {
+void *gv_read_array(PyObject *value, int type, int dimensions, Py_ssize_t *shape, const char *name) {
     PyArrayObject *array = (PyArrayObject *)value;
     if (!PyArray_Check(value) || PyArray_TYPE(array) != type || PyArray_NDIM(array) != dimensions ||
         !PyArray_ISCARRAY_RO(array)) {
@@ -110,8 +109,8 @@ static PyObject *core_ngram_weigh(PyObject *module, PyObject *args, PyObject *kw
     (void)module;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:ngram_weigh", names, &counts, &buckets_array, &idf_array)) return NULL;
     if (read_sparse(&data, counts, "counts") < 0) return NULL;
-    const int32_t *buckets = read_array(buckets_array, NPY_INT32, 1, features, "buckets");
-    const float *idf = buckets != NULL ? read_array(idf_array, NPY_FLOAT32, 1, features, "idf") : NULL;
+    const int32_t *buckets = gv_read_array(buckets_array, NPY_INT32, 1, features, "buckets");
+    const float *idf = buckets != NULL ? gv_read_array(idf_array, NPY_FLOAT32, 1, features, "idf") : NULL;
     if (idf == NULL) return NULL;
     int64_t most = data.splits[data.rows];
     int32_t *indices = PyMem_Malloc((size_t)most * sizeof *indices + 1);
@@ -153,10 +152,10 @@ static PyObject *core_sparse_svm(PyObject *module, PyObject *args, PyObject *kwa
     options.seed = (uint32_t)seed;
     if (read_sparse(&data, data_tuple, "data") < 0) return NULL;
     npy_intp shape[2] = {(npy_intp)data.rows, -1};
-    const int8_t *targets = read_array(targets_array, NPY_INT8, 2, shape, "targets");
+    const int8_t *targets = gv_read_array(targets_array, NPY_INT8, 2, shape, "targets");
     if (targets == NULL) return NULL;
     const float *costs = NULL;
-    if (costs_array != Py_None && (costs = read_array(costs_array, NPY_FLOAT32, 1, shape, "costs")) == NULL) return NULL;
+    if (costs_array != Py_None && (costs = gv_read_array(costs_array, NPY_FLOAT32, 1, shape, "costs")) == NULL) return NULL;
     if (features < 0) return PyErr_Format(PyExc_ValueError, "features must be 0 or more, not %zd", features);
     const npy_intp weight_shape[2] = {(npy_intp)features, shape[1]};
     weights = PyArray_SimpleNew(2, weight_shape, NPY_FLOAT32);
@@ -189,9 +188,9 @@ static PyObject *core_sparse_logits(PyObject *module, PyObject *args, PyObject *
         return NULL;
     }
     if (read_sparse(&data, data_tuple, "data") < 0) return NULL;
-    const int8_t *weights = read_array(weights_array, NPY_INT8, 2, shape, "weights");
-    const float *scales = weights != NULL ? read_array(scales_array, NPY_FLOAT32, 1, shape, "scales") : NULL;
-    const float *bias = scales != NULL ? read_array(bias_array, NPY_FLOAT32, 1, shape + 1, "bias") : NULL;
+    const int8_t *weights = gv_read_array(weights_array, NPY_INT8, 2, shape, "weights");
+    const float *scales = weights != NULL ? gv_read_array(scales_array, NPY_FLOAT32, 1, shape, "scales") : NULL;
+    const float *bias = scales != NULL ? gv_read_array(bias_array, NPY_FLOAT32, 1, shape + 1, "bias") : NULL;
     if (bias == NULL) return NULL;
     const npy_intp out_shape[2] = {(npy_intp)data.rows, shape[1]};
     PyObject *out = PyArray_SimpleNew(2, out_shape, NPY_FLOAT32);

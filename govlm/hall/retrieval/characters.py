@@ -1,0 +1,93 @@
+"""Characters as retrieval sees them: traditional ones simplified, full-width ones narrow, letters small; and how they sound.
+
+A citizen writes 臺灣, ＩＣ卡, or 居住正 for 居住证, and means the record's wording. The tables are made once, with OpenCC and
+pypinyin, and stored with an index; asking needs neither.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Characters", "normalised"]
+
+_SIZE = 0x30000  # the planes that hold Chinese; what lies above is no letter
+_CJK = [range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xF900, 0xFB00), range(0x20000, 0x2A6E0)]
+
+I32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Characters:
+    """plain [_SIZE]: the code point that stands for each; 0 = a break (punctuation, white space). sound [_SIZE]: a number for
+    the syllable, without tone, of Chinese characters and the plain code point of others."""
+
+    plain: I32
+    sound: I32
+
+    @classmethod
+    def make(cls) -> Characters:
+        """Reads OpenCC's and pypinyin's tables. ModuleNotFoundError names the extra."""
+        try:
+            import opencc
+            from pypinyin import Style, lazy_pinyin
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f'{error.name} is missing: pip install "govlm[hall]"', name=error.name) from None
+        plain = np.zeros(_SIZE, np.int32)
+        for code in range(_SIZE):
+            char = chr(code)
+            if unicodedata.category(char)[0] in "LN":
+                plain[code] = code
+        for code in range(0x250):
+            plain[code] = _folded(plain, chr(code))
+        for code in range(0xFF01, 0xFF5F):  # full-width forms
+            plain[code] = _folded(plain, chr(code - 0xFEE0))
+        simplify = opencc.OpenCC("t2s")
+        chinese = [chr(code) for block in _CJK for code in block if plain[code]]
+        for char, simple in zip(chinese, simplify.convert("\n".join(chinese)).split("\n"), strict=True):
+            if len(simple) == 1 and ord(simple) < _SIZE and plain[ord(simple)]:
+                plain[ord(char)] = ord(simple)
+        sound = plain.copy()
+        syllables: dict[str, int] = {}
+        for char in chinese:
+            said = lazy_pinyin(char, style=Style.NORMAL)[0]
+            if said != char:
+                sound[ord(char)] = _SIZE + syllables.setdefault(_blurred(said), len(syllables))
+        return cls(plain, sound)
+
+    def codes(self, text: str) -> I32:
+        """[characters of the text] plain code points, 0 for breaks."""
+        return self.plain[_points(text)]
+
+    def sounds(self, text: str) -> I32:
+        """[characters of the text] what is heard, 0 for breaks."""
+        return self.sound[_points(text)]
+
+
+def _points(text: str) -> NDArray[np.int64]:
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
+    points[points >= _SIZE] = 0
+    return points
+
+
+def _folded(plain: I32, char: str) -> int:
+    base = unicodedata.normalize("NFD", char.lower())[0]
+    return ord(base) if plain[ord(char)] else 0
+
+
+def _blurred(syllable: str) -> str:
+    """What many speakers and input methods do not tell apart: zh/z, ch/c, sh/s, n/l, -ng/-n."""
+    for spoken, kept in (("zh", "z"), ("ch", "c"), ("sh", "s"), ("l", "n")):
+        if syllable.startswith(spoken):
+            syllable = kept + syllable[len(spoken) :]
+            break
+    return syllable.removesuffix("g") if syllable.endswith("ng") else syllable
+
+
+def normalised(codes: Iterable[int]) -> str:
+    """The text of plain code points, with a space for each break."""
+    return "".join(chr(code) if code else " " for code in codes)
