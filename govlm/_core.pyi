@@ -243,6 +243,7 @@ def sparse_svm(
 
 def sparse_logits(data: Sparse, weights: NDArray[np.int8], scales: F32, bias: F32, factor: float) -> F32:
     """[N, L] = factor * (bias + data @ (scales * weights)); weights [F, L], scales [F], bias [L]."""
+
 def dense_scores(
     vectors: F32, panels: NDArray[np.int8], sums: NDArray[np.int16], scales: F32, count: int, group: int, levels: int
 ) -> F32:

@@ -40,14 +40,12 @@ class Names:
         codes = np.concatenate([np.zeros(0, np.int32), *names])
         letters = np.unique(np.append(codes, 0)).astype(np.int32)
         symbols = np.searchsorted(letters, codes).astype(np.int32)
-        owner = np.repeat(np.asarray(owners, np.int64), np.diff(splits))
-        total = int(owner.max(initial=-1)) + 1
+        name = np.repeat(np.arange(len(names)), np.diff(splits))
+        owner, total = np.asarray(owners, np.int64)[name], len(set(owners))
         weight = _rarity(symbols, owner, len(letters), total)
         weight[0] = 0
         pairs = core.name_pairs(symbols, _PAIR_BITS)
-        inside = owner[1:] == owner[:-1]
-        inside[splits[1:-1][splits[1:-1] > 0] - 1 if len(splits) > 2 else []] = False  # two names of one owner
-        kept = inside & (pairs >= 0)
+        kept = (name[1:] == name[:-1]) & (pairs >= 0)
         return cls(letters, symbols, splits, weight, _rarity(pairs[kept], owner[1:][kept], 1 << _PAIR_BITS, total))
 
     def features(self, codes: I32, which: I32 | None = None) -> F32:

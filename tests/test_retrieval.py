@@ -1,0 +1,123 @@
+"""Retrieval: names against a plain twin, vectors against float32, and the index that puts them together."""
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from govlm._native import core
+from govlm.hall.retrieval.dense import Vectors
+from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
+from govlm.hall.retrieval.ranking import Ranker, fit
+
+LETTERS = st.lists(st.integers(0, 9), max_size=12)
+
+
+def subsequence(a: list[int], b: list[int]) -> int:
+    row = [0] * (len(b) + 1)
+    for x in a:
+        before = 0
+        for j, y in enumerate(b, 1):
+            before, row[j] = row[j], before + 1 if x == y else max(row[j], row[j - 1])
+    return row[-1]
+
+
+def twin(names: list[list[int]], query: list[int]) -> np.ndarray:
+    """The features from their definitions. Each name has an owner of its own; a pair is the bucket that it falls into."""
+    numbers = {letter: i for i, letter in enumerate(sorted({0, *itertools.chain(*names)}))}
+
+    def rarity(bags: list[set], thing) -> float:
+        n = sum(thing in bag for bag in bags)
+        return math.log1p((len(bags) - n + 0.5) / (n + 0.5))
+
+    def pairs(text: list[int]) -> list[int]:
+        symbols = np.array([numbers.get(letter, len(numbers)) for letter in text], np.int32)
+        return [bucket for bucket in core.name_pairs(symbols, 14).tolist() if bucket >= 0]
+
+    bags, pair_bags = [set(n) - {0} for n in names], [set(pairs(n)) for n in names]
+    letters = {c for bag in bags for c in bag}
+    strange = max((rarity(bags, c) for c in letters), default=0.0)
+    rows = []
+    for name in names:
+        row = []
+        for of, weigh in (
+            (lambda t: [c for c in t if c], lambda c: rarity(bags, c) if c in letters else strange),
+            (pairs, lambda p: rarity(pair_bags, p)),
+        ):
+            q, n = of(query), of(name)
+            left, common = list(q), 0.0
+            for thing in n:
+                if thing in left:
+                    left.remove(thing)
+                    common += weigh(thing)
+            whole_q, whole_n = sum(map(weigh, q)), sum(map(weigh, n))
+            row += [common / whole_q if whole_q else 0.0, common / whole_n if whole_n else 0.0]
+        plain_q, plain_n = [c for c in query if c], [c for c in name if c]
+        lcs = subsequence(plain_q, plain_n)
+        row += [lcs / len(plain_q) if plain_q else 0.0, lcs / len(plain_n) if plain_n else 0.0]
+        rows.append(row)
+    return np.array(rows).reshape(len(names), len(FEATURES))
+
+
+@given(st.lists(LETTERS, min_size=1, max_size=6), st.lists(st.integers(0, 12), max_size=14))
+@settings(max_examples=150, deadline=None)
+def test_names_against_the_twin(names: list[list[int]], query: list[int]) -> None:
+    made = Names.make([np.array(n, np.int32) for n in names], range(len(names)))
+    found = made.features(np.array(query, np.int32))
+    np.testing.assert_allclose(found, twin(names, query), atol=1e-5)
+
+
+def test_a_query_longer_than_a_word_of_bits() -> None:
+    rng = np.random.default_rng(3)
+    names = [rng.integers(1, 30, 300).tolist() for _ in range(4)]
+    for length in (63, 64, 65, 128, 200, LONGEST):
+        query = rng.integers(1, 30, length).tolist()
+        made = Names.make([np.array(n, np.int32) for n in names], range(4))
+        found = made.features(np.array(query, np.int32))
+        assert [round(row[4] * length) for row in found] == [subsequence(query, n) for n in names]
+
+
+def test_chosen_names_and_bad_input() -> None:
+    made = Names.make([np.array(n, np.int32) for n in ([1, 2, 3], [3, 4], [5])], [0, 1, 2])
+    query = np.array([3, 4], np.int32)
+    assert np.array_equal(made.features(query, np.array([1, 0], np.int32)), made.features(query)[[1, 0]])
+    with pytest.raises(IndexError, match="name 3 is not among 3"):
+        made.features(query, np.array([3], np.int32))
+    with pytest.raises(ValueError, match="a query of 257 symbols; at most 256"):
+        made.features(np.ones(257, np.int32))
+    assert made.features(np.zeros(0, np.int32)).shape == (3, len(FEATURES))
+
+
+def test_vectors_in_8_bits_are_near_float32() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((1000, 320)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = vectors[:7] + 0.02 * rng.standard_normal((7, 320)).astype(np.float32)
+    scores = Vectors.make(vectors).scores(queries)
+    assert scores.shape == (7, 1000)
+    assert np.abs(scores - queries @ vectors.T).max() < 0.01
+    assert (scores.argmax(1) == np.arange(7)).all()
+    assert np.array_equal(Vectors.make(vectors).scores(queries[2:3])[0], scores[2]), "alone or in a batch"
+
+
+def test_ranker_learns_which_feature_tells(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    queries = []
+    for _ in range(200):
+        features = rng.standard_normal((20, 3)).astype(np.float32)
+        right = np.zeros(20, bool)
+        right[np.argmax(2 * features[:, 0] - features[:, 2] + 0.3 * rng.standard_normal(20))] = True
+        queries.append((features, right))
+    ranker = fit(("a", "b", "c"), queries)
+    a, b, c = ranker.weights
+    assert a > 1 and c < -0.5 and abs(b) < 0.3 * a and abs(a / c + 2) < 0.4
+    ranker.save(tmp_path / "r.json")
+    assert np.allclose(Ranker.load(tmp_path / "r.json", ("a", "b", "c")).weights, ranker.weights, atol=1e-3)
+    with pytest.raises(ValueError, match="other features"):
+        Ranker.load(tmp_path / "r.json", ("a", "b"))
+    with pytest.raises(ValueError, match="no query has a right entry"):
+        fit(("a",), [(np.ones((2, 1), np.float32), np.zeros(2, bool))])
