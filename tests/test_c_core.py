@@ -106,6 +106,7 @@ def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: st
         "test_model.c": ["kernels", "nn", "model"],
         "test_ngrams.c": ["text", "kernels", "nn"],
         "test_quantised.c": ["kernels"],
+        "test_search.c": ["text"],
     }.get(source, [])
     link = [gomp(compiler), "-lm", "-lpthread"]
     include = []
@@ -175,6 +176,12 @@ def test_whole_passes(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
 def test_ngrams(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
     """Counts, weights and logits against plain twins, the support vector machine against its objective."""
     assert "ok" in execute(build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_ngrams.c"))
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "address"])
+def test_search(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    """The features of names against plain counting."""
+    assert "ok" in execute(build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_search.c"))
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "address", "thread"])

@@ -1,7 +1,7 @@
 """An index over entries (items, or passages of documents): what is stored, and how each entry fits a query.
 
-A query meets an entry in three ways: BM25 over all its words, the similarity of sentence vectors, and the fit of its names, by
-characters and by sound. Each gives features; `ranking.py` weighs them into one score.
+A query meets an entry in three ways: BM25 over all its words, the similarity of sentence vectors, and the fit of its names and
+examples, by characters and by sound. Each gives features; `ranking.py` weighs them into one score.
 """
 
 from __future__ import annotations
@@ -28,20 +28,19 @@ I32 = NDArray[np.int32]
 Encode = Callable[[Sequence[str]], F32]  # texts -> [N, H], of length 1
 
 FEATURE_NAMES = (
-    "bm25", "bm25 of names", "similarity", "similarity of the first name",
-    *(f"first name: {name}" for name in FEATURES), "first name: sum",
-    *(f"best name: {name}" for name in FEATURES), "best name: sum",
-    *(f"by sound: {name}" for name in FEATURES), "by sound: sum",
+    "words", "words of names", "similarity of names", "similarity of the first name", "similarity of examples",
+    *(f"{group}: {name}" for group in ("first name", "best name", "name by sound", "best example", "example by sound")
+      for name in (*FEATURES, "sum")),
 )  # fmt: skip
 
 
 class Entry(NamedTuple):
-    """names: the first is its own, others are aliases. text: what else is said of it. parts: texts to embed beside the names."""
+    """names: the first is its own, others are aliases. examples: sentences that mean it. text: what else is said of it."""
 
     key: str
     names: tuple[str, ...]
+    examples: tuple[str, ...] = ()
     text: str = ""
-    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,14 @@ class Index:
     """Entries to ask. Made by `Index.make`, kept by `save`, mapped by `Index.open`; never changed: a new catalogue gets a new one."""
 
     def __init__(
-        self, keys: list[str], name_splits: NDArray[np.int64], vector_splits: NDArray[np.int64], characters: Characters,
-        names: Names, sounds: Names, vectors: Vectors, words: Any, words_of_names: Any,
+        self, keys: list[str], bounds: NDArray[np.int64], characters: Characters, plain: Names, sound: Names, vectors: Vectors,
+        words: Any, words_of_names: Any,
     ) -> None:  # fmt: skip
+        """bounds [2 * entries + 1]: where in the list of all texts an entry's names begin, and its examples."""
         self.keys = keys
         self.characters = characters
-        self._name_splits, self._vector_splits = name_splits, vector_splits
-        self._names, self._sounds, self._vectors = names, sounds, vectors
+        self._bounds = bounds
+        self._plain, self._sound, self._vectors = plain, sound, vectors
         self._words, self._words_of_names = words, words_of_names
 
     def __len__(self) -> int:
@@ -74,20 +74,20 @@ class Index:
     def make(cls, entries: Sequence[Entry], encode: Encode, characters: Characters | None = None) -> Index:
         """encode: sentence vectors of texts. characters: to share the tables of another index."""
         characters = characters or Characters.make()
-        names = [(i, name) for i, entry in enumerate(entries) for name in dict.fromkeys(entry.names)]
-        embedded = [(i, text) for i, entry in enumerate(entries) for text in dict.fromkeys((*entry.names, *entry.parts))]
-        owners = [i for i, _ in names]
-        codes = [characters.codes(name) for _, name in names]
+        groups = [tuple(dict.fromkeys(group)) for entry in entries for group in (entry.names, entry.examples)]
+        bounds = np.zeros(len(groups) + 1, np.int64)
+        np.cumsum([len(group) for group in groups], out=bounds[1:])
+        texts = [text for group in groups for text in group]
+        owners = [place // 2 for place, group in enumerate(groups) for _ in group]
         return cls(
             [entry.key for entry in entries],
-            _splits(owners, len(entries)),
-            _splits([i for i, _ in embedded], len(entries)),
+            bounds,
             characters,
-            Names.make(codes, owners),
-            Names.make([characters.sounds(name) for _, name in names], owners),
-            Vectors.make(encode([text for _, text in embedded])),
-            _bm25([[*_grams(characters, " ".join((*entry.names, entry.text)))] for entry in entries]),
-            _bm25([[*_grams(characters, " ".join(entry.names))] for entry in entries]),
+            Names.make([characters.codes(text) for text in texts], owners),
+            Names.make([characters.sounds(text) for text in texts], owners),
+            Vectors.make(encode(texts)),
+            _bm25([_grams(characters, " ".join((*entry.names, *entry.examples, entry.text))) for entry in entries]),
+            _bm25([_grams(characters, " ".join(entry.names)) for entry in entries]),
         )
 
     # ------------------------------------------------------------------------------------------------------------- asking
@@ -102,19 +102,30 @@ class Index:
         """[entries, len(FEATURE_NAMES)]; 0 where nothing fits. An index without entries gives [0, …]."""
         if not self.keys:
             return np.zeros((0, len(FEATURE_NAMES)), np.float32)
-        grams = [*_grams(self.characters, query.text)]
-        similar = self._vectors.scores(query.vector[None])[0]
-        columns = [
-            _share(self._words, grams),
-            _share(self._words_of_names, grams),
-            np.maximum.reduceat(similar, self._vector_splits[:-1]),
-            similar[self._vector_splits[:-1]],
-        ]
-        first = self._name_splits[:-1]
-        by_name = _with_sum(self._names.features(query.codes))
-        by_sound = _with_sum(self._sounds.features(query.sounds))
-        parts = [by_name[first], np.maximum.reduceat(by_name, first), np.maximum.reduceat(by_sound, first)]
-        return np.concatenate([np.stack(columns, 1), *parts], axis=1).astype(np.float32)
+        grams = _grams(self.characters, query.text)
+        similar = self._vectors.scores(query.vector[None]).T  # [texts, 1]
+        plain = _with_sum(self._plain.features(query.codes))
+        sound = _with_sum(self._sound.features(query.sounds))
+        words = np.stack([_share(self._words, grams), _share(self._words_of_names, grams)], axis=1)
+        found = [
+            words, self._best(similar)[0], self._first(similar), self._best(similar)[1], self._first(plain), self._best(plain)[0],
+            self._best(sound)[0], self._best(plain)[1], self._best(sound)[1],
+        ]  # fmt: skip
+        return np.concatenate(found, axis=1).astype(np.float32)
+
+    def _best(self, values: F32) -> tuple[F32, F32]:
+        """values [texts, F] -> the largest of each entry's names [entries, F], and of its examples; 0 where it has none."""
+        padded = np.concatenate([values, np.zeros((1, values.shape[1]), np.float32)])
+        best = np.maximum.reduceat(padded, self._bounds[:-1], axis=0)
+        best[self._bounds[:-1] == self._bounds[1:]] = 0
+        return best[0::2], best[1::2]
+
+    def _first(self, values: F32) -> F32:
+        """values [texts, F] -> those of each entry's first name [entries, F]; 0 where it has none."""
+        begins, ends = self._bounds[:-1:2], self._bounds[1::2]
+        padded = np.concatenate([values, np.zeros((1, values.shape[1]), np.float32)])
+        found: F32 = padded[np.where(begins < ends, begins, len(values))]
+        return found
 
     # ------------------------------------------------------------------------------------------------------------ keeping
 
@@ -127,9 +138,8 @@ class Index:
         self._words.save(str(folder / "words"), show_progress=False)
         self._words_of_names.save(str(folder / "names"), show_progress=False)
         arrays: dict[str, NDArray[Any]] = {
-            "name_splits": self._name_splits, "vector_splits": self._vector_splits, "plain": self.characters.plain,
-            "sound": self.characters.sound, **self._names.arrays("names"), **self._sounds.arrays("sounds"),
-            **self._vectors.arrays("vectors"),
+            "bounds": self._bounds, "characters.plain": self.characters.plain, "characters.sound": self.characters.sound,
+            **self._plain.arrays("plain"), **self._sound.arrays("sound"), **self._vectors.arrays("vectors"),
         }  # fmt: skip
         save_file(arrays, folder / "arrays.safetensors")
         head = {"format": _FORMAT, "keys": self.keys, "vectors": self._vectors.count}
@@ -147,20 +157,14 @@ class Index:
         arrays = load_file(folder / "arrays.safetensors")
         words, names = (bm25s.BM25.load(str(folder / part), show_progress=False) for part in ("words", "names"))
         return cls(
-            head["keys"], arrays["name_splits"], arrays["vector_splits"], Characters(arrays["plain"], arrays["sound"]),
-            Names.read(arrays, "names"), Names.read(arrays, "sounds"), Vectors.read(arrays, "vectors", head["vectors"]),
+            head["keys"], arrays["bounds"], Characters(arrays["characters.plain"], arrays["characters.sound"]),
+            Names.read(arrays, "plain"), Names.read(arrays, "sound"), Vectors.read(arrays, "vectors", head["vectors"]),
             words, names,
         )  # fmt: skip
 
 
-def _splits(owners: Sequence[int], count: int) -> NDArray[np.int64]:
-    splits = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(np.asarray(owners, np.int64), minlength=count), out=splits[1:])
-    return splits
-
-
 def _grams(characters: Characters, text: str) -> list[str]:
-    """Characters and pairs of them, within what no punctuation parts; words of letters and digits are whole, too."""
+    """Characters and pairs of them, within what no punctuation parts."""
     found: list[str] = []
     for piece in normalised(characters.codes(text)).split():
         found += piece
