@@ -180,7 +180,7 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
 
 def from_dict(kind: type[_Record], values: Mapping[str, Any], where: str = "") -> _Record:
     """A record from `to_dict`'s form. ValueError names the field that is unknown, missing or of the wrong type."""
-    hints = _hints(typing.cast("type[Any]", kind))
+    hints = _hints(kind)  # type: ignore[arg-type]
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in known:
