@@ -215,9 +215,11 @@ def _item(
     absent = []
     for name, written in back.items():
         raw = row.get(name, ABSENT)
+        source = mapping.columns[name].repeats
+        if source and row.get(source, ABSENT) is not ABSENT:
+            written = _repeated(mapping.columns[name], row[source])
         if raw is ABSENT:
-            if written is not None:
-                absent.append(name)
+            absent.append(name)
         elif not same(raw, written):
             extra[name] = raw
     for name, raw in row.items():
@@ -248,8 +250,8 @@ def to_row(item: Item, mapping: ColumnMapping) -> dict[str, Any]:
             row[column.name] = _written(item, column)
     for column in mapping.columns.values():  # those that repeat others come when these are there
         if column.name not in row:
-            value = row.get(column.repeats) if column.repeats else (column.nothing[0] if column.nothing else None)
-            row[column.name] = column.words.get(value, value) if column.words and isinstance(value, str) else value
+            nothing = column.nothing[0] if column.nothing else None
+            row[column.name] = _repeated(column, row[column.repeats]) if column.repeats else nothing
     row = {name: row[name] for name in mapping.columns}
     for name in absent:
         row.pop(name, None)
@@ -257,6 +259,10 @@ def to_row(item: Item, mapping: ColumnMapping) -> dict[str, Any]:
         if name not in mapping.columns and name != MISSING_COLUMNS:
             row[name] = raw
     return row
+
+
+def _repeated(column: Column, value: Any) -> Any:
+    return column.words.get(value, value) if isinstance(value, str) else value
 
 
 def _holds(item: Item, column: Column, raw: Any) -> bool:

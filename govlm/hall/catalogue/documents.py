@@ -21,12 +21,12 @@ from govlm.corpus.readers import Document as TextPart
 from govlm.corpus.readers import Reader, find_inputs, format_of
 from govlm.corpus.readers import _plain_markdown as plain_markdown
 from govlm.corpus.shards import CorpusError
-from govlm.hall.catalogue import heads
+from govlm.hall.catalogue import heads, tables
 from govlm.hall.catalogue.passages import HEADING_MARK, cut
-from govlm.hall.catalogue.records import Document
+from govlm.hall.catalogue.records import Document, from_dict, to_dict
 from govlm.hall.catalogue.report import CatalogueError, Report
 
-__all__ = ["import_documents", "make_document", "read_document"]
+__all__ = ["export_documents", "import_documents", "make_document", "read_document"]
 
 FORMATS = ("text", "markdown", "html", "pdf", "docx")
 SIZE_LIMIT = 64 << 20  # bytes of a text or Markdown file
@@ -50,29 +50,60 @@ def import_documents(files: str | os.PathLike[str] | Iterable[str | os.PathLike[
     except FileNotFoundError as error:
         raise CatalogueError(f"{error.filename}: no such file or folder") from None
     for path in paths:
-        report.rows += 1
-        try:
-            document = read_document(path, report)
-        except CatalogueError as error:
-            report.add("文件", str(error).removeprefix(f"{path}: "), path.name)
-            report.skipped += 1
-            continue
-        code, number = document.code, 1
-        while document.code in found and found[document.code].text != document.text:
-            number += 1
-            document = replace(document, code=f"{code}~{number}")
-        if document.code in found:
-            report.add("重复", f"与{found[document.code].source}内容相同，不再导入", path.name)
-            report.skipped += 1
-            continue
-        if number > 1:
-            report.add("重复", f"与{found[code].source}的编码相同、内容不同，编码改为{document.code}", path.name)
-        for name, label in (("number", "文号"), ("issuer", "发文机关"), ("issued", "发布日期"), ("valid_from", "生效日期")):
-            if not getattr(document, name):
-                report.add("缺少", "没有找到", path.name, label)
-        found[document.code] = document
+        if format_of(path) == "jsonl":
+            loaded = _records(path, report)
+        else:
+            loaded = []
+            report.rows += 1
+            try:
+                loaded = [read_document(path, report)]
+            except CatalogueError as error:
+                report.add("文件", str(error).removeprefix(f"{path}: "), path.name)
+                report.skipped += 1
+        for document in loaded:
+            _add(document, path.name, found, report)
     report.imported = len(found)
     return list(found.values()), report
+
+
+def _add(document: Document, name: str, found: dict[str, Document], report: Report) -> None:
+    code, number = document.code, 1
+    while document.code in found and found[document.code].text != document.text:
+        number += 1
+        document = replace(document, code=f"{code}~{number}")
+    if document.code in found:
+        report.add("重复", f"与{found[document.code].source}内容相同，不再导入", name)
+        report.skipped += 1
+        return
+    if number > 1:
+        report.add("重复", f"与{found[code].source}的编码相同、内容不同，编码改为{document.code}", name)
+    for field, label in (("number", "文号"), ("issuer", "发文机关"), ("issued", "发布日期"), ("valid_from", "生效日期")):
+        if not getattr(document, field):
+            report.add("缺少", "没有找到", name, label)
+    found[document.code] = document
+
+
+def _records(path: Path, report: Report) -> list[Document]:
+    """The documents of a file that `export_documents` wrote; a line that is none is reported."""
+    found = []
+    rows, _ = tables.rows(path, report)
+    for number, row in rows:
+        try:
+            found.append(from_dict(Document, row))
+        except ValueError as error:
+            report.add("文件", f"不是文件的记录：{error}", f"{path.name}:{number}")
+            report.skipped += 1
+    return found
+
+
+def export_documents(documents: Iterable[Document], path: str | os.PathLike[str]) -> int:
+    """Writes documents to a .jsonl file (.jsonl.gz too), whole or not at all, and returns their number. `import_documents` reads it."""
+    path = Path(path)
+    if tables.format_of(path) != "jsonl":
+        raise CatalogueError(f"{path}: documents are written as .jsonl")
+    records = [to_dict(document) for document in documents]
+    tables.write(path, [], records)
+    return len(records)
 
 
 def read_document(path: str | os.PathLike[str], report: Report | None = None) -> Document:

@@ -22,7 +22,7 @@ _DIGIT = "0-9０-９〇零一二三四五六七八九十"
 _DATE = re.compile(rf"([{_DIGIT}]{{4}})\s*年\s*([{_DIGIT}]{{1,3}})\s*月\s*([{_DIGIT}]{{1,3}})\s*日")
 _ISO = re.compile(r"(?<!\d)((?:19|20)\d{2})[-./](\d{1,2})[-./](\d{1,2})(?!\d)")
 _NUMBER = re.compile(
-    r"([\u4e00-\u9fff]{1,16}?)\s*[〔\[［（(【﹝]\s*((?:19|20)[0-9０-９]{2})\s*[〕\]］）)】﹞]\s*(?:第\s*)?([0-9０-９]{1,5})\s*号"
+    r"([\u4e00-\u9fff]{1,16}?)\s*[〔\[［（(【﹝]\s*([0-9０-９]{4})\s*[〕\]］）)】﹞]\s*(?:第\s*)?([0-9０-９]{1,5})\s*号"
 )
 _ORGAN_OF_ORDERS = (
     r"(?:中华人民共和国)?(?:主席|国务院|中央军事委员会|[\u4e00-\u9fff]{2,24}?(?:部|厅|局|委员会|总局|政府|办公厅))"
@@ -71,7 +71,7 @@ def number_of(text: str) -> str:
     """The 文号 in a line, its brackets made 〔〕: 穗府办规〔2024〕13号, 国务院令第258号; "" where there is none of its own."""
     for match in _NUMBER.finditer(text):
         before = text[: match.start()].rstrip("（( \t　")
-        if not before.endswith("》"):
+        if not before.endswith("》") and "1949" <= _half(match[2]) <= "2099":
             return f"{match[1]}〔{_half(match[2])}〕{int(_half(match[3]))}号"
     for match in _ORDER.finditer(text):
         before = text[: match.start()].rstrip("（( \t　")
@@ -166,7 +166,7 @@ def _title(text: str, head: list[str], stem: str, meta: dict[str, str], headings
         return text[first:].split("\n", 1)[0].strip()
     wanted = _bare(_FILE_DATE.sub("", stem))
     lines = head[:40]
-    found: list[tuple[int, int, str]] = []  # how far from the file's name, lines, title
+    found: list[tuple[int, bool, int, str]] = []  # how far from the file's name, without 关于, lines, title
     for i in range(len(lines)):
         for size in (1, 2, 3):
             joined = "".join(lines[i : i + size])
@@ -175,10 +175,10 @@ def _title(text: str, head: list[str], stem: str, meta: dict[str, str], headings
             if _TITLE.fullmatch(joined):
                 bare = _bare(joined)
                 near = len(wanted) >= 4 and (bare in wanted or wanted in bare)
-                found.append((abs(len(bare) - len(wanted)) if near else 1000, size, joined))
+                found.append((abs(len(bare) - len(wanted)) if near else 1000, "关于" not in joined, size, joined))
     if found:
-        return min(found, key=lambda entry: entry[:2])[2]
-    if head and len(head[0]) <= 60 and not head[0].endswith(("。", "：", "；")):
+        return min(found, key=lambda entry: entry[:3])[3]
+    if head and len(head[0]) <= 60 and re.search(r"\w\w", head[0]) and not head[0].endswith(("。", "：", "；")):
         return head[0]
     return _FILE_DATE.sub("", stem).strip("_- （）()") or "无标题"
 

@@ -424,7 +424,7 @@ def _checked(data: Any, where: str) -> ColumnMapping:
     if "name" not in mapping.by_field():
         raise CatalogueError(f"{where}: no column goes to the field 'name'")
     for column in columns.values():
-        if column.repeats and (column.repeats not in columns or columns[column.repeats].repeats):
+        if column.repeats and (column.repeats not in columns or not columns[column.repeats].field):
             raise CatalogueError(
                 f"{where}: column {column.name!r} repeats {column.repeats!r}, which is no column with a field of its own"
             )

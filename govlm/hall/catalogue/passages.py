@@ -135,18 +135,17 @@ def cut(text: str, title: str = "", headings: dict[int, int] | None = None) -> t
             article = _Article(name if seen[name] == 1 else f"{name}~{seen[name]}", _heading(path), start, end, [[start, end]])
             found.append(article)
             continue
-        rank = _part(line)
+        rank = -1 if bare_title and _squeezed(line) == bare_title else _part(line)
         if rank is None and start in headings:
             rank = 10 + headings[start]
         if rank is None and article is None and _SECTION.fullmatch(line):
             rank = 30
-        if rank is not None or (bare_title and _squeezed(line) == bare_title):
-            rank = -1 if rank is None else rank
+        if rank is not None:
             path = {level: name for level, name in path.items() if level < rank}
             if rank >= 0:
                 path[rank] = line
-            if rank < 0:
-                last = None
+            else:
+                last = None  # a document that was enclosed with another
             article = None
             continue
         if _END.fullmatch(line):
