@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_corpus import make_pdf
 
 from govlm.hall.catalogue.documents import export_documents, import_documents, make_document, read_document
 from govlm.hall.catalogue.heads import in_force, number_of, parse_date
@@ -240,8 +241,8 @@ def word_file(path: Path, text: str) -> None:
 
 
 def test_one_document_in_five_formats(tmp_path: Path) -> None:
-    """PDF is written by hand: no library of ours makes one with Chinese; see test_corpus for its reader."""
     pytest.importorskip("trafilatura")
+    pytest.importorskip("pypdf")
     (tmp_path / "a.txt").write_text(ORDER, encoding="utf-8")
     (tmp_path / "b.txt").write_bytes(ORDER.replace("\n", "\r\n").encode("gb18030"))
     marked = (
@@ -254,8 +255,9 @@ def test_one_document_in_five_formats(tmp_path: Path) -> None:
     (tmp_path / "e.html").write_text(
         f"<html><head>{head}</head><body><article>{body}</article></body></html>", encoding="utf-8"
     )
+    (tmp_path / "f.pdf").write_bytes(make_pdf([[line for line in ORDER.split("\n") if line.strip()]]))
     wanted = make_document(ORDER)
-    for name in ("a.txt", "b.txt", "c.md", "d.docx", "e.html"):
+    for name in ("a.txt", "b.txt", "c.md", "d.docx", "e.html", "f.pdf"):
         document = read_document(tmp_path / name)
         assert [passage.id for passage in document.passages] == [passage.id for passage in wanted.passages], name
         for field in ("title", "number", "issuer", "issued", "valid_from", "valid_to"):
@@ -263,8 +265,8 @@ def test_one_document_in_five_formats(tmp_path: Path) -> None:
         assert document.source == name
         assert text_of(document, "第二条/2") == "食堂不得转包。"
     documents, report = import_documents(tmp_path)
-    assert len(documents) >= 1 and report.rows == 5 and report.imported + report.skipped == 5
-    assert sum(problem.kind == "重复" for problem in report.problems) == 4
+    assert report.rows == 6 and report.imported == len(documents) and report.imported + report.skipped == 6
+    assert sum(problem.kind == "重复" for problem in report.problems) == 5
 
 
 def test_headings_of_markdown_are_headings(tmp_path: Path) -> None:
@@ -306,6 +308,14 @@ def test_files_that_cannot_be_read_are_reported_and_the_others_go_on(tmp_path: P
     assert "读取6份" in str(report)
     with pytest.raises(CatalogueError, match="no such file"):
         import_documents([tmp_path / "none.txt"])
+
+
+def test_the_region_of_documents_is_told_by_who_imports_them(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(ORDER, encoding="utf-8")
+    law = "食堂条例\n2001年3月1日 中华人民共和国国务院令第9号公布\n第一条 本条例自公布之日起施行。"
+    (tmp_path / "b.txt").write_text(law, encoding="utf-8")
+    documents, _ = import_documents(tmp_path, region="4401")
+    assert [(document.level, document.region) for document in documents] == [("市级", "4401"), ("国家级", "")]
 
 
 def test_documents_go_out_and_in_again(tmp_path: Path) -> None:

@@ -37,9 +37,12 @@ _PAGE = re.compile(r"[-—－]\s*\d{1,4}\s*[-—－]|\[pic\]|={3,}\s*PAGE \d+\s*
 _FENCE = re.compile(r"^[ \t]{0,3}(#{1,6})[ \t]+(?=\S)", re.MULTILINE)
 
 
-def import_documents(files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[list[Document], Report]:
+def import_documents(
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], region: str = ""
+) -> tuple[list[Document], Report]:
     """(documents, report) of files and folders. A file that cannot be read is reported, and the others go on.
 
+    region: GB/T 2260 code of the documents that are not the state's, "4401"; a document's own text does not tell it.
     Two documents of one code: the same text once more is left out; another text gets the code with ~2 and is reported.
     """
     inputs = [files] if isinstance(files, (str, os.PathLike)) else list(files)
@@ -61,6 +64,8 @@ def import_documents(files: str | os.PathLike[str] | Iterable[str | os.PathLike[
                 report.add("文件", str(error).removeprefix(f"{path}: "), path.name)
                 report.skipped += 1
         for document in loaded:
+            if region and not document.region and document.level != "国家级":
+                document = replace(document, region=region)
             _add(document, path.name, found, report)
     report.imported = len(found)
     return list(found.values()), report

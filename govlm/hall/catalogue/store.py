@@ -44,6 +44,8 @@ class Snapshot:
     def __init__(self, connection: Any, damaged: Any) -> None:
         self._connection, self._damaged = connection, damaged
         self._sa = library("sqlalchemy", "the catalogue's database")
+        # Of the catalogue: 0 when it is new, one more after every change. Read here: a database fixes its state at the first read.
+        self.version = int(self._meta("version") or 0)
 
     # ---- the whole
 
@@ -51,11 +53,6 @@ class Snapshot:
         meta = tables()["meta"]
         found = self._connection.execute(self._sa.select(meta.c.value).where(meta.c.key == key)).scalar()
         return None if found is None else str(found)
-
-    @property
-    def version(self) -> int:
-        """Of the catalogue: 0 when it is new, one more after every change."""
-        return int(self._meta("version") or 0)
 
     @property
     def index(self) -> Index | None:
@@ -214,7 +211,7 @@ class Store:
 
     @property
     def version(self) -> int:
-        """As `Snapshot.version`."""
+        """Of the catalogue: 0 when it is new, one more after every change."""
         with self.snapshot() as view:
             return view.version
 
