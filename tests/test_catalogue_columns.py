@@ -212,6 +212,24 @@ def test_bytes_that_are_no_characters_stay_out_of_the_fields(tmp_path: Path) -> 
     assert items[1].extra["收费情况"] == "\ufffd\ufffd"
 
 
+def test_damage_that_came_with_the_source_is_reported_too(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"code": "A1", "name": "甲", "fee": "\ufffd元", "notes": ["\\ufffd"]}\n', encoding="utf-8")
+    items, report = import_items(path)
+    assert (items[0].fee, items[0].notes) == ("", ()) and set(items[0].extra) == {"fee", "notes"}
+    assert {problem.column for problem in report.of("文件")} == {"fee", "notes"}
+
+
+def test_a_column_that_comes_late_is_no_lie(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    rows = [{"BH": f"K{i}", "MC": "甲"} | ({"SF": "5元"} if i == 299 else {}) for i in range(300)]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    mapping = load({"columns": {"BH": "code", "MC": "name", "SF": "fee"}})
+    items, report = import_items(path, mapping)
+    assert items[-1].fee == "5元" and not report.of("映射")
+    assert [to_row(entry, mapping) for entry in items] == rows
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_encodings_of_chinese_offices(tmp_path: Path, encoding: str, suffix: str) -> None:

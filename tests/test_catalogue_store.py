@@ -515,6 +515,7 @@ def test_without_the_libraries_the_extra_is_named(tmp_path: Path) -> None:
             [sys.executable, "-c", code, module, url], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert extra in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir())  # a catalogue that could not be made leaves nothing behind
 
 
 def test_importing_the_catalogue_is_light() -> None:

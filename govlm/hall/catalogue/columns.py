@@ -62,12 +62,17 @@ def import_items(path: Source, mapping: Source | ColumnMapping | Mapping[str, An
             raise CatalogueError(f"{path}: columns not recognised ({shown}); name a mapping file")
     report.mapping = "" if chosen is None else chosen.name
     if chosen is not None:
-        _check_against(path, chosen, columns, head, report)
+        _check_against(path, chosen, columns)
     reader = _OwnColumns(columns, flat, path) if chosen is None else chosen
     unknown: dict[str, list[int]] = {}
+    seen: dict[str, None] = {}
     items: dict[str, Item] = {}
     first: dict[str, int] = {}
     for number, row in itertools.chain(head, rows):
+        seen.update(dict.fromkeys(row))
+        for name, value in row.items() if _damaged(row) else ():
+            if _damaged(value) or _damaged(name):
+                report.add("文件", "含有损坏的字符(不是UTF-8的字节，或U+FFFD)", number, name)
         if isinstance(reader, _OwnColumns):
             item = reader.read(row, number, report, unknown)
         else:
@@ -84,6 +89,9 @@ def import_items(path: Source, mapping: Source | ColumnMapping | Mapping[str, An
         _check(item, number, report)
     for name, numbers in unknown.items():
         report.add("未知列", f"没有对应的字段，原样保留在“其他”中({len(numbers)}行)", numbers[0], name)
+    for name in chosen.columns if chosen is not None and items else ():
+        if name not in seen:
+            report.add("映射", "映射中有这一列，文件中没有", "", name)
     report.imported = len(items)
     return list(items.values()), report
 
@@ -117,17 +125,12 @@ def _own(columns: list[str]) -> bool:
     return any(name in columns for name in ("name", LABELS["name"]))
 
 
-def _check_against(path: Path, mapping: ColumnMapping, columns: list[str], head: list[Any], report: Report) -> None:
-    """Refuses a mapping that has nothing to do with the file; reports columns that the file does not have."""
-    if not head:
-        return
+def _check_against(path: Path, mapping: ColumnMapping, columns: list[str]) -> None:
+    """Refuses a mapping that has nothing to do with the file."""
     (name,) = (column.name for column in mapping.by_field()["name"])
-    if name not in columns:
+    if columns and name not in columns:
         shown = ", ".join(columns[:12]) + (", …" if len(columns) > 12 else "")
         raise CatalogueError(f"{path}: the mapping takes the name from column {name!r}, which is not there (there are {shown})")
-    for column in mapping.columns:
-        if column not in columns:
-            report.add("映射", "映射中有这一列，文件中没有", "", column)
 
 
 def _check(item: Item, number: int, report: Report) -> None:

@@ -224,7 +224,13 @@ def _read(path: Path, report: Report) -> str:
 def _meta(path: Path) -> dict[str, str]:
     """name -> content of the page's meta tags, names in lower case."""
     found: dict[str, str] = {}
-    page = path.read_bytes()[: 1 << 20].decode("utf-8", "replace") if path.suffix.lower() not in (".gz", ".xz") else ""
+    if path.suffix.lower() in (".gz", ".xz", ".lzma"):
+        return found
+    whole = path.read_bytes()
+    try:
+        page = whole.decode("utf-8")
+    except UnicodeDecodeError:  # older sites
+        page = whole.decode("gb18030", "replace")
     for tag in _META.findall(page):
         attributes = {name.lower(): html.unescape(a or b).strip() for name, a, b in _ATTRIBUTE.findall(tag)}
         name = (attributes.get("name") or attributes.get("property") or "").lower()

@@ -155,9 +155,15 @@ class Store:
         database = Database(target)
         if database.path is not None and database.path.exists():
             raise CatalogueError(f"{database.name}: exists already; Store.open opens a catalogue")
-        if database.revision() is not None:
-            raise CatalogueError(f"{database.name}: holds a catalogue already; Store.open opens it")
-        database.migrate(create=True)
+        try:
+            if database.revision() is not None:
+                raise CatalogueError(f"{database.name}: holds a catalogue already; Store.open opens it")
+            database.migrate(create=True)
+        except BaseException:
+            database.close()
+            if database.path is not None:
+                _unlink(database.path)
+            raise
         return cls(database)
 
     @classmethod

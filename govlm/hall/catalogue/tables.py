@@ -63,10 +63,8 @@ def rows(path: Path, report: Report) -> tuple[Iterator[tuple[int, Row]], bool]:
     whole = _bytes(path)
     if kind == "excel":
         return _excel(path, whole, report), True
-    text, damaged = _decode(path, whole, report)
-    if kind == "csv":
-        return _csv(path, text, damaged, report), True
-    return _jsonl(path, text, damaged, report), False
+    text = _decode(path, whole, report)
+    return (_csv(path, text, report), True) if kind == "csv" else (_jsonl(path, text, report), False)
 
 
 def _bytes(path: Path) -> bytes:
@@ -85,13 +83,12 @@ def _bytes(path: Path) -> bytes:
     return whole
 
 
-def _decode(path: Path, whole: bytes, report: Report) -> tuple[str, bool]:
-    """(text, whether DAMAGED in it stands for bytes that are no characters). UTF-8, UTF-16 with its mark, GB18030."""
+def _decode(path: Path, whole: bytes, report: Report) -> str:
+    """The text, DAMAGED in it for bytes that are no characters. UTF-8, UTF-16 with its mark, GB18030."""
     if whole.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = whole.decode("utf-16", "replace")
-        return text, DAMAGED in text
+        return whole.decode("utf-16", "replace")
     try:
-        return whole.decode("utf-8-sig"), False
+        return whole.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = error.start
     # GB18030 takes many a damaged UTF-8 text for Chinese: it is believed only where UTF-8 explains few of the lines.
@@ -104,10 +101,10 @@ def _decode(path: Path, whole: bytes, report: Report) -> tuple[str, bool]:
             pass
         else:
             report.add("文件", "文件编码为GB18030，已转换")
-            return text, False
+            return text
     if b"\x00" in whole[:4096] and not good:
         raise CatalogueError(f"{path}: no text file (byte {place + 1} is neither UTF-8 nor GB18030)")
-    return whole.decode("utf-8-sig", "replace"), True
+    return whole.decode("utf-8-sig", "replace")
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -118,12 +115,6 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _damage(row: Row, number: int, report: Report) -> None:
-    for column, value in row.items():
-        if DAMAGED in (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)):
-            report.add("文件", "含有不是UTF-8的字节", number, column)
-
-
 # ---- JSONL -----------------------------------------------------------------------------------------------------------
 
 
@@ -131,14 +122,14 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-def _jsonl(path: Path, text: str, damaged: bool, report: Report) -> Iterator[tuple[int, Row]]:
+def _jsonl(path: Path, text: str, report: Report) -> Iterator[tuple[int, Row]]:
     values: Iterable[tuple[int, Any]]
     if text.lstrip()[:1] == "[":  # one array
         try:
             whole = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise CatalogueError(f"{path}: not JSON: {error}") from None
-        values = ((number, _characters(value, number, report)) for number, value in enumerate(whole, 1))
+        values = ((number, _characters(value)) for number, value in enumerate(whole, 1))
     else:
         values = _json_lines(text, report)
     for number, value in values:
@@ -147,8 +138,6 @@ def _jsonl(path: Path, text: str, damaged: bool, report: Report) -> Iterator[tup
             report.add("文件", "这一行不是JSON对象", number)
             report.skipped += 1
             continue
-        if damaged:
-            _damage(value, number, report)
         yield number, value
 
 
@@ -158,7 +147,7 @@ def _json_lines(text: str, report: Report) -> Iterator[tuple[int, Any]]:
             continue
         try:
             value = json.loads(line, parse_constant=_no_constant)
-            yield number, _characters(value, number, report) if "\\u" in line else value
+            yield number, _characters(value) if "\\u" in line else value
         except (ValueError, RecursionError) as error:
             where = f"，第{error.colno}个字符处" if isinstance(error, json.JSONDecodeError) else ""
             report.add("文件", f"不是有效的JSON{where}", number)
@@ -166,13 +155,12 @@ def _json_lines(text: str, report: Report) -> Iterator[tuple[int, Any]]:
             report.skipped += 1
 
 
-def _characters(value: Any, number: int, report: Report) -> Any:
+def _characters(value: Any) -> Any:
     """The value with DAMAGED for halves of characters (lone surrogates), which no file or database can hold."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        report.add("文件", "含有半个字符(单独的代理码位)", number)
         return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
     return value
 
@@ -205,7 +193,7 @@ def _joined(row: Row) -> Row:
     return found
 
 
-def _csv(path: Path, text: str, damaged: bool, report: Report) -> Iterator[tuple[int, Row]]:
+def _csv(path: Path, text: str, report: Report) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(max(csv.field_size_limit(), 1 << 27))
     first = text.split("\n", 1)[0]
     delimiter = max(",\t;", key=first.count)
@@ -225,8 +213,6 @@ def _csv(path: Path, text: str, damaged: bool, report: Report) -> Iterator[tuple
                 report.add("文件", f"有{len(cells)}个单元格，表头有{len(header)}列", number)
             names = [*header, *(f"第{place}列" for place in range(len(header) + 1, len(cells) + 1))]
             row = {name: (cells[i] or None) if i < len(cells) else None for i, name in enumerate(names)}
-            if damaged:
-                _damage(row, number, report)
             yield number, _joined(row)
     except csv.Error as error:
         detail = "a quoted cell is not closed" if "end of data" in str(error) else str(error)
