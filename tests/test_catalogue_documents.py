@@ -130,6 +130,16 @@ def test_a_notice_is_cut_into_paragraphs_under_its_headings() -> None:
     assert left_over(document) == ["关于供暖的通知", "一、时间", "二、费用", "第一部分 其他"]
 
 
+def test_the_running_head_of_a_page_cuts_no_article() -> None:
+    document = make_document("食堂办法\n第一条 甲：\n（一）乙；\n食堂办法\n（二）丙。\n第二条 丁。", title="食堂办法")
+    assert ids(document) == ["第一条", "第一条/1/一", "第一条/1/二", "第二条"]
+
+
+def test_a_number_without_end_is_none() -> None:
+    document = make_document("第" + "9" * 9000 + "条 甲。\n第一条 乙。")
+    assert ids(document) == ["段1", "第一条"]
+
+
 LINES = st.sampled_from(
     ["第一条 甲。", "第二条乙。", "第三条　丙：", "（一）丁；", "（二）戊。", "1.己", "庚。", "", "  ", "第一章 总则", "第二节 分则", "一、辛", "附件：壬",
      "第一条规定的。", "标题", "第十条", "：（一）癸（二）", "第百条", "第条", "\u3000\u3000子", "丑\r", "\x85寅", "👍", "第二条之一 卯"]
@@ -267,6 +277,17 @@ def test_one_document_in_five_formats(tmp_path: Path) -> None:
     documents, report = import_documents(tmp_path)
     assert report.rows == 6 and report.imported == len(documents) and report.imported + report.skipped == 6
     assert sum(problem.kind == "重复" for problem in report.problems) == 5
+
+
+def test_the_links_under_a_page_go_and_a_list_stays(tmp_path: Path) -> None:
+    pytest.importorskip("trafilatura")
+    body = "<p>第一条 申请时请带齐下列材料，缺少材料的一次告知需要补正的全部内容。</p>"
+    papers = "".join(f"<li>材料{i}</li>" for i in range(12))
+    links = "".join(f"<p>· 某部门{i}</p>" for i in range(12))
+    for name, tail in (("a.html", f"<ul>{papers}</ul>"), ("b.html", links)):
+        (tmp_path / name).write_text(f"<html><body><article>{body}{tail}</article></body></html>", encoding="utf-8")
+    assert "材料11" in read_document(tmp_path / "a.html").text
+    assert "某部门" not in read_document(tmp_path / "b.html").text
 
 
 def test_headings_of_markdown_are_headings(tmp_path: Path) -> None:

@@ -71,7 +71,12 @@ class Database:
         self.path = Path(url.database) if self.sqlite else None
         self.name = str(self.path) if self.sqlite else url.render_as_string(hide_password=True)
         self._writing = threading.Lock()
-        options: dict[str, Any] = {"connect_args": {"timeout": _BUSY}} if self.sqlite else {"pool_pre_ping": True}
+        options: dict[str, Any] = {"pool_size": 8}
+        options |= (
+            {"max_overflow": -1, "connect_args": {"timeout": _BUSY}}
+            if self.sqlite
+            else {"pool_pre_ping": True, "max_overflow": 24}
+        )
         try:
             self.engine = sa.create_engine(url, **options)
         except ImportError as error:
@@ -184,7 +189,8 @@ class Database:
 def _prepare(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, see _begin
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    with contextlib.suppress(sqlite3.OperationalError):  # a file that may only be read is read as it is
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

@@ -248,12 +248,12 @@ def _saved_page(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _without_links(text: str) -> str:
-    """The text of a page without the list of links that stands under it."""
+    """The text of a page without the list of other sites that stands under it (· 市教育局, · 市财政局, …)."""
     lines = text.rstrip().split("\n")
     kept = len(lines)
-    while kept and re.match(r"[·•\-]\s*\S{1,30}$", lines[kept - 1]):
+    while kept and re.match(r"·\s*\S{1,30}$", lines[kept - 1]):
         kept -= 1
-    return "\n".join(lines[:kept] if len(lines) - kept >= 5 else lines)
+    return "\n".join(lines[:kept] if len(lines) - kept >= 10 else lines)
 
 
 def _wide(line: str) -> int:

@@ -33,12 +33,15 @@ _END = re.compile(
     r"(?:附件|附表|附录|附图)[\s　0-9０-９一二三四五六七八九十]*(?:[:：].*)?|附[:：].*|(?:公开方式|抄送|抄报|主题词|承办单位)[:：].*"
 )
 _CONTENTS = {"目录", "总则", "附则", "序言"}
+_LONGEST = 16  # characters of a number
 _DIGITS = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 
 
 def numeral(text: str) -> int | None:
     """The number that 一百二十三, １２３ or 123 says; None where it is none."""
     text = text.translate({ord("０") + i: str(i) for i in range(10)})
+    if len(text) > _LONGEST:
+        return None
     if text.isascii() and text.isdigit():
         return int(text)
     total = digit = 0
@@ -124,7 +127,7 @@ def cut(text: str, title: str = "", headings: dict[int, int] | None = None) -> t
     seen: dict[str, int] = {}
     article: _Article | None = None
     last: int | None = None
-    outside = 0
+    outside = titles = 0
     bare_title = _squeezed(title)
     for start, line in _lines(text):
         end = start + len(line)
@@ -135,7 +138,11 @@ def cut(text: str, title: str = "", headings: dict[int, int] | None = None) -> t
             article = _Article(name if seen[name] == 1 else f"{name}~{seen[name]}", _heading(path), start, end, [[start, end]])
             found.append(article)
             continue
-        rank = -1 if bare_title and _squeezed(line) == bare_title else _part(line)
+        titled = bool(bare_title) and _squeezed(line) == bare_title
+        if titled and article is not None and titles:
+            continue  # the running head of a page
+        titles += titled
+        rank = -1 if titled else _part(line)
         if rank is None and start in headings:
             rank = 10 + headings[start]
         if rank is None and article is None and _SECTION.fullmatch(line):

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -350,6 +351,10 @@ class Store:
                         connection.execute(table.delete())
                     if rows:
                         connection.execute(table.insert(), rows)
+            with contextlib.closing(
+                sqlite3.connect(temporary)
+            ) as plain:  # a file of its own, readable from a medium without writing
+                plain.execute("PRAGMA journal_mode=DELETE")
             _put_in_place(temporary, path)
         finally:
             _unlink(temporary)
