@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from govlm.hall.catalogue import codes
+from govlm.hall.catalogue.cells import NAMES
 from govlm.hall.catalogue.columns import export_items, from_row, import_items, to_row
 from govlm.hall.catalogue.mapping import builtin, load
-from govlm.hall.catalogue.records import Item, Material, Place, Step, to_dict
+from govlm.hall.catalogue.records import FIELDS, Item, Material, Place, Step, to_dict
 from govlm.hall.catalogue.report import CatalogueError
 
 pytest.importorskip("openpyxl", reason='Excel needs pip install "govlm[hall]"')
@@ -86,6 +87,10 @@ def test_a_hall_with_codes_of_its_own_has_no_problem() -> None:
 
 
 # ---- own columns -----------------------------------------------------------------------------------------------------
+
+
+def test_every_field_has_a_column() -> None:
+    assert list(NAMES.values()) == list(FIELDS) and set(FIELDS) == {entry.name for entry in fields(Item)}
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -239,6 +244,16 @@ def test_encodings_of_chinese_offices(tmp_path: Path, encoding: str, suffix: str
     assert import_items(tmp_path / f"other{suffix}")[0] == [FULL, item(code="A2", fee="喆镕䶮")]
 
 
+def test_json_files_of_every_layout(tmp_path: Path) -> None:
+    rows = [to_dict(FULL), to_dict(item(code="A2"))]
+    layouts = {"array": json.dumps(rows), "pretty": json.dumps(rows, indent=1), "lines": "\n".join(map(json.dumps, rows))}
+    for name, text in layouts.items():
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+        assert import_items(tmp_path / f"{name}.json")[0] == [FULL, item(code="A2")], name
+    (tmp_path / "one.json").write_text(json.dumps(rows[0], indent=1), encoding="utf-8")
+    assert import_items(tmp_path / "one.json")[0] == [FULL]
+
+
 def test_ragged_rows_and_headers(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     path.write_text("编号,name,,name2,name2\nx,甲,1,2,3,多出\ny,乙\n,\n", encoding="utf-8")
@@ -315,7 +330,8 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
 def test_without_the_library_the_extra_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['openpyxl'] = None\n"
-        "from govlm.hall.catalogue.columns import import_items\n"
+        "from govlm.hall.catalogue.cells import NAMES
+from govlm.hall.catalogue.columns import import_items\n"
         "from govlm.hall.catalogue.report import CatalogueError\n"
         "try:\n    import_items('x.xlsx')\nexcept CatalogueError as error:\n    print(error)\n"
     )

@@ -565,6 +565,11 @@ def test_the_real_items_in_the_database(store: Store) -> None:
     assert len(store.items(region="44")) == sum(row["AREACODE"] == "440000" for row in rows)
 
 
+def test_only_a_file_is_recovered(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    refused(lambda: Store.recover("postgresql://hall:secret@127.0.0.1/hall", tmp_path / "b.db"), "only a file", "restore")
+
+
 def test_a_url_keeps_its_password_out_of_messages() -> None:
     pytest.importorskip("psycopg")
     assert "secret" not in Database("postgresql://hall:secret@127.0.0.1/hall").name

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import types
 import typing
-from dataclasses import fields
 from datetime import date
 from functools import cache
 from typing import Any
@@ -81,6 +80,3 @@ def parse(field: str, text: str) -> Any:
 
 def _refuse(text: str) -> Any:
     raise ValueError(text)
-
-
-assert set(FIELDS) == {entry.name for entry in fields(Item)}

@@ -130,6 +130,8 @@ def _jsonl(path: Path, text: str, report: Report) -> Iterator[tuple[int, Row]]:
         except (ValueError, RecursionError) as error:
             raise CatalogueError(f"{path}: not JSON: {error}") from None
         values = ((number, _characters(value)) for number, value in enumerate(whole, 1))
+    elif (single := _one_value(text)) is not None:  # one object over many lines
+        values = [(1, _characters(single))]
     else:
         values = _json_lines(text, report)
     for number, value in values:
@@ -139,6 +141,23 @@ def _jsonl(path: Path, text: str, report: Report) -> Iterator[tuple[int, Row]]:
             report.skipped += 1
             continue
         yield number, value
+
+
+def _one_value(text: str) -> Any:
+    if "\n" not in text.strip() or _is_json(text.strip().split("\n", 1)[0]):
+        return None
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _json_lines(text: str, report: Report) -> Iterator[tuple[int, Any]]:
