@@ -330,8 +330,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
 def test_without_the_library_the_extra_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['openpyxl'] = None\n"
-        "from govlm.hall.catalogue.cells import NAMES
-from govlm.hall.catalogue.columns import import_items\n"
+        "from govlm.hall.catalogue.columns import import_items\n"
         "from govlm.hall.catalogue.report import CatalogueError\n"
         "try:\n    import_items('x.xlsx')\nexcept CatalogueError as error:\n    print(error)\n"
     )
