@@ -341,6 +341,20 @@ def test_the_region_of_documents_is_told_by_who_imports_them(tmp_path: Path) -> 
     assert [(document.level, document.region) for document in documents] == [("市级", "4401"), ("国家级", "")]
 
 
+def test_a_document_replaces_its_older_self_and_no_other_of_the_same_number(tmp_path: Path) -> None:
+    """One order may issue two regulations."""
+    (tmp_path / "a.txt").write_text(ORDER, encoding="utf-8")
+    first, _ = import_documents(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_text(ORDER.replace("每年", "每月"), encoding="utf-8")
+    (tmp_path / "b.txt").write_text(ORDER.replace("食堂", "宿舍"), encoding="utf-8")
+    again, _ = import_documents(tmp_path / "a.txt", there=first)
+    assert [document.code for document in again] == [first[0].code] and again[0].text != first[0].text
+    other, report = import_documents(tmp_path / "b.txt", there=first)
+    assert [document.code for document in other] == [first[0].code + "~2"]
+    assert "某市食堂管理办法" in report.of("重复")[0].text
+    assert [document.code for document in import_documents(tmp_path / "b.txt", there=[*first, *other])[0]] == [other[0].code]
+
+
 def test_documents_go_out_and_in_again(tmp_path: Path) -> None:
     documents = [
         make_document(ORDER, source="办法.txt"),

@@ -34,20 +34,23 @@ _WHOLE = 1 << 30  # characters: a document is never cut by the reader
 _META = re.compile(r"<meta\b[^>]{0,2000}>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""\b(name|property|content)\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 _PAGE = re.compile(r"[-—－]\s*\d{1,4}\s*[-—－]|\[pic\]|={3,}\s*PAGE \d+\s*={3,}|-{5,}|_{5,}")
-_FENCE = re.compile(r"^[ \t]{0,3}(#{1,6})[ \t]+(?=\S)", re.MULTILINE)
+_HEADING = re.compile(r"^[ \t]{0,3}(#{1,6})[ \t]+(?=\S)", re.MULTILINE)
 
 
 def import_documents(
-    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], region: str = ""
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], region: str = "", there: Iterable[Document] = ()
 ) -> tuple[list[Document], Report]:
     """(documents, report) of files and folders. A file that cannot be read is reported, and the others go on.
 
     region: GB/T 2260 code of the documents that are not the state's, "4401"; a document's own text does not tell it.
-    Two documents of one code: the same text once more is left out; another text gets the code with ~2 and is reported.
+    there: documents that the catalogue has. One of the same code and title is what the new one replaces.
+    Two documents of one code (an order may issue two regulations): the same text once more is left out; another text, or one with another
+    title than the document that is there, gets the code with ~2 and is reported.
     """
     inputs = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     report = Report(source="、".join(Path(name).name for name in inputs[:3]) + (" …" if len(inputs) > 3 else ""), unit="份")
     found: dict[str, Document] = {}
+    titles = {document.code: document.title for document in there}
     try:
         paths = list(dict.fromkeys(path for _, path in find_inputs(inputs)))
     except FileNotFoundError as error:
@@ -66,14 +69,16 @@ def import_documents(
         for document in loaded:
             if region and not document.region and document.level != "国家级":
                 document = replace(document, region=region)
-            _add(document, path.name, found, report)
+            _add(document, path.name, found, titles, report)
     report.imported = len(found)
     return list(found.values()), report
 
 
-def _add(document: Document, name: str, found: dict[str, Document], report: Report) -> None:
+def _add(document: Document, name: str, found: dict[str, Document], there: dict[str, str], report: Report) -> None:
     code, number = document.code, 1
-    while document.code in found and found[document.code].text != document.text:
+    while (document.code in found and found[document.code].text != document.text) or (
+        there.get(document.code, document.title) != document.title
+    ):
         number += 1
         document = replace(document, code=f"{code}~{number}")
     if document.code in found:
@@ -81,7 +86,8 @@ def _add(document: Document, name: str, found: dict[str, Document], report: Repo
         report.skipped += 1
         return
     if number > 1:
-        report.add("重复", f"与{found[code].source}的编码相同、内容不同，编码改为{document.code}", name)
+        other = found[code].source if code in found else f"目录中的《{there[code]}》"
+        report.add("重复", f"与{other}的编码相同、内容不同，编码改为{document.code}", name)
     for field, label in (("number", "文号"), ("issuer", "发文机关"), ("issued", "发布日期"), ("valid_from", "生效日期")):
         if not getattr(document, field):
             report.add("缺少", "没有找到", name, label)
@@ -123,7 +129,7 @@ def read_document(path: str | os.PathLike[str], report: Report | None = None) ->
         text = _decoded(path)
         if kind == "markdown":
             text, meta = _saved_page(text)
-            marked = _FENCE.sub(lambda match: f"{HEADING_MARK}{len(match[1])} ", text)
+            marked = _HEADING.sub(lambda match: f"{HEADING_MARK}{len(match[1])} ", text)
             text = "\n".join(plain_markdown(marked.split("\n")))
         else:
             text = _unwrap(text)

@@ -114,7 +114,7 @@ def same(a: Any, b: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Conversion:
-    """for_kinds: (type of the field, what a tuple holds or None) that it can fill; () = any."""
+    """read: raw -> value.  write: value -> raw.  fits: whether it fills a field of this type (and, of a tuple, of these parts)."""
 
     read: Callable[[Any, Column], Any]
     write: Callable[[Any, Column], Any]
