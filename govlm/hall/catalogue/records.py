@@ -7,6 +7,7 @@ field that is empty is not known, and an answer says so.
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -172,9 +173,14 @@ def _plain(value: Any) -> Any:
     return to_dict(value) if is_dataclass(value) else value
 
 
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)  # evaluates text: slow
+
+
 def from_dict(kind: type[_Record], values: Mapping[str, Any], where: str = "") -> _Record:
     """A record from `to_dict`'s form. ValueError names the field that is unknown, missing or of the wrong type."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in known:

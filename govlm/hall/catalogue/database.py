@@ -1,0 +1,202 @@
+"""The database under a catalogue: connections, transactions, migrations, and errors of one line.
+
+SQLite in a file, by default: WAL, so that readers never wait for the writer and see one state for a whole transaction; writers come one
+after another. PostgreSQL by URL: readers in REPEATABLE READ, the writer holds a lock on `meta`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from govlm.hall.catalogue.report import CatalogueError
+from govlm.hall.catalogue.tables import library
+
+__all__ = ["REVISIONS", "Database", "tables"]
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+REVISIONS = ("0001",)  # of the tables, in order; the last is what this version of govlm reads and writes
+_BUSY = 30.0  # seconds that a writer waits for another process's
+_LOCK = 0x676F766C  # of PostgreSQL's advisory locks, held while tables are made or changed
+_CHECKED_SIZE = 256 << 20  # bytes up to which a file is checked whole when it is opened
+
+
+@cache
+def tables() -> dict[str, Any]:
+    """The tables for SQLAlchemy, by name."""
+    sa = library("sqlalchemy", "the catalogue's database")
+    common = ("code", "version", "position", "removed", "digest")
+    columns = {
+        "items": (*common, "name", "kind", "business", "region", "level", "valid_from", "valid_to", "record"),
+        "documents": (*common, "title", "region", "level", "valid_from", "valid_to", "record"),
+        "passages": ("document", "position", "id", "start", "end", "heading"),
+        "meta": ("key", "value"),
+    }
+    kinds = {"version": sa.Integer, "position": sa.Integer, "removed": sa.Boolean, "start": sa.Integer, "end": sa.Integer}
+    return {
+        table: sa.table(table, *(sa.column(name, kinds.get(name, sa.Text)) for name in names))
+        for table, names in columns.items()
+    }
+
+
+class Database:
+    """Opened by `connect`. read() and write() give a connection within a transaction."""
+
+    def __init__(self, target: str | os.PathLike[str]) -> None:
+        """target: the path of an SQLite file, or a URL of SQLAlchemy (sqlite:///…, postgresql://user@host/name)."""
+        sa = library("sqlalchemy", "the catalogue's database")
+        text = os.fspath(target)
+        try:
+            url = sa.engine.make_url(text) if "://" in text else sa.engine.URL.create("sqlite", database=text)
+        except sa.exc.ArgumentError:
+            raise CatalogueError(
+                "the database's URL cannot be understood; like postgresql://user@host/name, or a path"
+            ) from None
+        backend = url.get_backend_name()
+        if backend not in ("sqlite", "postgresql"):
+            raise CatalogueError(
+                f"{backend}: a catalogue is kept in SQLite (a path) or PostgreSQL (postgresql://user@host/name)"
+            )
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        if backend == "sqlite" and url.database in (None, "", ":memory:"):
+            raise CatalogueError("a catalogue needs a file: an SQLite database in memory is not shared by threads")
+        self.sqlite = backend == "sqlite"
+        self.path = Path(url.database) if self.sqlite else None
+        self.name = str(self.path) if self.sqlite else url.render_as_string(hide_password=True)
+        self._writing = threading.Lock()
+        options: dict[str, Any] = {"pool_size": 8}
+        options |= (
+            {"max_overflow": -1, "connect_args": {"timeout": _BUSY}}
+            if self.sqlite
+            else {"pool_pre_ping": True, "max_overflow": 24}
+        )
+        try:
+            self.engine = sa.create_engine(url, **options)
+        except ImportError as error:
+            raise CatalogueError(f'PostgreSQL needs {error.name}: pip install "govlm[postgresql]"') from None
+        if self.sqlite:
+            sa.event.listen(self.engine, "connect", _prepare)
+            sa.event.listen(self.engine, "begin", _begin)
+
+    # ---- transactions
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Any]:
+        """A connection that sees one state of the database until the end."""
+        with self.explained(), self.engine.connect() as connection:
+            if not self.sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Any]:
+        """The only connection that writes; what it wrote is seen by all at once at the end, or never."""
+        sa = library("sqlalchemy", "the catalogue's database")
+        with self._writing, self.explained(), self.engine.connect() as connection:
+            connection = connection.execution_options(govlm_writes=True)
+            with connection.begin():
+                if not self.sqlite:
+                    connection.execute(sa.text("LOCK TABLE meta IN EXCLUSIVE MODE"))
+                yield connection
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Errors of the database become a CatalogueError of one line."""
+        sa = library("sqlalchemy", "the catalogue's database")
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise CatalogueError(self._explain(error)) from None
+
+    def _explain(self, error: Any) -> str:
+        text = " ".join(str(error.orig).split())
+        low = text.lower()
+        if isinstance(error.orig, sqlite3.Error):
+            if any(word in low for word in ("not a database", "malformed", "disk i/o", "corrupt")):
+                return self.damaged(text)
+            if "full" in low:
+                return f"{self.name}: the disk is full; nothing was written"
+            if "locked" in low or "busy" in low:
+                return f"{self.name}: another process has been writing for {_BUSY:.0f} seconds; try again when it is done"
+            if "unable to open" in low:
+                return f"{self.name}: cannot be opened; does the folder exist, and may it be written?"
+            if "readonly" in low:
+                return f"{self.name}: may not be written; nothing was changed"
+        return f"{self.name}: {text}"
+
+    def damaged(self, detail: str) -> str:
+        return f"{self.name}: the database is damaged ({detail}); Store.recover(database, backup) puts a backup in its place"
+
+    def close(self) -> None:
+        """Closes all connections. SQLite then folds its log into the file."""
+        self.engine.dispose()
+
+    # ---- tables
+
+    def revision(self) -> str | None:
+        """The revision of its tables; None where there are none at all."""
+        sa = library("sqlalchemy", "the catalogue's database")
+        with self.read() as connection:
+            names = set(sa.inspect(connection).get_table_names())
+            if "alembic_version" not in names:
+                if self.sqlite and names:
+                    raise CatalogueError(f"{self.name}: holds other tables ({', '.join(sorted(names)[:5])}) but no catalogue")
+                return None
+            found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+            return str(found) if found else None
+
+    def check_file(self) -> None:
+        """CatalogueError where a file is no sound SQLite database."""
+        if self.path is None or self.path.stat().st_size > _CHECKED_SIZE:
+            return
+        with self.read() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise CatalogueError(self.damaged(" ".join(str(found).split())))
+
+    def migrate(self, create: bool) -> None:
+        """Makes or upgrades the tables. CatalogueError: they are missing and not to be made, or newer than this govlm."""
+        found = self.revision()
+        if found is None and not create:
+            raise CatalogueError(f"{self.name}: holds no catalogue; make one with Store.create")
+        if found is not None and found not in REVISIONS:
+            raise CatalogueError(
+                f"{self.name}: written by a newer govlm (tables {found}, known up to {REVISIONS[-1]}): upgrade govlm"
+            )
+        if found == REVISIONS[-1]:
+            return
+        sa = library("sqlalchemy", "the catalogue's database")
+        command = library("alembic.command", "the catalogue's database")
+        config = library("alembic.config", "the catalogue's database").Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        with self._writing, self.explained(), self.engine.connect() as connection:
+            connection = connection.execution_options(govlm_writes=True)
+            with connection.begin():  # all of it or nothing
+                if not self.sqlite:
+                    connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+
+def _prepare(connection: Any, record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where we say, see _begin
+    cursor = connection.cursor()
+    with contextlib.suppress(sqlite3.OperationalError):  # a file that may only be read is read as it is
+        cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: Any) -> None:
+    # A transaction that will write takes the lock first: one that reads before it writes could be refused in its middle.
+    writes = connection.get_execution_options().get("govlm_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
