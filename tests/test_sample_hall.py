@@ -156,6 +156,12 @@ def test_wordings_are_many_and_each_stands_once():
                 seen[wording] = item.name
 
 
+def test_an_alias_names_one_item():
+    for items in (SAMPLE, CAMPUS):
+        names = [name for item in items for name in (item.name, *item.aliases)]
+        assert len(set(names)) == len(names)
+
+
 def test_acts():
     found = rows("understanding/acts.jsonl")
     assert all(set(row) == {"text", "act"} and row["text"].strip() == row["text"] != "" for row in found)
