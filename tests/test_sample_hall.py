@@ -182,11 +182,19 @@ def test_acts():
     assert {text: by_text.get(text) for text in borders} == borders
 
 
+def test_requests_ask_for_items_of_the_sample_hall_in_new_words():
+    found = rows("understanding/requests.jsonl")
+    counts = {item.name: sum(row["item"] == item.name for row in found) for item in SAMPLE}
+    assert sum(counts.values()) == len(found) and min(counts.values()) >= 10
+    known = {text for item in SAMPLE for text in (item.name, *item.aliases, *item.wordings)}
+    assert len({row["text"] for row in found} - known) == len(found)
+
+
 def test_out_of_scope_is_apart_from_what_the_halls_do():
     found = [row["text"] for row in rows("understanding/out_of_scope.jsonl")]
     assert len(found) >= 400 and len(set(found)) == len(found)
     asked = {wording for item in SAMPLE + CAMPUS for wording in item.wordings}
-    known = asked | {row["text"] for row in rows("understanding/acts.jsonl")}
+    known = asked | {row["text"] for name in ("acts", "requests") for row in rows(f"understanding/{name}.jsonl")}
     assert not set(found) & known
     near = ("身份证", "公积金", "护照", "医保", "退休", "结婚", "低保", "居住证", "社保")
     assert sum(any(word in text for word in near) for text in found) >= 20
