@@ -164,8 +164,11 @@ def _credit(c: _Candidate) -> _Verdict:
     if credit_code(number):
         whole = c.raw.isalnum() or not number.isdigit()  # digits broken anywhere may be other numbers side by side
         return True if said or (whole and not _mistyped_identity(number, c.today)) else ""
-    formed = known and not number[8:].isdigit() and c.raw.isalnum() and not _OTHER.search(c.before)
-    return False if said or formed else ""
+    formed = known and not number[8:].isdigit() and (c.raw.isalnum() or _FOURS_AND_TWO.fullmatch(c.raw))
+    return False if said or (formed and not _OTHER.search(c.before)) else ""
+
+
+_FOURS_AND_TWO = re.compile("(?:[0-9A-Za-z]{4}[ -]){4}[0-9A-Za-z]{2}")
 
 
 def _bank(c: _Candidate) -> _Verdict:
@@ -274,7 +277,7 @@ _RECOGNISERS: tuple[tuple[str, re.Pattern[str], Callable[[_Candidate], _Verdict]
     (
         "bank_card",
         re.compile(
-            rf"{_ALONE}[0-9]{{12,19}}{_END}|{_ALONE}[0-9]{{4}}(?:(?:[ -]|\r?\n)[0-9]{{4}}){{2,3}}(?:(?:[ -]|\r?\n)[0-9]{{1,4}})?{_END}"
+            rf"{_ALONE}[0-9]{{12,19}}{_END}|{_ALONE}[0-9]{{4}}(?:(?:[ -]|\r?\n)[0-9]{{4}}){{2,3}}(?:(?:[ -]|\r?\n)[0-9]{{1,4}})?{_END}(?!\s[0-9A-Za-z]{{4}}{_END})"
         ),
         _bank,
     ),
