@@ -226,7 +226,7 @@ def test_no_wrong_number_in_a_text_is_reported_valid():
             sign = draw.choice([" ", "-", "\n", "\u200b"])
             for cut in reversed([cut for cut in cuts[kind] if cut < len(number)]):
                 number = number[:cut] + sign + number[cut:]
-        head = draw.choice(["我的号码是", "请帮我查", "", "材料：", "身份证号", "卡号", "信用代码", "编号", "打到"])
+        head = draw.choice(["我的号码是", "请帮我查", "", "材料：", "编号", "打到", KINDS[kind]])
         text = f"{head}{number}{draw.choice(['，谢谢', '。', '', '这个对吗', '是我的卡'])}"
         assert not [span for span in find(text, TODAY) if span.valid], text
 

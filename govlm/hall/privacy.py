@@ -173,12 +173,13 @@ _FOURS_AND_TWO = re.compile("(?:[0-9A-Za-z]{4}[ -]){4}[0-9A-Za-z]{2}")
 
 def _bank(c: _Candidate) -> _Verdict:
     number, said = c.number, _BANK.search(c.before) or _BANK_AFTER.match(c.after)
+    fours = _FOURS.fullmatch(c.raw)
     if _OTHER.search(c.before) or (_CASE.search(c.before) and c.after.startswith("号")):
-        return ""
+        return False if fours else ""
     long = len(number) >= 15 and not (len(number) == 18 and _mistyped_identity(number, c.today))
     if (said or long) and len(set(number)) > 2 and number[0] in "34569" and luhn(number):
         return True
-    return False if said or (_FOURS.fullmatch(c.raw) and number[0] in "3456") else ""
+    return False if said or fours else ""
 
 
 _FOURS = re.compile(r"[0-9]{4}(?:\D{1,2}[0-9]{4}){3}(?:\D{1,2}[0-9]{1,4})?")  # how no other number is written
