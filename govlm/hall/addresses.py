@@ -9,6 +9,7 @@ Without them a district is known by its form. No model: what this finds it finds
 
 from __future__ import annotations
 
+import bisect
 import csv
 import functools
 import importlib.resources
@@ -61,7 +62,8 @@ class Divisions:
                     lengths.append(len(name))
         for lengths in self._heads.values():
             lengths.sort(reverse=True)
-        self.has_districts = any(len(code) == 6 for code in self._by_code)
+        self._inside: dict[tuple[str, str], dict[str, list[Division]]] = {}
+        self._codes = sorted(self._by_code)
 
     def _other_names(self, division: Division) -> list[str]:
         """A short name; 恩施州 beside 恩施土家族苗族自治州."""
@@ -114,6 +116,26 @@ class Divisions:
         lengths = self._heads.get(text[start : start + 2], ())
         return [text[start : start + n] for n in lengths if start + n <= end and text[start : start + n] in self._by_name]
 
+    def clipped(self, text: str, start: int, level: str, within: str) -> tuple[str, list[Division]]:
+        """The longest name without its last character (天河 of 天河区) that text[start:] begins with, of that level in that place."""
+        if (level, within) not in self._inside:
+            names: dict[str, list[Division]] = {}
+            for division in self._of(level, within):
+                name = re.sub("(?:街道|地区|[区县市镇乡])$", "", division.name)
+                if len(name) >= 2 and not division.name.endswith(("自治县", "开发区", "新区")):
+                    names.setdefault(name, []).append(division)
+            self._inside[level, within] = names
+        names = self._inside[level, within]
+        for size in range(5, 1, -1):
+            if text[start : start + size] in names and start + size <= len(text):
+                return text[start : start + size], names[text[start : start + size]]
+        return "", []
+
+    def _of(self, level: str, within: str) -> list[Division]:
+        """All of that level in the place whose code begins with `within`."""
+        codes = self._codes[bisect.bisect_left(self._codes, within) : bisect.bisect_right(self._codes, within + "~")]
+        return [self._by_code[code] for code in codes if _LEVEL_OF[len(code)] == level]
+
     def successor(self, name: str, within: str = "") -> str:
         """Today's name of a division that is no more; "" where none is known by that name."""
         for (code, old), new in self._abolished.items():
@@ -128,9 +150,8 @@ class Divisions:
         """The one division in that place whose name differs in one character; "" where there is none or several."""
         found = {
             d.name
-            for d in self._by_code.values()
-            if d.level == level and d.code.startswith(within) and len(d.name) == len(name) and len(name) > 2
-            and sum(a != b for a, b in zip(d.name, name, strict=True)) == 1
+            for d in self._of(level, within)
+            if len(d.name) == len(name) > 2 and sum(a != b for a, b in zip(d.name, name, strict=True)) == 1
         }  # fmt: skip
         return found.pop() if len(found) == 1 else ""
 
@@ -204,15 +225,15 @@ _N = r"[0-9一二三四五六七八九十百]"
 _LEADS = "改成|换成|变成|改为|搬去|回到|地址|住址|户口|户籍|老家|新家|家里|老宅|籍贯|坐落|位于|现住|家住|来自|送去|门店|店铺|铺面|铺子|厂房|房子|家"
 _NOT_LEAD = rf"(?!{_LEADS})"
 _NO_DISTRICT = re.compile(
-    "(?:小|社|园|城|市|地|校|景|灾|辖|片|库|郊|老|山|牧|林|厂|住宅|居住|工业|商业|开发|保税|物流|自贸|试验|示范|[全本各某该外邻]|超|门|股|菜|夜|上|都)[区市县旗]$|^[全本各某该外邻][区市县旗]$|^[^城郊矿][区市]$"
+    "[一二三四五六七八九十]区$|(?:小|社|园|城|市|地|校|景|灾|辖|片|库|郊|老|山|牧|林|厂|住宅|居住|工业|商业|开发|保税|物流|自贸|试验|示范|[全本各某该外邻]|超|门|股|菜|夜|上|都)[区市县旗]$|^[全本各某该外邻][区市县旗]$|^[^城郊矿][区市]$"
 )
 _DISTRICT = re.compile(
-    rf"{_NOT_LEAD}(?:{_C}{{1,12}}?自治[县旗]|{_C}{{2,10}}?(?:开发区|高新区|新区|林区|矿区|特区)|(?:城|郊|矿)区|{_C}{{1,6}}?[区县旗市])"
+    rf"{_NOT_LEAD}(?:{_C}{{1,12}}?自治[县旗]|{_C}{{2,10}}?(?:开发区|高新区|新区|林区|矿区|特区)|(?:城|郊|矿)区|{_C}{{1,6}}?(?:[区县旗]|市(?![场民集])))"
 )
 _STREET = re.compile(
-    rf"{_NOT_LEAD}(?:(?:(?!街道){_C}){{1,8}}?街道(?!办)|(?:(?![路号街镇乡]){_C}){{1,7}}?(?:镇|民族乡|乡|苏木)|(?:(?![路号]){_C}){{1,6}}街道(?=办事处{_C}))"
+    rf"{_NOT_LEAD}(?:(?:(?!街道){_C}){{1,8}}?街道(?!办)|(?:(?![路号镇乡]){_C}){{1,7}}?(?:镇|民族乡|乡|苏木)|(?:(?![路号]){_C}){{1,6}}街道(?=办事处{_C}))"
 )
-_NO_STREET = re.compile("^(?:.?[城集乡市]镇|[本全各某该外].*|.*[农老家返下城]乡)$")
+_NO_STREET = re.compile("^(?:(?:[小大新]?城|集|乡|村)镇|[本全各某该外].*|.*[农老家返下城]乡)$")
 _ROAD = re.compile(
     rf"{_NOT_LEAD}(?:(?![号县镇乡区市])(?:{_C}|[0-9A-Z])){{1,8}}?(?:大道|大街|胡同|国道|省道|县道|公路|支路|环路|路|街|巷|弄|里(?=\s?{_N}+\s?[号栋幢座])|道(?=[东南西北中]?\s?{_N}+\s?号))"
     rf"(?:[东南西北中上下]{{1,2}}(?:段|路|街|里|巷)?(?=\s?{_N})|{_N}段|[东南西北中]段)?"
@@ -251,7 +272,7 @@ class _Part(NamedTuple):
     guessed: bool  # by form, not by the gazetteer
 
 
-def _read(text: str, start: int, divisions: Divisions) -> list[_Part]:
+def _read(text: str, start: int, divisions: Divisions, beginnings: int = 3) -> list[_Part]:
     """The parts of the address that begins at `start`, in order; [] = none begins there."""
     parts: list[_Part] = []
     pos, end = start, min(len(text), start + 120)
@@ -259,7 +280,9 @@ def _read(text: str, start: int, divisions: Divisions) -> list[_Part]:
         part = _division(text, pos, end, level, parts, divisions)
         if part is not None:
             parts.append(part)
-            pos = _skip(text, part.end)
+            pos = _skip(text, part.end, " 　-_/")
+            if beginnings > 1 and _begins_again(text, pos, end, parts, divisions):
+                return _read(text, pos, divisions, beginnings - 1)
     for _ in range(16):
         part = _detail(text, pos, end, parts)
         if part is None:
@@ -269,9 +292,25 @@ def _read(text: str, start: int, divisions: Divisions) -> list[_Part]:
     return parts
 
 
-def _skip(text: str, pos: int) -> int:
-    """Over one space between parts."""
-    return pos + 1 if pos + 1 < len(text) and text[pos] in " 　" and not text[pos + 1].isspace() else pos
+def _skip(text: str, pos: int, signs: str = " 　") -> int:
+    """Over one sign between parts."""
+    return pos + 1 if pos + 1 < len(text) and text[pos] in signs and not text[pos + 1].isspace() else pos
+
+
+def _begins_again(text: str, pos: int, end: int, parts: list[_Part], divisions: Divisions) -> bool:
+    """Whether the address is written from its beginning again, as forms do that put a chosen place before it: 金华金华市义乌市."""
+    for name in divisions.at(text, pos, end)[:1]:
+        owners = divisions.named(name)
+        if any(
+            owner.name == name and owner.level == "province" and not owner.code.startswith(_MUNICIPALITIES) for owner in owners
+        ):
+            return True
+        return any(part.division is not None and name == part.division.name for part in parts)
+    return False
+
+
+# What makes a short name before it a part of another name: 南京路, 北京东路, 中山区, 广州话.
+_NOT_AFTER_SHORT = re.compile("[东南西北中]?(?:[路街道巷村镇乡县区市省州盟]|大道|大街|大学|地区|胡同|[话菜籍]|人(?!民))")
 
 
 def _division(text: str, pos: int, end: int, level: str, parts: list[_Part], divisions: Divisions) -> _Part | None:
@@ -279,30 +318,47 @@ def _division(text: str, pos: int, end: int, level: str, parts: list[_Part], div
     if level == "street":
         return _street(text, pos, end, within, divisions)
     for name in divisions.at(text, pos, end):
+        after = pos + len(name)
         owners = divisions.named(name, level, within)
-        after = text[pos + len(name) : pos + len(name) + 3]
-        if divisions.is_short(name) and (not owners or name != owners[0].name) and re.match(
-            "[东南西北中]?(?:[路街道巷村镇乡县区市省州]|大道|大街|大学|胡同|人|话|菜|籍)", after
-        ):  # fmt: skip
+        if owners and name != owners[0].name and divisions.is_short(name) and _NOT_AFTER_SHORT.match(text, after):
             continue
         if owners:
-            return _Part(level, pos, pos + len(name), owners[0] if len(owners) == 1 else None, False)
-        if level == "district" and divisions.successor(name, within):
-            return _Part(level, pos, pos + len(name), None, False)
+            return _Part(level, pos, after, owners[0] if len(owners) == 1 else None, False)
+        new = "" if divisions.named(name) else divisions.successor(name, within)
+        if new and level == ("city" if divisions.named(new, "city") else "district"):
+            heirs = divisions.named(new, level, within)
+            return _Part(level, pos, after, heirs[0] if len(heirs) == 1 else None, False)
     if level == "district":
-        match = _DISTRICT.match(text, pos, end)
-        if match and not _NO_DISTRICT.search(match.group()) and not text.startswith(("道", "委"), match.end()):
-            owner = divisions.named(match.group(), "district", within)
-            return _Part(level, *match.span(), owner[0] if len(owner) == 1 else None, not owner)
+        return _district(text, pos, end, within, divisions)
     return None
+
+
+def _district(text: str, pos: int, end: int, within: str, divisions: Divisions) -> _Part | None:
+    """A district whose name the gazetteer lacks, or that is written without its last character."""
+    match = _DISTRICT.match(text, pos, end)
+    if match and not _NO_DISTRICT.search(match.group()) and not _holds_another(text, *match.span(), divisions):
+        return _Part("district", *match.span(), None, True)
+    return _clipped(text, pos, "district", within, divisions)
+
+
+def _clipped(text: str, pos: int, level: str, within: str, divisions: Divisions) -> _Part | None:
+    name, owners = divisions.clipped(text, pos, level, within) if within else ("", [])
+    if not name or _NOT_AFTER_SHORT.match(text, pos + len(name)):
+        return None
+    return _Part(level, pos, pos + len(name), owners[0] if len(owners) == 1 else None, False)
 
 
 def _street(text: str, pos: int, end: int, within: str, divisions: Divisions) -> _Part | None:
     match = _STREET.match(text, pos, end)
-    if match is None or _NO_STREET.match(match.group()):
-        return None
+    if match is None or _NO_STREET.match(match.group()) or _holds_another(text, *match.span(), divisions):
+        return _clipped(text, pos, "street", within, divisions) if len(within) == 6 else None
     owners = divisions.named(match.group(), "street", within) if within else []
     return _Part("street", *match.span(), owners[0] if len(owners) == 1 else None, not owners)
+
+
+def _holds_another(text: str, start: int, end: int, divisions: Divisions) -> bool:
+    """Whether what looks like one name holds the full name of a known division: 原来苏州市 is a word and 苏州市."""
+    return any(name for pos in range(start + 1, end) for name in divisions.at(text, pos, end) if not divisions.is_short(name))
 
 
 def _detail(text: str, pos: int, end: int, parts: list[_Part]) -> _Part | None:
@@ -368,24 +424,10 @@ def find_addresses(text: str, divisions: Divisions | None = None) -> list[Found]
         if start < end or narrow[start].isspace():
             continue
         parts = _read(narrow, start, divisions)
-        if parts and not _begins_inside(narrow, parts[0], divisions) and _accepted(narrow, parts):
+        if parts and _accepted(narrow, parts):
             end = parts[-1].end
             found.append(Found(start, end, _address(narrow, parts, divisions)))
     return found
-
-
-def _begins_inside(text: str, part: _Part, divisions: Divisions) -> bool:
-    """Whether a guessed division holds the full name of a known one: 原来苏州市 is a word and 苏州市."""
-    return (
-        part.guessed
-        and part.level in _LEVELS
-        and any(
-            name
-            for pos in range(part.start + 1, part.end)
-            for name in divisions.at(text, pos, part.end)
-            if not divisions.is_short(name)
-        )
-    )
 
 
 def find_divisions(text: str, divisions: Divisions | None = None) -> list[tuple[int, int, tuple[Division, ...]]]:
@@ -405,7 +447,7 @@ _WIDE = (
     | {0xFF21 + i: 0x41 + i for i in range(26)}
     | {0xFF41 + i: 0x61 + i for i in range(26)}
 )
-_WIDE |= {ord(dash): "-" for dash in "‐‑‒–—−－"} | {0x3000: " ", 0xA0: " "}
+_WIDE |= {ord(dash): ord("-") for dash in "‐‑‒–—−－"} | {0x3000: ord(" "), 0xA0: ord(" ")}
 
 
 def parse_address(text: str, divisions: Divisions | None = None) -> Address:
@@ -440,14 +482,19 @@ def _address(text: str, parts: list[_Part], divisions: Divisions) -> Address:
         written = text[part.start : part.end]
         spans[part.level] = (part.start, part.end)
         names[part.level] = part.division.name if part.division else written
+        now = "" if part.level not in ("city", "district") or divisions.named(written) else divisions.successor(written, code)
+        if now:
+            notes.append(f"“{written}”已不再使用，现为{now}")
         if part.division:
             code = part.division.code
-        elif part.level in ("city", "district"):
-            now = divisions.successor(written, code)
-            if now:
-                notes.append(f"“{written}”已不再使用，现为{now}")
-            elif part.guessed and divisions.has_districts and code and (near := divisions.near(written, part.level, code)):
-                notes.append(f"没有“{written}”，是不是“{near}”？")
+        elif (
+            part.guessed
+            and part.level == "district"
+            and not now
+            and code
+            and (near := divisions.near(written, "district", code))
+        ):
+            notes.append(f"没有“{written}”，是不是“{near}”？")
     if not code and "street" in names and "district" in names:  # 鼓楼区 is borne by several; its street may be borne by one
         owners = [
             street
@@ -463,5 +510,16 @@ def _address(text: str, parts: list[_Part], divisions: Divisions) -> Address:
                 names[division.level] = division.name
     if code[:2] in _MUNICIPALITIES:
         names["city"] = names["province"]
+        if "province" in spans:
+            spans.setdefault("city", spans["province"])
     rest = re.sub(r"\s+", "", text[slice(*spans["rest"])]) if "rest" in spans else ""
-    return Address(*(names.get(level, "") for level in _LEVELS), rest, code, spans, tuple(notes))
+    return Address(
+        province=names.get("province", ""),
+        city=names.get("city", ""),
+        district=names.get("district", ""),
+        street=names.get("street", ""),
+        rest=rest,
+        code=code,
+        spans=spans,
+        notes=tuple(notes),
+    )
