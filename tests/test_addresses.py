@@ -70,6 +70,9 @@ def parts(text, divisions=None):
         ("北京东路8号", ("", "", "", "", "北京东路8号", "")),
         ("浙江-杭州-滨江区江虹路1489号", ("浙江省", "杭州市", "滨江区", "", "江虹路1489号", "3301")),
         ("金华金华市义乌市工人北路12号", ("浙江省", "金华市", "义乌市", "", "工人北路12号", "3307")),
+        ("苏州市相城区元和街道嘉元路959号", ("江苏省", "苏州市", "相城区", "元和街道", "嘉元路959号", "3205")),
+        ("佳木斯市郊区友谊路1号", ("黑龙江省", "佳木斯市", "郊区", "", "友谊路1号", "2308")),
+        ("奉化东郊开发区云峰路119号", ("", "", "", "", "奉化东郊开发区云峰路119号", "")),
         ("", ("", "", "", "", "", "")),
         ("说不清在哪", ("", "", "", "", "说不清在哪", "")),
     ],
@@ -176,7 +179,7 @@ def test_a_folder_that_holds_no_divisions_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"no \.csv and no \.json"):
         Divisions.read(tmp_path)
     (tmp_path / "a.csv").write_text("x,y\n1,2\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="a.csv: no row with `code`"):
+    with pytest.raises(ValueError, match=r"a\.csv: no row with `code`"):
         Divisions.read(tmp_path)
     (tmp_path / "a.csv").unlink()
     for bad in ("{", '{"code": "11"}', "[1, 2]"):

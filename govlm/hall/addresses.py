@@ -218,17 +218,19 @@ class Found(NamedTuple):
 
 # ------------------------------------------------------------------------------------------------------------------ the grammar
 
-_STOPS = "住在是到址写填的了我你您他她它们吗呢吧啊嘛没寄搬租这哪什么怎个叫让俺咱请帮有说"  # stand in no name of a place
+_STOPS = "住在是到址写填的了我你您他她它们吗呢吧啊嘛没寄搬租这哪么怎个叫让俺咱请帮有说"  # stand in no name of a place
 _C = rf"(?:(?![{_STOPS}])[\u4e00-\u9fff])"
 _N = r"[0-9一二三四五六七八九十百]"
 # Words after which an address begins, and with which no name begins.
 _LEADS = "改成|换成|变成|改为|搬去|回到|地址|住址|户口|户籍|老家|新家|家里|老宅|籍贯|坐落|位于|现住|家住|来自|送去|门店|店铺|铺面|铺子|厂房|房子|家"
 _NOT_LEAD = rf"(?!{_LEADS})"
 _NO_DISTRICT = re.compile(
-    "[一二三四五六七八九十]区$|(?:小|社|园|城|市|地|校|景|灾|辖|片|库|郊|老|山|牧|林|厂|住宅|居住|工业|商业|开发|保税|物流|自贸|试验|示范|[全本各某该外邻]|超|门|股|菜|夜|上|都)[区市县旗]$|^[全本各某该外邻][区市县旗]$|^[^城郊矿][区市]$"
+    "[一二三四五六七八九十]区$|(?:小|社|园|市|地|校|景|灾|辖|片|库|老|厂|牧|住宅|居住|工业|商业|开发|高新|保税|物流|自贸|试验|示范)区$"
+    "|(?:主|老|旧|中心|市|县)城区$|(?:近|远|城|市)郊区$|(?:贫困|边远|革命)山区$|^山区$"
+    "|(?:城|都|超|门|股|菜|夜|上)市$|^[全本各某该外邻][区市县旗]$|^[^城郊矿][区市]$"
 )
 _DISTRICT = re.compile(
-    rf"{_NOT_LEAD}(?:{_C}{{1,12}}?自治[县旗]|{_C}{{2,10}}?(?:开发区|高新区|新区|林区|矿区|特区)|(?:城|郊|矿)区|{_C}{{1,6}}?(?:[区县旗]|市(?![场民集])))"
+    rf"{_NOT_LEAD}(?:{_C}{{1,12}}?自治[县旗]|{_C}{{2,10}}?(?:新区|林区|矿区|特区)|(?:城|郊|矿)区|{_C}{{1,6}}?(?:[区县旗]|市(?![场民集])))"
 )
 _STREET = re.compile(
     rf"{_NOT_LEAD}(?:(?:(?!街道){_C}){{1,8}}?街道(?!办)|(?:(?![路号镇乡]){_C}){{1,7}}?(?:镇|民族乡|乡|苏木)|(?:(?![路号]){_C}){{1,6}}街道(?=办事处{_C}))"
@@ -246,7 +248,7 @@ _NUMBER = re.compile(
     r"(?:号楼|号院|号大院|号(?![码线召])|弄|栋|幢|座|单元|室|层|楼|房(?!子)|户(?!口)|门(?![口诊])|梯|铺|组|队|巷|期|区)"
 )
 _ROOM = re.compile(r"\s?-?[0-9]{1,5}(?:-[0-9]{1,5})*(?![0-9年月日元块个人.%])[A-Za-z]?")
-_PLACE_END = "小区|花园|大厦|公寓|广场|家园|新村|新城|花苑|苑|大院|宿舍|公馆|写字楼|商城|工业园|产业园|科技园|园区|大楼|山庄|别墅|庄园|嘉园|佳园|雅园|名都|公园"
+_PLACE_END = "小区|开发区|高新区|工业区|保税区|花园|大厦|公寓|广场|家园|新村|新城|花苑|苑|大院|宿舍|公馆|写字楼|商城|工业园|产业园|科技园|园区|大楼|山庄|别墅|庄园|嘉园|佳园|雅园|名都|公园"
 _PLACE = re.compile(
     rf"{_NOT_LEAD}(?:(?![号县镇乡路街])(?:{_C}|[A-Za-z0-9])){{1,10}}?(?:{_PLACE_END})(?:{_N}区|[东南西北中]区)?"
 )
@@ -282,7 +284,8 @@ def _read(text: str, start: int, divisions: Divisions, beginnings: int = 3) -> l
             parts.append(part)
             pos = _skip(text, part.end, " 　-_/")
             if beginnings > 1 and _begins_again(text, pos, end, parts, divisions):
-                return _read(text, pos, divisions, beginnings - 1)
+                again = _read(text, pos, divisions, beginnings - 1)
+                return [each for each in parts if _above(each, again)] + again
     for _ in range(16):
         part = _detail(text, pos, end, parts)
         if part is None:
@@ -295,6 +298,14 @@ def _read(text: str, start: int, divisions: Divisions, beginnings: int = 3) -> l
 def _skip(text: str, pos: int, signs: str = " 　") -> int:
     """Over one sign between parts."""
     return pos + 1 if pos + 1 < len(text) and text[pos] in signs and not text[pos + 1].isspace() else pos
+
+
+def _above(part: _Part, parts: list[_Part]) -> bool:
+    """Whether the parts lie in this one."""
+    first = parts[0].division if parts else None
+    return (
+        part.division is not None and first is not None and first != part.division and first.code.startswith(part.division.code)
+    )
 
 
 def _begins_again(text: str, pos: int, end: int, parts: list[_Part], divisions: Divisions) -> bool:
