@@ -45,6 +45,7 @@ class Divisions:
         self._by_code: dict[str, Division] = {}
         self._by_name: dict[str, list[Division]] = {}
         self._short = dict(short)
+        self._shorts = frozenset(short.values())
         self._abolished = {(code, old): new for code, old, new in abolished}
         for code, name in rows:
             if code in self._by_code or len(code) not in _LEVEL_OF:
@@ -144,7 +145,7 @@ class Divisions:
         return ""
 
     def is_short(self, name: str) -> bool:
-        return name in self._short.values()
+        return name in self._shorts
 
     def near(self, name: str, level: str, within: str) -> str:
         """The one division in that place whose name differs in one character; "" where there is none or several."""
@@ -219,7 +220,7 @@ class Found(NamedTuple):
 # ------------------------------------------------------------------------------------------------------------------ the grammar
 
 _STOPS = "住在是到址写填的了我你您他她它们吗呢吧啊嘛没寄搬租这哪么怎个叫让俺咱请帮有说"  # stand in no name of a place
-_C = rf"(?:(?![{_STOPS}])[\u4e00-\u9fff])"
+_C = rf"(?:(?![{_STOPS}为由]|于[^都洪田])[\u4e00-\u9fff])"
 _N = r"[0-9一二三四五六七八九十百]"
 # Words after which an address begins, and with which no name begins.
 _LEADS = "改成|换成|变成|改为|搬去|回到|地址|住址|户口|户籍|老家|新家|家里|老宅|籍贯|坐落|位于|现住|家住|来自|送去|门店|店铺|铺面|铺子|厂房|房子|家"
@@ -235,7 +236,10 @@ _DISTRICT = re.compile(
 _STREET = re.compile(
     rf"{_NOT_LEAD}(?:(?:(?!街道){_C}){{1,8}}?街道(?!办)|(?:(?![路号镇乡]){_C}){{1,7}}?(?:镇|民族乡|乡|苏木)|(?:(?![路号]){_C}){{1,6}}街道(?=办事处{_C}))"
 )
-_NO_STREET = re.compile("^(?:(?:[小大新]?城|集|乡|村)镇|[本全各某该外].*|.*[农老家返下城]乡)$")
+_NO_NAME = re.compile(
+    "政府|[局厅]|(?<![村居])委|公司|银行|医院|学校|大学|法院|分行|根据|(?:农|乡|全|本|该|各|老)村$"
+)  # in a name by form alone
+_NO_STREET = re.compile("^(?:(?:[小大新]?城|集|乡|村)镇|[本全各某该外].*|[农老家返下城水同]乡)$")
 _ROAD = re.compile(
     rf"{_NOT_LEAD}(?:(?![号县镇乡区市])(?:{_C}|[0-9A-Z])){{1,8}}?(?:大道|大街|胡同|国道|省道|县道|公路|支路|环路|路|街|巷|弄|里(?=\s?{_N}+\s?[号栋幢座])|道(?=[东南西北中]?\s?{_N}+\s?号))"
     rf"(?:[东南西北中上下]{{1,2}}(?:段|路|街|里|巷)?(?=\s?{_N})|{_N}段|[东南西北中]段)?"
@@ -264,6 +268,9 @@ _ORGANISATION = re.compile(
     r"[\u4e00-\u9fff（）()]{0,14}?(?:办事处|公司|[厂场](?![房区])|医院|学校|[小中大]学(?!路)|学院|联合会|银行|局|支行|分行|委员会|集团|幼儿园|法院|检察院|派出所|政府|协会|中心"
     r"|社保|医保|车间|机务段|卫生院|服务站|事务所|合作社|工会|大队|支队)"
 )
+
+
+_UNIT = re.compile("[省市州盟区县旗乡镇道路街巷弄里村庄号栋幢座楼苑园厦]|小区|胡同|公寓")  # no address is without one
 
 
 class _Part(NamedTuple):
@@ -347,7 +354,12 @@ def _division(text: str, pos: int, end: int, level: str, parts: list[_Part], div
 def _district(text: str, pos: int, end: int, within: str, divisions: Divisions) -> _Part | None:
     """A district whose name the gazetteer lacks, or that is written without its last character."""
     match = _DISTRICT.match(text, pos, end)
-    if match and not _NO_DISTRICT.search(match.group()) and not _holds_another(text, *match.span(), divisions):
+    if (
+        match
+        and not _NO_DISTRICT.search(match.group())
+        and not _NO_NAME.search(match.group())
+        and not _holds_another(text, *match.span(), divisions)
+    ):
         return _Part("district", *match.span(), None, True)
     return _clipped(text, pos, "district", within, divisions)
 
@@ -361,7 +373,12 @@ def _clipped(text: str, pos: int, level: str, within: str, divisions: Divisions)
 
 def _street(text: str, pos: int, end: int, within: str, divisions: Divisions) -> _Part | None:
     match = _STREET.match(text, pos, end)
-    if match is None or _NO_STREET.match(match.group()) or _holds_another(text, *match.span(), divisions):
+    if (
+        match is None
+        or _NO_STREET.match(match.group())
+        or _NO_NAME.search(match.group())
+        or _holds_another(text, *match.span(), divisions)
+    ):
         return _clipped(text, pos, "street", within, divisions) if len(within) == 6 else None
     owners = divisions.named(match.group(), "street", within) if within else []
     return _Part("street", *match.span(), owners[0] if len(owners) == 1 else None, not owners)
@@ -388,7 +405,7 @@ def _detail(text: str, pos: int, end: int, parts: list[_Part]) -> _Part | None:
     best: _Part | None = None
     for level, pattern in (("road", _ROAD), ("village", _VILLAGE), ("place", _PLACE), ("place", _QUARTER)):
         match = pattern.match(text, pos, end)
-        if match is None or (level == "road" and _NO_ROAD.match(match.group())):
+        if match is None or _NO_NAME.search(match.group()) or (level == "road" and _NO_ROAD.match(match.group())):
             continue
         if level != "road" and _ORGANISATION.match(text, match.start(), match.end() + 4) and numbered:
             continue
@@ -432,7 +449,7 @@ def find_addresses(text: str, divisions: Divisions | None = None) -> list[Found]
     found: list[Found] = []
     end = 0
     for start in _starts(narrow, divisions):
-        if start < end or narrow[start].isspace():
+        if start < end or not _UNIT.search(narrow, start, start + 40):
             continue
         parts = _read(narrow, start, divisions)
         if parts and _accepted(narrow, parts):
