@@ -219,7 +219,7 @@ class Found(NamedTuple):
 
 # ------------------------------------------------------------------------------------------------------------------ the grammar
 
-_STOPS = "住在是到址写填的了我你您他她它们吗呢吧啊嘛没寄搬租这哪么怎个叫让俺咱请帮有说"  # stand in no name of a place
+_STOPS = "住在是到址写填的了我你您他她它们吗呢吧啊嘛没寄搬租这哪么怎个叫让俺咱请帮有说且并"  # stand in no name of a place
 _C = rf"(?:(?![{_STOPS}为由]|于[^都洪田])[\u4e00-\u9fff])"
 _N = r"[0-9一二三四五六七八九十百]"
 # Words after which an address begins, and with which no name begins.
@@ -234,7 +234,7 @@ _DISTRICT = re.compile(
     rf"{_NOT_LEAD}(?:{_C}{{1,12}}?自治[县旗]|{_C}{{2,10}}?(?:新区|林区|矿区|特区)|(?:城|郊|矿)区|{_C}{{1,6}}?(?:[区县旗]|市(?![场民集])))"
 )
 _STREET = re.compile(
-    rf"{_NOT_LEAD}(?:(?:(?!街道){_C}){{1,8}}?街道(?!办)|(?:(?![路号镇乡]){_C}){{1,7}}?(?:镇|民族乡|乡|苏木)|(?:(?![路号]){_C}){{1,6}}街道(?=办事处{_C}))"
+    rf"{_NOT_LEAD}(?:(?:(?!街道){_C}){{1,8}}?街道(?!办)|(?:(?![路号镇乡]){_C}){{1,7}}?(?:镇|民族乡|乡(?!村[建振旅治医])|苏木)|(?:(?![路号]){_C}){{1,6}}街道(?=办事处{_C}))"
 )
 _NO_NAME = re.compile(
     "政府|[局厅]|(?<![村居])委|公司|银行|医院|学校|大学|法院|分行|根据|(?:农|乡|全|本|该|各|老)村$"
@@ -426,7 +426,7 @@ def _accepted(text: str, parts: list[_Part]) -> bool:
     if "number" in levels and (located or {"district", "street"} & set(levels)):
         return True
     known = [part for part in parts if not part.guessed]
-    return bool({"district", "street"} & set(levels) or located) and len(parts) >= 2 and (bool(known) or len(parts) >= 3)
+    return len(parts) >= 2 and bool({"district", "street"} & set(levels) or (located and known))
 
 
 def _starts(text: str, divisions: Divisions) -> list[int]:
