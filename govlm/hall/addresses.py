@@ -238,6 +238,7 @@ _STREET = re.compile(
 )
 _NO_NAME = re.compile(
     "政府|[局厅]|(?<![村居])委|公司|银行|医院|学校|大学|法院|分行|根据|(?:农|乡|全|本|该|各|老)村$"
+    "|针对|解决|之前|投诉|反映|继续|将(?![乐军])|违[法规]|督促|相关|建起|周边|通过|实施|要求|售出|合法|关于|但|却"
 )  # in a name by form alone
 _NO_STREET = re.compile("^(?:(?:[小大新]?城|集|乡|村)镇|[本全各某该外].*|[农老家返下城水同]乡)$")
 _ROAD = re.compile(
@@ -398,9 +399,7 @@ def _detail(text: str, pos: int, end: int, parts: list[_Part]) -> _Part | None:
             return _Part("number", *match.span(), None, True)
     if numbered and (match := _ROOM.match(text, pos, end)):
         return _Part("number", *match.span(), None, True)
-    if last in ("number", "village", "place") and (match := _TAIL.match(text, pos, end)):
-        return _Part("tail", *match.span(), None, True)
-    if last == "tail" and (match := re.compile("门面|铺面|商铺").match(text, pos, end)):
+    if last in ("number", "village", "place", "tail") and (match := _TAIL.match(text, pos, end)):
         return _Part("tail", *match.span(), None, True)
     best: _Part | None = None
     for level, pattern in (("road", _ROAD), ("village", _VILLAGE), ("place", _PLACE), ("place", _QUARTER)):
@@ -459,7 +458,10 @@ def find_addresses(text: str, divisions: Divisions | None = None) -> list[Found]
 
 
 def find_divisions(text: str, divisions: Divisions | None = None) -> list[tuple[int, int, tuple[Division, ...]]]:
-    """The names of divisions in the text, the longest at each place, with those that bear the name; streets aside."""
+    """The names of divisions in the text, the longest at each place, with those that bear the name; streets aside.
+
+    Of a name that is no longer in use there is no division: ().
+    """
     divisions = divisions or Divisions.bundled()
     found, end = [], 0
     for pos in range(len(text)):

@@ -3,8 +3,9 @@
     date     2024年3月5日, 2024-3-5, 3月5号, 三月五号, 五号, 下个月五号, 明天, 大后天, 上周三, 下下周一, 月底, 去年, 今年3月
     amount   3500元, 3.5万元, 1,000块, 贷十五万, 人民币壹万贰仟叁佰元整, 五块五
 
-A house number (梧桐路27号) is no date, nor are the digits of a code (GA-20261124-0071). A date that leaves the year or the month open is taken from `today`: the month or the day that is named lies in this year or month,
-unless the words say otherwise. Places count code points, ends are exclusive.
+A house number (梧桐路27号) is no date, nor are the digits of a code (GA-20261124-0071). A date that leaves the year or the month
+open is taken from `today`: the month or the day that is named lies in this year or month, unless the words say
+otherwise. Places count code points, ends are exclusive.
 """
 
 from __future__ import annotations
