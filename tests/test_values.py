@@ -1,13 +1,15 @@
 """Dates and sums as people write and say them, on a day that is fixed."""
 
+import json
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from govlm.hall.values import find_amounts, find_dates
+from govlm.hall.values import find_amounts, find_dates, normal
 
 TODAY = date(2026, 11, 24)  # a Tuesday
 
@@ -49,10 +51,26 @@ def test_longer_times(text, first, last):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2月30日", "13月5日", "穗府办规〔2024〕13号", "3号楼", "第五号窗口", "一号线", "1234567890", "周", "12345"]
-)
+    "text",
+    [
+        "", "2月30日", "13月5日", "穗府办规〔2024〕13号", "3号楼", "第五号窗口", "一号线", "1234567890", "周", "12345",
+        "住址改成梧桐路27号", "松石支路9号附2号", "五和大道北4号201", "华山西路 3 号", "大儒巷11号", "三岔村8号", "沿山村5组6号", "解放路北段12号",
+        "编号GA-20261124-0071", "370102 19781109 4519", "110101-1980-01-01-1232", "HT2024-3-5", "合同20240305号A", "8号铺面", "公交2号线", "7栋2号户型", "3号电梯坏了", "几十号人", "E04栋9号", "〔2018〕c23号",
+    ],
+)  # fmt: skip
 def test_what_is_no_day(text):
     assert find_dates(text, TODAY) == []
+
+
+@pytest.mark.parametrize("text", ["我在医院5号做的手术", "幼儿园5号开学", "这个月5号", "回来的路上5号见", "在家里5号等"])
+def test_a_place_before_a_day_is_not_its_street(text):
+    assert [w.day and w.day.day for w in find_dates(text, TODAY)] == [5]
+
+
+def test_dates_joined_by_a_sign_are_dates():
+    for text in ("2024.1.1-2024.12.31", "20240101-20241231", "2024-01-01～2024-12-31", "2024/1/1到2024/12/31"):
+        assert [w.day for w in find_dates(text, TODAY)] == [date(2024, 1, 1), date(2024, 12, 31)]
+    assert day("2024-01-01T10:30:00") == [("2024-01-01", date(2024, 1, 1))]
 
 
 def test_several_in_a_sentence():
@@ -91,3 +109,78 @@ def test_sums(text, wanted):
 @pytest.mark.parametrize("text", ["", "第一条", "三个人", "2024年", "元旦", "十元素", "块"])
 def test_what_is_no_sum(text):
     assert [a.yuan for a in find_amounts(text)] == ([Decimal(10)] if text == "十元素" else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("我想贷十五万开个面馆", [("十五万", "150000")]), ("借我六万", [("六万", "60000")]), ("每月交3500就行", [("3500", "3500")]),
+        ("一次存1.2万，行吗", [("1.2万", "12000")]), ("工资三千五", [("三千五", "3500")]), ("月租2,650，押一付三", [("2,650", "2650")]),
+        ("押金是8千", [("8千", "8000")]), ("花了五百块", [("五百块", "500")]),
+        ("交了十五年", []), ("交八成", []), ("存2份", []), ("转交12345办", []), ("交20240305的", []), ("花十分钟", []), ("领三百个", []),
+        ("交2024年的", []), ("交100多", []), ("借的100本书", []), ("百分之十五", []), ("交10%", []), ("坐公交276路", []), ("退一万步讲", []),
+    ],
+)  # fmt: skip
+def test_sums_without_a_unit(text, wanted):
+    assert [(text[a.start : a.end], a.yuan) for a in find_amounts(text)] == [(part, Decimal(yuan)) for part, yuan in wanted]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "wanted"),
+    [
+        ("mobile", "+86 186-2201-3344", "18622013344"), ("mobile", "１８６－２２０１－３３４４", "18622013344"),
+        ("mobile", "188\u200b0000\u200b1111", "18800001111"), ("mobile", "(0086)13155667788", "13155667788"),
+        ("landline", "0755-26001234转802", "0755-26001234-802"), ("landline", "(0571) 88123456", "0571-88123456"),
+        ("landline", "+86-21-5080 1234", "021-50801234"), ("landline", "8451 2367", "84512367"), ("landline", "010 6512 3456", "010-65123456"),
+        ("identity_card", "500103 19760404 126x", "50010319760404126X"), ("credit_code", "91330106-ma2hxp8l7r", "91330106MA2HXP8L7R"),
+        ("bank_card", "6222 0213\n4567 8901 552", "6222021345678901552"), ("passport", "e 12345678", "E12345678"),
+        ("plate", "京a·88X21", "京A88X21"), ("plate", "渝Ｄ８Ｋ２Ｌ６", "渝D8K2L6"), ("email", "jin＠FOXMAIL.com", "jin@foxmail.com"),
+        ("date", "二〇一九年八月二十一日", "2019-08-21"), ("date", "下个月五号", "2026-12-05"), ("amount", "叁万捌仟元整", "38000"),
+        ("amount", "4876.30元", "4876.3"), ("amount", "15万", "150000"), ("amount", "3500", "3500"),
+        ("address", "华山西路 3 号", "华山西路3号"), ("name", "Anna  Schmidt", "Anna Schmidt"), ("name", " 陈思远 ", "陈思远"),
+    ],
+)  # fmt: skip
+def test_one_way_to_write(kind, text, wanted):
+    assert normal(kind, text, TODAY) == wanted
+    assert normal(kind, wanted, TODAY) == wanted
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("mobile", "12345"), ("mobile", "3713800138000"), ("landline", "12345"), ("date", "去年"), ("date", "明天或后天"), ("amount", "很多"),
+     ("email", "无"), ("identity_card", ""), ("name", "  ")],
+)  # fmt: skip
+def test_what_is_no_value_says_so(kind, text):
+    with pytest.raises(ValueError, match="is no " + kind.replace("_", " ")):
+        normal(kind, text, TODAY)
+
+
+CASES = Path(__file__).parent / "hall" / "slots.jsonl"
+
+
+def test_the_cases_of_the_hall():
+    """F1 of the dates and the sums, values and places; and the way to write every value that is marked."""
+    rows = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
+    for kind in ("date", "amount"):
+        hits, wrong = 0, []
+        for row in rows:
+            text, today = row["text"], date.fromisoformat(row["today"])
+            wanted = {(slot["start"], slot["end"], slot["value"]) for slot in row["slots"] if slot["kind"] == kind}
+            if kind == "date":
+                found = {(w.start, w.end, w.day.isoformat()) for w in find_dates(text, today) if w.day}
+            else:
+                found = {(a.start, a.end, format(a.yuan.normalize(), "f")) for a in find_amounts(text)}
+            hits += len(wanted & found)
+            wrong += [(text, text[start:end], value) for start, end, value in sorted(wanted ^ found)]
+        f1 = 2 * hits / (2 * hits + len(wrong))
+        assert f1 >= 0.98, (kind, f1, wrong)
+    for row in rows:
+        for slot in row["slots"]:
+            assert normal(slot["kind"], slot["text"], date.fromisoformat(row["today"])) == slot["value"], slot
+
+
+def test_long_text_takes_time_in_proportion():
+    """Of 40,000 signs of a kind: a pattern that is quadratic would not return."""
+    for sign in ("1", "一", " ", "万", "年", "2024-1-1-", "交3", "5号"):
+        find_dates(sign * 40_000, TODAY)
+        find_amounts(sign * 40_000)
