@@ -77,7 +77,7 @@ class Question:
 
     text: str
     pairs: dict[str, int]
-    types: F32
+    types: NDArray[np.bool_]
 
     @classmethod
     def of(cls, text: str) -> Question:
@@ -89,7 +89,7 @@ class Question:
             pair = kept[i : i + 2]
             if pair[0].isalnum() and pair[1].isalnum() and not (pair[0] in _IDLE and pair[1] in _IDLE):
                 pairs.setdefault(pair, 1 if i < middle else 2)
-        types = np.array([bool(pattern.search(text)) for pattern in QUESTION_TYPES.values()], np.float32)
+        types = np.array([bool(pattern.search(text)) for pattern in QUESTION_TYPES.values()], np.bool_)
         return cls(text, pairs, types)
 
 
@@ -149,7 +149,6 @@ def features(question: Question, text: str, of: Layout, starts: I64, ends: I64, 
     if count:
         lead[0] = False
     window = cover(has | shifted | twice)
-    previous = np.vstack([np.zeros((1, len(names)), np.bool_), by_sentence[:-1]])
     paragraph = np.cumsum(np.r_[0, (of.paragraph[1:] != of.paragraph[:-1]).astype(np.int64)]) if count else of.paragraph
     paragraph_first = np.flatnonzero(np.r_[True, paragraph[1:] != paragraph[:-1]])
     of_paragraph = cover(np.logical_or.reduceat(has, paragraph_first, axis=0))
@@ -188,52 +187,71 @@ def features(question: Question, text: str, of: Layout, starts: I64, ends: I64, 
         (digit[ends] - digit[starts]) / length, (comma[ends] - comma[starts]) / length * 10,
         np.log1p(digit[ends] - digit[starts]),
     ]  # fmt: skip
-    del previous
-    columns: list[NDArray[np.float32]] = [np.asarray(column, np.float32) for column in base]
-
-    # edges
-    begins, stops = of.starts[ci] == starts, of.ends[cj] == ends
-    new_sentence = np.isin(np.arange(count), sentence_first)
-    new_paragraph = np.isin(np.arange(count), paragraph_first)
-    last_of_sentence = np.r_[new_sentence[1:], True]
-    last_of_paragraph = np.r_[new_paragraph[1:], True]
-    before = np.array([text[s - 1] if s else "\n" for s in starts.tolist()])
-    after = np.array([text[e] if e < size else "\n" for e in ends.tolist()])
-    numbered = np.array([bool(_NUMBERED.match(text, s)) for s in of.starts.tolist()], np.bool_)
-    next_numbered = np.r_[numbered[1:], False]
-    edges = [
-        begins, begins & new_sentence[ci], begins & new_paragraph[ci], before == "：", begins & numbered[ci], stops,
-        stops & last_of_sentence[cj], stops & last_of_paragraph[cj],
-        begins & stops & new_sentence[ci] & last_of_sentence[cj], paragraph[ci] != paragraph[cj], stops & next_numbered[cj],
-    ]  # fmt: skip
-    types = question.types
-    short = float(any(types[i] for i, name in enumerate(QUESTION_TYPES) if name in _SHORT))
-    for group in (short, 1 - short):
-        columns += [edge.astype(np.float32) * group for edge in edges]
-    kinds = np.r_[np.float32(1), types]
+    found = np.zeros((len(starts), len(FEATURE_NAMES)), np.float32)
+    for column, values in enumerate(base):
+        found[:, column] = values
+    codes = np.frombuffer(f"{text}\n".encode("utf-32-le", "surrogatepass"), "<u4")
+    before, after, first = codes[starts - 1], codes[ends], codes[starts]  # codes[-1] is a line's end
+    edges = _edges(text, of, starts, ends, ci, cj, sentence_first, paragraph_first, before == ord("："))
+    short = any(question.types[i] for i, name in enumerate(QUESTION_TYPES) if name in _SHORT)
+    kinds = [0, *(1 + np.flatnonzero(question.types))]
+    column = len(_BASE) + (0 if short else len(_EDGES))
+    found[:, column : column + len(_EDGES)] = edges.T
+    column = len(_BASE) + 2 * len(_EDGES)
     log = np.log(length) / 4
+    size_of = 1 + len(QUESTION_TYPES)
     for values in (log, log**2, (ci == cj).astype(np.float32)):
-        columns += [values * kind for kind in kinds]
-    spans_of: dict[str, set[tuple[int, int]]] = {name: set() for name in TYPES}
-    for name, s, e in of.typed:
-        spans_of[name].add((s, e))
-    pairs = list(zip(starts.tolist(), ends.tolist(), strict=True))
-    for name in TYPES:
-        exact = np.array([pair in spans_of[name] for pair in pairs], np.float32)
-        columns += [exact * kind for kind in kinds]
-    for name in TYPES:
-        begun, ended = np.zeros(size + 1), np.zeros(size + 1)
-        for s, e in spans_of[name]:
-            begun[s] += 1
-            ended[e] += 1
-        held = (np.cumsum(ended)[ends] - np.cumsum(np.r_[0, begun])[starts] > 0).astype(np.float32)
-        columns += [held * kind for kind in kinds]
-    for group in (short, 1 - short):
-        columns += [(before == char).astype(np.float32) * group for char in _BEFORE]
-    for group in (short, 1 - short):
-        columns += [(after == char).astype(np.float32) * group for char in _NEXT]
-    firsts = np.array([text[s] for s in starts.tolist()])
-    columns += [(firsts == char).astype(np.float32) for char in _FIRST]
-    columns.append(np.zeros(len(starts), np.float32) if similarity is None else similarity.astype(np.float32))
-    found: F32 = np.stack(columns, axis=1)
+        for kind in kinds:
+            found[:, column + kind] = values
+        column += size_of
+    keys = starts * (size + 1) + ends  # ascending
+    exact, held = np.zeros((len(TYPES), len(starts)), np.bool_), np.zeros((len(TYPES), len(starts)), np.bool_)
+    for form, name in enumerate(TYPES):
+        mine = np.array([(s, e) for other, s, e in of.typed if other == name], np.int64).reshape(-1, 2)
+        if len(mine):
+            exact[form] = np.isin(keys, mine[:, 0] * (size + 1) + mine[:, 1])
+            ended = np.searchsorted(np.sort(mine[:, 1]), ends, "right")
+            begun = np.searchsorted(np.sort(mine[:, 0]), starts, "left")
+            held[form] = ended > begun
+    for rows in (*exact, *held):
+        for kind in kinds:
+            found[:, column + kind] = rows
+        column += size_of
+    span = np.arange(len(starts))
+    for chars, seen_there in ((_BEFORE, before), (_NEXT, after)):
+        place = _place_in(chars, seen_there)
+        known = place >= 0
+        found[span[known], column + (0 if short else len(chars)) + place[known]] = 1
+        column += 2 * len(chars)
+    place = _place_in(_FIRST, first)
+    found[span[place >= 0], column + place[place >= 0]] = 1
+    if similarity is not None:
+        found[:, -1] = similarity
     return found
+
+
+def _place_in(chars: str, codes: NDArray[np.uint32]) -> I64:
+    """Where each code stands in `chars`; -1 = nowhere."""
+    order = np.argsort([ord(char) for char in chars])
+    known = np.array([ord(char) for char in chars])[order]
+    at = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    found: I64 = np.where(known[at] == codes, order[at], -1)
+    return found
+
+
+def _edges(
+    text: str, of: Layout, starts: I64, ends: I64, ci: I64, cj: I64, sentences: I64, paragraphs: I64, colon: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """[len(_EDGES), N]. ci, cj: the clauses of the first and the last character; sentences, paragraphs: their first clauses."""
+    count = len(of.starts)
+    new_sentence, new_paragraph = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    new_sentence[sentences] = new_paragraph[paragraphs] = True
+    last_of_sentence, last_of_paragraph = np.append(new_sentence[1:], True), np.append(new_paragraph[1:], True)
+    numbered = np.array([bool(_NUMBERED.match(text, s)) for s in of.starts.tolist()], np.bool_)
+    begins, stops = of.starts[ci] == starts, of.ends[cj] == ends
+    return np.stack([
+        begins, begins & new_sentence[ci], begins & new_paragraph[ci], colon, begins & numbered[ci], stops,
+        stops & last_of_sentence[cj], stops & last_of_paragraph[cj],
+        begins & stops & new_sentence[ci] & last_of_sentence[cj], of.paragraph[ci] != of.paragraph[cj],
+        stops & np.append(numbered[1:], False)[cj],
+    ])  # fmt: skip

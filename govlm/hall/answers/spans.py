@@ -63,7 +63,7 @@ def layout(text: str) -> Layout:
             sentence.append(sentences)
             paragraph.append(paragraphs)
             closes.append(False)
-        new_paragraph = "\n" in sign or "　" in sign or len(sign) > 1 and sign.isspace() or mark[1] == len(text)
+        new_paragraph = "\n" in sign or "　" in sign or (len(sign) > 1 and sign.isspace()) or mark[1] == len(text)
         after_end = mark[0] > 0 and text[mark[0] - 1] in _SENTENCE_END and sign.isspace()
         if starts and (new_paragraph or _SENTENCE_END & set(sign)):
             closes[-1] = True
