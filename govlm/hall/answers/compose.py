@@ -8,7 +8,7 @@ from govlm.hall.answers import words
 from govlm.hall.answers.citations import Citation, Part, Sentence, cite, version
 from govlm.hall.catalogue.records import Item
 
-__all__ = ["FIELDS_OF", "GUIDE", "KINDS", "Quotes", "compose"]
+__all__ = ["FIELDS_OF", "GUIDE", "KINDS", "Quotes", "compose", "head"]
 
 FIELDS_OF = {
     "audiences": ("audiences",), "conditions": ("conditions",), "steps": ("steps",), "materials": ("materials",),
@@ -61,7 +61,7 @@ def compose(item: Item, kinds: Iterable[str] = ()) -> tuple[Part, ...]:
     if "audiences" in asked:  # 自然人 alone says nothing
         asked.add("conditions")
     quotes = Quotes(item)
-    parts = [Part("item", words.TITLES["item"], tuple(_head(quotes)))]
+    parts = [head(item)]
     for kind in KINDS:
         if asked and kind not in asked:
             continue
@@ -99,11 +99,13 @@ def _lacking(quotes: Quotes, kind: str, call: bool) -> Sentence:
     return Sentence(tuple(pieces), tuple((name, "") for name in names))
 
 
-def _head(quotes: Quotes) -> list[Sentence]:
+def head(item: Item) -> Part:
+    """The item's name, and who does it."""
+    quotes = Quotes(item)
     pieces: _Pieces = [words.TITLE_OPEN, quotes("name"), words.TITLE_CLOSE]
     if quotes.has("authority"):
         pieces += [words.OPEN, words.BY, quotes("authority"), words.CLOSE]
-    return [Sentence(tuple(pieces))]
+    return Part("item", words.TITLES["item"], (Sentence(tuple(pieces)),))
 
 
 def _joined(entries: list[_Pieces], between: str) -> _Pieces:
@@ -182,11 +184,13 @@ def _places(quotes: Quotes) -> list[_Pieces]:
 
 def _phones(quotes: Quotes) -> list[_Pieces]:
     found = _labelled("consult_phones", "complaint_phones")(quotes)
-    return found or [
-        [*([quotes(f"places.{i}.name"), words.COMMA] if place.name else []), words.PHONE, quotes(f"places.{i}.phone")]
-        for i, place in enumerate(quotes.item.places)
-        if place.phone
-    ]  # type: ignore[return-value]
+    if found:
+        return found
+    for i, place in enumerate(quotes.item.places):  # the counters' own
+        if place.phone:
+            pieces: _Pieces = [quotes(f"places.{i}.name"), words.COMMA] if place.name else []
+            found.append([*pieces, words.PHONE, quotes(f"places.{i}.phone")])
+    return found
 
 
 _SHOWN: dict[str, Callable[[Quotes], list[_Pieces]]] = {

@@ -30,7 +30,7 @@ ASK_HALL = "想问清楚，可以到窗口或者打政务服务热线问一问�
 # what a person takes for granted, and what the record says
 WRONG = "不是这样的，您听到的和原文不一样。原文写的是："
 RIGHT = "是的，原文是这样写的："
-UNCLEAR = "这一点请您对照原文看，原文写的是："
+UNCLEAR = "请您对照原文看，原文写的是："
 NOT_LISTED = "您提到的，原文的材料清单里没有写。原文列的是："
 SILENT, SILENT_END = "您提到的，原文未提及，不能说是，也不能说不是。《", "》的办事指南里没有写："
 # policy documents
@@ -38,9 +38,9 @@ FROM, FROM_END = "《", "》"
 ARTICLE = "　"
 SAYS = "写的是："
 LOCAL_FIRST = "按本地的规定办："
-HIGHER = "上一级的规定是："
-DIFFERS = "两份规定里不一样的地方，本地："
-DIFFERS_HIGHER = "；上一级："
+HIGHER = "上级的规定是："
+DIFFERS = "规定不一样的地方，本地："
+DIFFERS_HIGHER = "；上级："
 NOTHING_THERE = "没有写"
 FOLLOWS_NEWER = "新的规定在前，旧的规定写的是："
 
