@@ -14,7 +14,7 @@ from typing import NamedTuple
 from govlm.hall.answers.compose import KINDS
 from govlm.hall.retrieval.characters import Characters
 
-__all__ = ["Asked", "asked"]
+__all__ = ["Asked", "asked", "plain"]
 
 
 class Asked(NamedTuple):
@@ -41,8 +41,8 @@ RULES: tuple[tuple[str, str], ...] = (
     ("conditions", r"(?:什么|啥|哪些|何种)情况下?(?:才|都)?(?:能|可以|可)|几岁|多大(?:岁数|年[纪龄])?|多少(?:周)?岁|年龄|什么岁数"),
     ("conditions", r"(?:缴|交|住|工作|参保|满|等|离职|失业)(?:够|满|了)?(?:多少|几)(?:个)?(?:年|月)|够(?:不够)?(?:条件|格)|有没有(?:限制|资格)"),
     ("conditions", rf"我(?:们|家|妈|爸|爷爷|奶奶|老婆|老公|孩子|儿子|女儿)?(?:这种?情况|这样的?)?(?:{_CAN})(?:不能?)?{_DO}"),
-    ("conditions", rf"(?:的人?|也|就|都|照样|仍然|还)(?:也|就|都|照样|还)?(?:直接)?(?:能|可以){_DO}|(?:的|者)(?:也|都|就)?(?:能|可以)(?:用.*)?{_DO}"),
-    ("conditions", rf"(?:能不能|可不可以|能否|可否)(?:申请|申领|领|享受|参加|提取|落户)|不看条件|(?:{_NUM})(?:周)?岁(?:就|才|也|能|可以)"),
+    ("conditions", rf"(?:的人?|也|照样|仍然)(?:也|就|都|照样|还)?(?:直接)?(?:能|可以){_DO}|(?:的|者)(?:也|都|就)?(?:能|可以)(?:用.*)?{_DO}"),
+    ("conditions", rf"(?:能不能|可不可以|能否|可否)(?:申请|申领|领|享受|参加|提取|落户)|不看条件|(?:谁|什么人|人人)都(?:能|可以)|(?:{_NUM})(?:周)?岁(?:就|才|也|能|可以)"),
     ("conditions", rf"(?:刚|才|满|不满|不到|过期|超过|来了?){_NUM}(?:个)?(?:年|月|天|星期).{{0,4}}(?:就|照样|也|还)?(?:能|可以)|用不着|不用(?:办|申请)|不需要(?:办|申请)"),
     # how
     ("steps", rf"(?:怎么|怎样|咋|如何|怎)(?:个|才能|去|来|样)?(?:在网上|网上|线上)?{_DO}"),
@@ -67,7 +67,7 @@ RULES: tuple[tuple[str, str], ...] = (
     # whom to call
     ("phones", r"电话|热线|联系(?:方式|谁|人)|打给谁|怎么联系|找谁(?:咨询|问|投诉)|投诉(?!你|他|她|了)|咨询(?:号码|几号)|号码是(?:多少|几)"),
     # by what law
-    ("basis", r"依据(?:是|的|什么|哪|啥|$|[，。？！])|法律依据|政策依据|设定依据|(?:哪|什么|啥|何)(?:部|条|个|一条|一部)?(?:法规?|法律|条例|规定|政策|文件|办法)|哪(?:一)?条|根据(?:什么|哪|啥)|凭什么(?:规定|收)|有(?:没有)?(?:文件|法律|政策)(?:依据|规定)"),
+    ("basis", r"依据(?:是|的|什么|哪|啥|$|[，。？！])|法律依据|政策依据|设定依据|(?:哪|什么|啥|何)(?:部|条|个|一条|一部)?(?:法规?|法律|条例|规定|政策|办法)|哪(?:一)?条|根据(?:什么|哪|啥)|凭什么(?:规定|收)|有(?:没有)?(?:文件|法律|政策)(?:依据|规定)"),
     # what one gets
     ("result", r"(?:办完|办好|办成|办下来|最后|打出来|完成|批准|审核通过|通过)(?:以?后|之后|了)?(?:的|会|能|我)?(?:是|给|拿到?|得到|领到?|发|有|怎么发)(?:我|的|到)?(?:是|个)?(?:什么|啥|哪|怎么)?(?:证|凭证|文件|结果|东西)?"),
     ("result", r"(?:给|发|拿到|得到|领到)(?:我|的)?(?:是)?(?:什么|啥|哪种)(?:证|书|文件|凭证|东西|结果)|办理结果|结果(?:是|给)(?:什么|啥)|(?:是)?(?:什么|啥)凭证|怎么发(?:放|$|[，。？])|结果怎么(?:拿|领|取|送)"),
@@ -108,8 +108,8 @@ def asked(question: str, names: Iterable[str] = (), characters: Characters | Non
     """names: the item's name and aliases. characters: the tables of the index, for traditional characters and for what is only right
     by its sound; without them, neither is read.
     """
-    text = _plain(question, characters)
-    for name in sorted((_plain(name, characters) for name in names), key=len, reverse=True):
+    text = plain(question, characters)
+    for name in sorted((plain(name, characters) for name in names), key=len, reverse=True):
         if len(name) > 2:
             text = text.replace(name, "　")  # a break that no pattern spans
     found = {kind for kind, pattern in _RULES if pattern.search(text)}
@@ -121,7 +121,8 @@ def asked(question: str, names: Iterable[str] = (), characters: Characters | Non
     return Asked(kinds, not kinds and bool(_QUESTION.search(text)) and not _WHOLE.search(text))
 
 
-def _plain(text: str, characters: Characters | None) -> str:
+def plain(text: str, characters: Characters | None) -> str:
+    """The text as the rules read it: narrow, small, without white space, and simplified where there are tables for it."""
     text = "".join(text.translate(_WIDE).split()).lower()
     if characters is None:
         return text

@@ -256,4 +256,4 @@ def _check(sentence: Sentence, kind: str, resolver: Resolver) -> None:
         except ValueError:
             stands = ""
         if stands != wanted or (not wanted and getattr(record, path, None) not in ("", (), None)):
-            raise CitationError(f"{where}: states {wanted or 'nothing'!r} of {path}, where the record has {stands!r}")
+            raise CitationError(f"{where}: states {wanted!r} of {path}, where the record has {stands!r}")

@@ -8,6 +8,7 @@ is the span whose expected character F1 under these chances is highest (minimum 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +21,17 @@ from govlm.hall.answers.spans import candidates, layout
 from govlm.hall.catalogue.records import Document, Passage
 from govlm.hall.retrieval.ranking import Ranker
 
-__all__ = ["Extract", "Similarity", "Span", "best_span", "choose", "extract", "load"]
+__all__ = ["Extract", "Similarity", "Span", "best_span", "choose", "extract", "load", "sentence_around"]
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Similarity = Callable[[str, Sequence[str]], F32]  # question, spans -> [N]
 _WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "answers" / "spans.json"
+_MUST_HOLD = (  # a question that only one form answers; such spans alone are weighed where there are any
+    (re.compile(r"多少[万亿]?[钱元]|几块钱"), "sum"),
+    (re.compile(r"(?:电话|热线)(?:号码)?(?:是什么|是多少|多少|号码)"), "phone"),
+)
+_STOPS = frozenset("。！？；\n")
 _KEPT = 200  # likeliest spans that are compared with each other
 _LONGEST = 12_000  # characters of passages read for one question
 
@@ -69,6 +75,14 @@ def best_span(
         starts, ends = starts[inside], ends[inside]
     if not len(starts):
         return None
+    for asks, form in _MUST_HOLD:
+        if asks.search(question):
+            marks = sorted((s, e) for name, s, e in of.typed if name == form)
+            held = np.array(
+                [any(s <= low and high <= e for low, high in marks) for s, e in zip(starts, ends, strict=True)], np.bool_
+            )
+            if held.any():
+                starts, ends = starts[held], ends[held]
     alike = None if similarity is None else similarity(question, [text[s:e] for s, e in zip(starts, ends, strict=True)])
     scores = (weights or load()).scores(features(Question.of(question), text, of, starts, ends, alike))
     chosen, expected = choose(text, starts, ends, scores)
@@ -121,6 +135,18 @@ def extract(
         if low < high:
             spans.append(Span(document, entry.id, entry.start + low - at, entry.start + high - at))
     return Extract(tuple(spans), confidence) if spans else None
+
+
+def sentence_around(span: Span) -> tuple[int, int]:
+    """[start, end) of the sentences, within the passage, that hold the span; with the sign that ends them."""
+    entry = next(entry for entry in span.document.passages if entry.id == span.passage)
+    text = span.document.text
+    start, end = span.start, span.end
+    while start > entry.start and text[start - 1] not in _STOPS:
+        start -= 1
+    while end < entry.end and text[end - 1] not in _STOPS:
+        end += 1
+    return _trimmed(text, start, end)
 
 
 def _trimmed(text: str, low: int, high: int) -> tuple[int, int]:

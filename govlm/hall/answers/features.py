@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from govlm.hall.answers.spans import TYPES, Layout
 
-__all__ = ["FEATURE_NAMES", "Question", "features"]
+__all__ = ["FEATURE_NAMES", "QUESTION_TYPES", "Question", "features"]
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -23,6 +23,7 @@ QUESTION_TYPES: dict[str, re.Pattern[str]] = {
     name: re.compile(pattern)
     for name, pattern in {
         "amount": r"多少|几[个家人名天项种次条元年月倍]|多大|多长|多高|比例|金额|数量|标准是",
+        "money": r"多少[万亿]?[钱元]|几块钱|金额|标准是多少",
         "when": r"什么时[候间]|何时|时间|几[月日号点]|哪[天年日]|多久|期限|截[止至]|日期",
         "phone": r"电话|热线|号码|联系方式",
         "who": r"谁|哪(?:个|些|家|几个)?(?:部门|单位|企业|机构|公司|人|组织|城市|地区|省|国家|医院|银行)|什么(?:部门|单位|机构|人)|由谁",
@@ -36,7 +37,7 @@ QUESTION_TYPES: dict[str, re.Pattern[str]] = {
 _ASKS = re.compile(
     r"什么时候|什么时间|什么地方|什么样的?|什么|何时|何地|何种|为何|为什么|哪些|哪几[个项种]?|哪里|哪儿|哪[个种家项一天年]?|如何|怎么样|怎么|怎样的?|多少|多久|多长|多大|几|谁|是否|吗|呢|[？?]"
 )
-_SHORT = ("amount", "when", "phone", "who", "where")
+_SHORT = ("amount", "money", "when", "phone", "who", "where")
 _IDLE = frozenset("的了和与及在对将有是为做被把于等中")
 _BEFORE = "是为由于：，。“、；至在对\n 从将）"
 _NEXT = "。，；、等起的”：\n ）前止（"

@@ -103,12 +103,12 @@ def judge(question: str, item: Item, kinds: Iterable[str]) -> Verdict | None:
     if not (surely or maybe):
         return None
     about = list(kinds) or [kind for kind, said in (("fee", find_amounts(text)), ("limit", _times(text))) if said]
-    for kind in about:
-        if kind in _JUDGES:
-            verdict = _JUDGES[kind](text, item, surely)
-            if verdict is not None:
-                return Verdict(verdict.found, kind, verdict.paths)
-    return None
+    found = [
+        Verdict(said.found, kind, said.paths)
+        for kind in about
+        if kind in _JUDGES and (said := _JUDGES[kind](text, item, surely))
+    ]
+    return next((verdict for verdict in found if verdict.found in ("wrong", "right")), found[0] if found else None)
 
 
 def part(verdict: Verdict, item: Item) -> Part:

@@ -37,6 +37,7 @@ SILENT, SILENT_END = "您提到的，原文未提及，不能说是，也不能�
 FROM, FROM_END = "《", "》"
 ARTICLE = "　"
 SAYS = "写的是："
+WHOLE = "整句是："
 LOCAL_FIRST = "按本地的规定办："
 HIGHER = "上级的规定是："
 DIFFERS = "规定不一样的地方，本地："
