@@ -301,6 +301,32 @@ def test_a_fee_for_some_cases_is_not_judged_as_a_whole():
     assert part(ask("游泳证要交50元吧", item, Records(item)), "premise").startswith(words.UNCLEAR)
 
 
+def test_two_things_taken_for_granted():
+    said = part(ask("托老补贴要交20元，要等90天，对吧"), "premise").splitlines()
+    assert [line.startswith(words.WRONG) for line in said] == [True, True]
+    assert "12个工作日" in said[0] + said[1] and "不收费" in said[0] + said[1]
+
+
+@pytest.mark.parametrize(
+    ("question", "opening"),
+    [("办托老补贴要不要带身份证", words.RIGHT), ("办托老补贴需要带结婚证吗", words.NOT_LISTED), ("办托老补贴不用带户口本吗", words.WRONG)],
+)  # fmt: skip
+def test_yes_or_no_to_a_paper(question, opening):
+    assert part(ask(question), "premise").startswith(opening)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    claim=st.integers(0, 99999), unit=st.sampled_from(["元", "块", "天", "个工作日", "岁就能领", "趟", ""]),
+    item=st.sampled_from([SUBSIDY, CARD, BARE]), mark=st.sampled_from(["吧", "，对吧", "是吗", "吗"]),
+)  # fmt: skip
+def test_the_persons_figure_is_never_repeated(claim, unit, item, mark):
+    answer = ask(f"{item.name}是不是要{claim}{unit}{mark}", item)
+    held = {number for _, text in facts(item) for number in numbers(text)}
+    said = re.sub(r"\[\d+(-\d+)?\]", "", answer.text)
+    assert set(numbers(said)) <= held | ({"12345"} if answer.refused else set())
+
+
 def test_an_ordinary_question_is_no_premise():
     for question in ("托老补贴多少钱", "托老补贴要什么材料", "托老补贴几天办好", "托老补贴能网上办吗"):
         assert "premise" not in kinds(ask(question))

@@ -43,17 +43,16 @@ def answer_item(
     if reason := status(item, today):
         return refuse(reason)
     what = wanted or asked(question, (item.name, *item.aliases), characters)
-    verdict = premise.judge(question, item, what.kinds)
-    if what.open and verdict is None:
+    verdicts = premise.judge(plain(question, characters), item, what.kinds)
+    if what.open and not verdicts:
         return refuse("unanswerable")
     kinds = list(what.kinds)
     parts: list[Part] = []
-    if verdict is not None:
-        parts.append(premise.part(verdict, item))
-        kinds = kinds or [verdict.kind]
-        if verdict.found == "silent" or verdict.kind in ("fee", "limit"):  # all that there is has been quoted
-            kinds = [kind for kind in kinds if kind != verdict.kind]
-    if verdict is not None and not kinds:
+    if verdicts:
+        parts.append(premise.part(verdicts, item))
+        said = {verdict.kind for verdict in verdicts if verdict.found == "silent" or verdict.kind in ("fee", "limit")}
+        kinds = [kind for kind in kinds or [verdicts[0].kind] if kind not in said]  # all that there is has been quoted
+    if verdicts and not kinds:
         return checked([head(item), *parts], catalogue)
     first, *others = compose(item, kinds)
     return checked([first, *parts, *others], catalogue)

@@ -24,6 +24,7 @@ _MARK = re.compile(
     r"吧(?:$|[，。？?！!\s])|是不是|是吗|是吧|对吗|对吧|对不对|对不(?:$|[？?])|没错吧|没记错|真的(?:吗|么|假的)|听说|据说|听人说|有人说|都说|(?:人|朋友|邻居)说|难道|我(?:以为|记得)|不是.{1,20}[吗么]"
 )
 _YES_NO = re.compile(r"[吗么嘛](?:$|[，。？?！!\s])|(?:要|能|用|收|交|可|行)不(?:要|能|用|收|交|可以|行)")
+_OR_NOT = re.compile(r"要不要|用不用|需不需要|是不是要|是否需?要")
 _DIGITS = {char: i for i, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10000}
 _COUNT = r"(?:[0-9]+(?:\.[0-9]+)?|[一二两三四五六七八九十百千万]+|半)"
@@ -93,27 +94,34 @@ def presumes(question: str) -> bool:
     return bool(_MARK.search(question))
 
 
-def judge(question: str, item: Item, kinds: Iterable[str]) -> Verdict | None:
-    """kinds: what the question is about (`asked`), in order of preference. None: it presumes nothing that has a field here."""
-    text = "".join(question.split())
+def judge(question: str, item: Item, kinds: Iterable[str]) -> list[Verdict]:
+    """What is right and what is wrong; where nothing of it can be decided, the first field that it is about. Empty: it presumes
+    nothing that has a field here. question: in simplified characters; kinds: what it is about (`asked`).
+    """
+    text = _OR_NOT.sub("要", "".join(question.split()))
     for name in sorted((item.name, *item.aliases), key=len, reverse=True):
         if len(name) > 1:
             text = text.replace(name, "　")
     surely, maybe = presumes(question), bool(_YES_NO.search(question))
     if not (surely or maybe):
-        return None
+        return []
     about = list(kinds) or [kind for kind, said in (("fee", find_amounts(text)), ("limit", _times(text))) if said]
     found = [
         Verdict(said.found, kind, said.paths)
         for kind in about
         if kind in _JUDGES and (said := _JUDGES[kind](text, item, surely))
     ]
-    return next((verdict for verdict in found if verdict.found in ("wrong", "right")), found[0] if found else None)
+    return [verdict for verdict in found if verdict.found in ("wrong", "right")] or found[:1]
 
 
-def part(verdict: Verdict, item: Item) -> Part:
+def part(verdicts: Iterable[Verdict], item: Item) -> Part:
     """What is said of it, quoted. ValueError when a field that is quoted is empty."""
     quotes = Quotes(item)
+    return Part("premise", words.TITLES["premise"], tuple(_sentence(verdict, quotes) for verdict in verdicts))
+
+
+def _sentence(verdict: Verdict, quotes: Quotes) -> Sentence:
+    item = quotes.item
     if verdict.found == "silent":
         names = FIELDS_OF[verdict.kind][:1]
         pieces: list[str | Citation] = [words.SILENT, quotes("name"), words.SILENT_END, words.label(names[0]), words.STOP]
@@ -121,7 +129,7 @@ def part(verdict: Verdict, item: Item) -> Part:
             pieces += [words.CALL, *quotes.listed("consult_phones"), words.STOP]
         else:
             pieces.append(words.ASK_HALL)
-        return Part("premise", words.TITLES["premise"], (Sentence(tuple(pieces), tuple((name, "") for name in names)),))
+        return Sentence(tuple(pieces), tuple((name, "") for name in names))
     opening = {"wrong": words.WRONG, "right": words.RIGHT, "unclear": words.UNCLEAR, "not listed": words.NOT_LISTED}[
         verdict.found
     ]
@@ -136,7 +144,7 @@ def part(verdict: Verdict, item: Item) -> Part:
         pieces.append(quotes(path))
         if rest.endswith(".name") and item.materials[int(rest.split(".")[0])].form:
             pieces += [words.OPEN, quotes(path.removesuffix("name") + "form"), words.CLOSE]
-    return Part("premise", words.TITLES["premise"], (Sentence(tuple(pieces)),))
+    return Sentence(tuple(pieces))
 
 
 # --------------------------------------------------------------------------------------------------------------------- numbers
@@ -268,7 +276,7 @@ def _materials(text: str, item: Item, surely: bool) -> Verdict | None:
     left_out = _LEAVE_OUT.search(text) or _NOT_BROUGHT.search(text)
     brought = None if left_out else _BRING.search(text)
     claim = left_out or brought
-    if not surely or claim is None or re.search("什么|哪|啥|几|多少", claim["what"]):
+    if claim is None or re.search("什么|哪|啥|几|多少", claim["what"]):
         return None
     if not item.materials:
         return _SILENT

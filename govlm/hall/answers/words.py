@@ -28,7 +28,7 @@ LACKS, LACKS_END = "的办事指南里，原文未提及：", "。"
 CALL = "想问清楚，可以打咨询电话："
 ASK_HALL = "想问清楚，可以到窗口或者打政务服务热线问一问。"
 # what a person takes for granted, and what the record says
-WRONG = "不是这样的，您听到的和原文不一样。原文写的是："
+WRONG = "不是这样的，和原文不一样。原文写的是："
 RIGHT = "是的，原文是这样写的："
 UNCLEAR = "请您对照原文看，原文写的是："
 NOT_LISTED = "您提到的，原文的材料清单里没有写。原文列的是："
