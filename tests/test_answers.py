@@ -268,6 +268,7 @@ def test_any_record_is_quoted_whole(name, fee, conditions, place, copies, online
         ("托老补贴必须本人去吧", words.UNCLEAR, "可以委托家人代办"), ("托老补贴要跑三趟吧", words.WRONG, "到办事现场次数：1"),
         ("满六十岁就能领托老补贴吧", words.WRONG, "年满75周岁"), ("七十五岁就能领托老补贴吧", words.RIGHT, "年满75周岁"),
         ("托老补贴谁都能领，是吧", words.WRONG, "在本区居住满1年"),
+        ("没有在本区居住的人也能领托老补贴吧", words.WRONG, "在本区居住满1年"), ("没有子女赡养的人也能领托老补贴吧", words.UNCLEAR, "年满75周岁"),
     ],
 )  # fmt: skip
 def test_what_is_taken_for_granted_is_held_against_the_record(question, opening, quoted):

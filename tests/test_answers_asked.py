@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from govlm.hall.answers.asked import HEARD, RULES, asked
+from govlm.hall.answers.asked import HEARD, LOOSE, RULES, asked
 from govlm.hall.answers.compose import KINDS
 
 CASES = Path(__file__).parent / "hall" / "answers.jsonl"
@@ -47,15 +47,13 @@ def test_an_items_own_name_asks_for_nothing():
     assert "materials" in asked(question).kinds
 
 
-@pytest.mark.parametrize(
-    "question", ["审批的人叫什么名字", "办了以后运势好不好", "明年会不会涨", "这房子值多少钱", "为什么天是蓝的？"]
-)
+@pytest.mark.parametrize("question", ["审批的人叫什么名字", "办了以后运势好不好", "明年会不会涨", "这房子值多少钱"])
 def test_what_no_guide_holds(question):
     assert asked(question) == ((), True)
 
 
 def test_rules_name_parts_that_there_are():
-    assert {kind for kind, _ in RULES} | {kind for kind, _ in HEARD} <= set(KINDS)
+    assert {kind for kind, _ in (*RULES, *LOOSE)} | {kind for kind, _ in HEARD} <= set(KINDS)
 
 
 def test_traditional_characters_and_sounds(characters):
@@ -88,7 +86,10 @@ def test_sentences_of_another_hand(characters):
     assert low == {}
 
 
-def test_few_answerable_questions_are_turned_away(characters):
-    rows = [json.loads(line) for line in CASES.read_text("utf-8").splitlines()]
-    away = [row["text"] for row in rows if not row["refused"] and asked(row["text"], [row["item"]], characters).open]
-    assert len(away) <= 0.03 * len(rows), away
+@pytest.mark.parametrize("file", ["answers.jsonl", "business.jsonl"])
+def test_few_questions_about_an_item_are_turned_away(characters, file):
+    rows = [json.loads(line) for line in CASES.with_name(file).read_text("utf-8").splitlines()]
+    rows = [row for row in rows if row["item"] and not row.get("refused")]
+    away = [row["text"] for row in rows if asked(row["text"], [row["item"]], characters).open]
+    print(f"{file}: {len(away)} of {len(rows)}")
+    assert len(away) <= 0.01 * len(rows), away

@@ -22,6 +22,7 @@ __all__ = ["answer_item", "answer_policy"]
 _HELD = (
     0.3  # share of a question's pairs of letters that the passages must have: 0 of the 600 questions of ncp_policy_qa have less
 )
+_READ = 1000  # characters of a long question that are read at each end
 _ALIKE = 0.3  # of two passages' pairs of letters: they rule on the same thing
 
 
@@ -36,6 +37,7 @@ def answer_item(
     """The parts of the item that the question asks for, after what it takes for granted has been set right. item: the one that was
     found, None where none was. wanted: what is asked for, where that is known better than by the rules of `asked`.
     """
+    question = _shortened(question)
     if not question.strip():
         return refuse("empty")
     if item is None:
@@ -71,6 +73,7 @@ def answer_policy(
     """The spans that answer the question, from passages (document, id), best first. The most local rule in force is given; where a
     passage of a higher one rules on the same thing with other numbers or dates, both are shown.
     """
+    question = _shortened(question)
     if not question.strip():
         return refuse("empty")
     if not passages:
@@ -99,6 +102,11 @@ def answer_policy(
     if rival is not None:
         parts.append(compare(chosen, rival))
     return checked(parts, catalogue)
+
+
+def _shortened(question: str) -> str:
+    """Its beginning and its end: what a long message wants stands at either."""
+    return question if len(question) <= 2 * _READ else f"{question[:_READ]}\n{question[-_READ:]}"
 
 
 def _quoted(spans: Sequence[Span]) -> Part:

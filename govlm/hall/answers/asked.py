@@ -18,8 +18,8 @@ __all__ = ["Asked", "asked", "plain"]
 
 
 class Asked(NamedTuple):
-    """kinds: the parts asked for, in the order of `compose.KINDS`; none = the item as a whole. open: the question asks for something,
-    and it is nothing that a guide holds.
+    """kinds: the parts asked for, in the order of `compose.KINDS`; none = the item as a whole. open: it asks for something that no
+    guide holds.
     """
 
     kinds: tuple[str, ...]
@@ -27,7 +27,7 @@ class Asked(NamedTuple):
 
 
 _WHAT = r"(?:什么|甚么|啥子?|哪些|哪几|几样|几种|多少|些什么)"
-_DO = r"(?:办|弄|搞|申请|申领|申报|领取?|办理|提取?|提|参保|注册|登记|注销|报销?|缴|交|取|查|打印|走|操作|补|换|迁|转|上|开|预约|认证|续|签)"
+_DO = r"(?:办|认定|加进|恢复|导出|备案|弄|搞|申请|申领|申报|领取?|办理|提取?|提|参保|注册|登记|注销|报销?|缴|交|取|查|打印|走|操作|补|换|迁|转|上|开|预约|认证|续|签)"
 _CAN = r"(?:能|可以|可|够格|有资格|符合)"
 _NUM = r"(?:[0-9]+|[一二两三四五六七八九十百千万几半]+)"
 
@@ -46,7 +46,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ("conditions", rf"(?:刚|才|满|不满|不到|过期|超过|来了?){_NUM}(?:个)?(?:年|月|天|星期).{{0,4}}(?:就|照样|也|还)?(?:能|可以)|用不着|不用(?:办|申请)|不需要(?:办|申请)"),
     # how
     ("steps", rf"(?:怎么|怎样|咋|如何|怎)(?:个|才能|去|来|样)?(?:在网上|网上|线上)?{_DO}"),
-    ("steps", r"流程|步骤|一步一步|(?:哪|几)(?:几)?步|(?:办理|申请|申报)(?:程序|过程|手续)(?!费)|怎么个(?:办|弄)?法|先.{1,8}再.{1,8}(?:吗|么|还是)|从哪(?:一步|里|儿)开始"),
+    ("steps", r"流程|步骤|(?:什么|啥|哪些)程序|一步一步|(?:哪|几)(?:几)?步|(?:办理|申请|申报)(?:程序|过程|手续)(?!费)|怎么个(?:办|弄)?法|先.{1,8}再.{1,8}(?:吗|么|还是)|从哪(?:一步|里|儿)开始"),
     # with what
     ("materials", rf"(?<!从交)(?<!交了)材料|(?:要|需|准备|带|交|哪些|什么|啥).{{0,4}}资料|资料清单|(?:什么|哪些|啥)(?:证件|证明|单子|表)|证明文件|证件(?:要|需要|有)|(?:哪些|什么|啥)文件|{_WHAT}(?:手续|东西|东东|物件)(?!费)|申请表"),
     ("materials", rf"(?:带|准备|备|提交|提供|携带|上交|交|拿|备齐|出示)(?:齐|好|上|去|些|点)?{_WHAT}(?!钱|费|时|利息|地方|窗口|部门)"),
@@ -63,7 +63,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ("fee", rf"(?<!医疗)(?<!医药)费用(?:是|多少|怎么|标准|高|说|要|$|[，。？！])|免费|押金|(?:收|交|要|付|缴|掏|花)(?:了|先|个|一次)?(?:{_NUM}|好?几)(?:多|来)?(?:元|块|百|千|万)|要收[{{0-9一二两三四五六七八九}}]|花费|价格|多少费|怎么收费|怎么算钱|得好?几[百千万]"),
     # where and when
     ("places", rf"(?:在|到|去|往|上)(?:哪|那里|那儿|哪里|哪儿)(?!一步|些|几|种|年|天|个|吃|玩|下载)|哪(?:里|儿)(?:能|可以|可|有|给)?(?:{_DO}|受理|交)|哪个?(?:窗口|地方|大厅|网点|派出所|街道|部门(?:办|受理)|单位(?:办|受理))|(?:什么|啥|哪)地方"),
-    ("places", r"办理地点|地址(?:是|在|发|给|呢|$|[，。？])|地点|在哪$|几点(?:上班|下班|开门|关门|开始|结束|钟)|(?:上班|办公|工作|营业|开门|下班)时间|(?:周末|周[一二三四五六日天]|星期[一二三四五六日天]|礼拜[一二三四五六日天]|中午|午休|节假日).{0,4}(?:上班|开门|办公|能办|可以办|办公|休息|有人)"),
+    ("places", r"哪个(?:楼|区|厅)|办理地点|地址(?:是|在|发|给|呢|$|[，。？])|地点|在哪$|几点(?:上班|下班|开门|关门|开始|结束|钟)|(?:上班|办公|工作|营业|开门|下班)时间|(?:周末|周[一二三四五六日天]|星期[一二三四五六日天]|礼拜[一二三四五六日天]|中午|午休|节假日).{0,4}(?:上班|开门|办公|能办|可以办|办公|休息|有人)"),
     # whom to call
     ("phones", r"电话|热线|联系(?:方式|谁|人)|打给谁|怎么联系|找谁(?:咨询|问|投诉)|投诉(?!你|他|她|了)|咨询(?:号码|几号)|号码是(?:多少|几)"),
     # by what law
@@ -75,7 +75,14 @@ RULES: tuple[tuple[str, str], ...] = (
     ("online", r"网上|线上|在线|网络(?:上|办)|网办|手机(?:上|能|可以|办|操作)|app|小程序|公众号|远程|异地能办|不见面"),
     ("online", r"(?:去|跑|到)(?:现场|大厅|窗口)(?:吗|吧|么|不)|(?:必须|一定要|非得|要不要|得|需要|是不是要|是不是得|用不用|要)(?:我)?(?:本人|亲自|亲身)|(?:本人|亲自)(?:去|到|来|办)|跑(?:几|多少|一|两|二|三)(?:趟|次|回)|(?:能|可以|可)(?:不能|不可以)?(?:邮寄|快递|寄)|邮寄(?:吗|么|到家|送达)|快递(?:吗|么|到家|送)"),
 )  # fmt: skip
+LOOSE: tuple[tuple[str, str], ...] = (
+    (
+        "conditions",
+        rf"(?:还|也|都|就)?(?:能|可以)(?:不能|不可以)?(?:再|继续|提前|重新|单独|享受|报|一起)?(?:{_DO}|享受|吃|用|要)[^，。？?什哪怎啥多几]{{0,10}}(?:吗|么|不$|嘛)|要[^，。？?]{{0,6}}(?:户口|住满|满|交满|缴满)[^，。？?]{{0,6}}吗|外地(?:户口|人|户籍)|超龄",
+    ),
+)  # read only where no rule fits
 _RULES = tuple((kind, re.compile(pattern)) for kind, pattern in RULES)
+_LOOSE = tuple((kind, re.compile(pattern)) for kind, pattern in LOOSE)
 
 HEARD: tuple[tuple[str, str], ...] = (
     ("materials", "材料"), ("conditions", "条件"), ("steps", "流程"), ("steps", "怎么办"), ("steps", "怎么申请"), ("steps", "怎么参保"),
@@ -95,12 +102,6 @@ _OPEN = tuple(
         r"火星|月球|外星|阴间|天庭|下辈子",
     )
 )
-_QUESTION = re.compile(
-    r"谁|哪|什么|甚么|啥|怎|咋|如何|多少|几|吗|呢|么|[？?]|能不能|是不是|会不会|好不好|要不要|可不可以|为何|能否|是否"
-)
-_WHOLE = re.compile(
-    r"(?:是|指)(?:个)?(?:什么|啥)(?:意思|事|东西|事项)?[？?吗呢呀啊]*$|怎么回事|介绍|了解|说说|讲讲|讲一下|咨询一?下|问一?下|想(?:问|办|要)|我要|办理|指南"
-)
 _WIDE = {0xFF01 + i: 0x21 + i for i in range(94)}
 
 
@@ -113,12 +114,13 @@ def asked(question: str, names: Iterable[str] = (), characters: Characters | Non
         if len(name) > 2:
             text = text.replace(name, "　")  # a break that no pattern spans
     found = {kind for kind, pattern in _RULES if pattern.search(text)}
+    if not found:
+        found = {kind for kind, pattern in _LOOSE if pattern.search(text)}
     if not found and characters is not None:
         found = {kind for kind, word in HEARD if _sounds(word, text, characters)}
     if any(pattern.search(text) for pattern in _OPEN):
         return Asked((), True)
-    kinds = tuple(kind for kind in KINDS if kind in found)
-    return Asked(kinds, not kinds and bool(_QUESTION.search(text)) and not _WHOLE.search(text))
+    return Asked(tuple(kind for kind in KINDS if kind in found))
 
 
 def plain(text: str, characters: Characters | None) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, Protocol
 
@@ -104,7 +104,7 @@ def field_text(record: Item | Document, path: str) -> str:
     for key in path.split("."):
         if isinstance(value, tuple):
             value = value[int(key)] if key.isdigit() and int(key) < len(value) else None
-        elif is_dataclass(value) and key in {entry.name for entry in fields(value)}:
+        elif key in getattr(value, "__dataclass_fields__", ()):
             value = getattr(value, key)
         else:
             value = None

@@ -61,7 +61,7 @@ def compose(item: Item, kinds: Iterable[str] = ()) -> tuple[Part, ...]:
     if "audiences" in asked:  # 自然人 alone says nothing
         asked.add("conditions")
     quotes = Quotes(item)
-    parts = [head(item)]
+    parts = [head(item, quotes)]
     for kind in KINDS:
         if asked and kind not in asked:
             continue
@@ -99,9 +99,9 @@ def _lacking(quotes: Quotes, kind: str, call: bool) -> Sentence:
     return Sentence(tuple(pieces), tuple((name, "") for name in names))
 
 
-def head(item: Item) -> Part:
+def head(item: Item, quotes: Quotes | None = None) -> Part:
     """The item's name, and who does it."""
-    quotes = Quotes(item)
+    quotes = quotes or Quotes(item)
     pieces: _Pieces = [words.TITLE_OPEN, quotes("name"), words.TITLE_CLOSE]
     if quotes.has("authority"):
         pieces += [words.OPEN, words.BY, quotes("authority"), words.CLOSE]

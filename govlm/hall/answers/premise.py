@@ -68,6 +68,7 @@ _BRING = re.compile(
 _NOT_BROUGHT = re.compile(
     r"(?P<what>[^，。？?！!]{2,12}?)(?:也|都)?(?:可以|能)?不(?:交|带|提供|提交)(?:也)?(?=吧|行|可以|是|对|$)"
 )
+_LACKING = re.compile(r"(?:没有?|未|不)(?P<what>[^，。？?！!没未不]{3,14}?)(?:的?人?|者)(?:也|都|就|照样|仍然)(?:能|可以|行)")
 _ANYONE = re.compile(r"谁都(?:能|可以)|不看条件|(?:没有?|无)(?:任何)?条件|人人都?(?:能|可以)|随便谁|什么人都")
 _NO_CONDITION = re.compile(r"^(?:无条件|无受理条件|没有条件|不限|无)")
 _SAME = {
@@ -325,7 +326,19 @@ def _conditions(text: str, item: Item, surely: bool) -> Verdict | None:
             return _said("right" if measure is _ages else "unclear", *equal)
         if about and measure is _ages:
             return _said("wrong", *about)
+    lacking = _LACKING.search(text)
+    if lacking and (needed := [path for path in every if _requires(_at(item, path), lacking["what"])]):
+        return _said("wrong", *needed)
     return _said("unclear", *every)
+
+
+def _requires(condition: str, what: str) -> bool:
+    """Whether a condition asks for what is named by 3 characters or more, and does not deny it (没有, 未, 不, 除外)."""
+    for i in range(len(what) - 2):
+        at = condition.find(what[i : i + 3])
+        if at >= 0 and not re.search("[没无未不非免]", condition[max(0, at - 6) : at]) and "除外" not in condition:
+            return True
+    return False
 
 
 _JUDGES = {"fee": _fee, "limit": _limit, "materials": _materials, "online": _online, "conditions": _conditions}
