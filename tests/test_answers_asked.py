@@ -47,7 +47,9 @@ def test_an_items_own_name_asks_for_nothing():
     assert "materials" in asked(question).kinds
 
 
-@pytest.mark.parametrize("question", ["审批的人叫什么名字", "办了以后运势好不好", "明年会不会涨", "这房子值多少钱"])
+@pytest.mark.parametrize(
+    "question", ["审批的人叫什么名字", "办了以后运势好不好", "明年会不会涨", "这房子值多少钱", "我同事领了多少"]
+)
 def test_what_no_guide_holds(question):
     assert asked(question) == ((), True)
 

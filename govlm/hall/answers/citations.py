@@ -204,7 +204,7 @@ def resolve(citation: Citation, catalogue: Catalogue) -> str:
 
 # --------------------------------------------------------------------------------------------------------------------- numbers
 
-_NARROW = {0xFF01 + i: 0x21 + i for i in range(94)}
+_NARROW = {code + 0xFEE0: code for code in range(0x21, 0x7F) if chr(code) not in ",:;!?()"}  # what is no Chinese punctuation
 _CHINESE = "〇零○一二三四五六七八九十百千万亿两廿卅壹贰叁肆伍陆柒捌玖拾佰仟"
 _UNITS = "元圆块角毛分天日号月年岁周个份次条款项章节目本张页件套名人户倍成折小点时钟秒季度米里斤吨平%％‰"
 _NUMBER = re.compile(

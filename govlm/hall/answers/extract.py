@@ -25,7 +25,7 @@ __all__ = ["Extract", "Similarity", "Span", "best_span", "choose", "extract", "l
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-Similarity = Callable[[str, Sequence[str]], F32]  # question, spans -> [N]
+Similarity = Callable[[str, Sequence[str]], F32]  # question, clauses -> [C]; its feature weighs 0 until fitted with one
 _WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "answers" / "spans.json"
 _MUST_HOLD = (  # a question that only one form answers; such spans alone are weighed where there are any
     (re.compile(r"多少[万亿]?[钱元]|几块钱"), "sum"),
@@ -83,7 +83,7 @@ def best_span(
             )
             if held.any():
                 starts, ends = starts[held], ends[held]
-    alike = None if similarity is None else similarity(question, [text[s:e] for s, e in zip(starts, ends, strict=True)])
+    alike = None if similarity is None else similarity(question, [text[s:e] for s, e in zip(of.starts, of.ends, strict=True)])
     scores = (weights or load()).scores(features(Question.of(question), text, of, starts, ends, alike))
     chosen, expected = choose(text, starts, ends, scores)
     return int(starts[chosen]), int(ends[chosen]), expected
@@ -119,18 +119,17 @@ def extract(
     text, blocks, pieces = "", [], []
     for document, run in runs:
         for entry in run:
-            if len(text) + entry.end - entry.start > _LONGEST:
-                break
-            pieces.append((len(text), document, entry))
-            text += document.text[entry.start : entry.end] + "\n"
+            read = document.text[entry.start : entry.end][: max(_LONGEST - len(text), 0)]
+            pieces.append((len(text), len(read), document, entry))
+            text += read + "\n"
         blocks.append(len(text))
     found = best_span(question, text, weights, similarity, blocks)
     if found is None:
         return None
     start, end, confidence = found
     spans = []
-    for at, document, entry in pieces:
-        low, high = max(start, at), min(end, at + entry.end - entry.start)
+    for at, size, document, entry in pieces:
+        low, high = max(start, at), min(end, at + size)
         low, high = _trimmed(text, low, high)
         if low < high:
             spans.append(Span(document, entry.id, entry.start + low - at, entry.start + high - at))

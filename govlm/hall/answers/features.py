@@ -99,7 +99,8 @@ def _sums(values: F32 | NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def features(question: Question, text: str, of: Layout, starts: I64, ends: I64, similarity: F32 | None = None) -> F32:
-    """[N, len(FEATURE_NAMES)] of the spans [starts, ends). similarity [N]: of an encoder, 0 without one."""
+    """[N, len(FEATURE_NAMES)] of the spans [starts, ends). similarity [C]: of the clauses, by an encoder; a span has the mean of
+    its clauses, 0 without an encoder."""
     size, count = len(text), len(of.starts)
     length = (ends - starts).astype(np.float32)
     names = list(question.pairs)
@@ -227,7 +228,8 @@ def features(question: Question, text: str, of: Layout, starts: I64, ends: I64, 
     place = _place_in(_FIRST, first)
     found[span[place >= 0], column + place[place >= 0]] = 1
     if similarity is not None:
-        found[:, -1] = similarity
+        sums = _sums(similarity)
+        found[:, -1] = (sums[cj + 1] - sums[ci]) / (cj - ci + 1)
     return found
 
 
