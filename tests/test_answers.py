@@ -29,7 +29,7 @@ from govlm.hall.answers.compose import GUIDE, KINDS, compose
 from govlm.hall.answers.extract import extract
 from govlm.hall.answers.precedence import applies, compare, differences, ordered, status
 from govlm.hall.answers.rendering import checked, refuse
-from govlm.hall.catalogue.records import Document, Item, Place
+from govlm.hall.catalogue.records import Document, Item, Material, Place, Step
 
 ALL = Records(SUBSIDY, CARD, BARE, PROVINCE, DISTRICT)
 
@@ -239,6 +239,23 @@ def test_every_part_of_the_real_items_alone_is_checked_too():
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+def test_empty_entries_are_nothing():
+    item = Item(
+        "X",
+        "名",
+        audiences=("", ""),
+        steps=(Step(""), Step("", "交"), Step("")),
+        consult_phones=("",),
+        materials=(Material(""),),
+    )
+    parts = {
+        part.kind: [sentence.text for sentence in part.sentences] for part in compose(item, ["audiences", "steps", "phones"])
+    }
+    check(compose(item), Records(item))
+    assert parts["steps"] == ["交"]
+    assert "原文未提及：服务对象" in parts["audiences"][0] and "原文未提及：咨询电话" in parts["phones"][0]
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
 from typing import Any, Literal, Protocol
 
@@ -19,7 +19,7 @@ from govlm.hall.answers.words import PHRASES
 from govlm.hall.catalogue.records import Document, Item, texts, to_dict
 
 __all__ = [
-    "Catalogue", "Citation", "CitationError", "Part", "Resolver", "Sentence", "check", "cite", "cite_span", "facts", "field_text",
+    "Catalogue", "Citation", "CitationError", "Part", "Resolver", "Sentence", "check", "cite", "cite_span", "facts", "field_text", "holds",
     "numbers", "resolve", "version",
 ]  # fmt: skip
 
@@ -114,6 +114,15 @@ def field_text(record: Item | Document, path: str) -> str:
     if not text:
         raise ValueError(f"{record.code}: nothing stands in {path!r}")
     return text
+
+
+def holds(value: Any) -> bool:
+    """Whether anything stands in a field: in a list, in one of its entries."""
+    if isinstance(value, tuple):
+        return any(map(holds, value))
+    if is_dataclass(value):
+        return any(holds(getattr(value, entry.name)) for entry in fields(value))
+    return value not in ("", None)
 
 
 def _shown(value: Any) -> str:
@@ -255,5 +264,5 @@ def _check(sentence: Sentence, kind: str, resolver: Resolver) -> None:
             stands = field_text(record, path)
         except ValueError:
             stands = ""
-        if stands != wanted or (not wanted and getattr(record, path, None) not in ("", (), None)):
+        if stands != wanted or (not wanted and holds(getattr(record, path, None))):
             raise CitationError(f"{where}: states {wanted!r} of {path}, where the record has {stands!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from govlm.hall.answers import words
-from govlm.hall.answers.citations import Citation, Part, Sentence, cite, version
+from govlm.hall.answers.citations import Citation, Part, Sentence, cite, holds, version
 from govlm.hall.catalogue.records import Item
 
 __all__ = ["FIELDS_OF", "GUIDE", "KINDS", "Quotes", "compose", "head"]
@@ -42,7 +42,7 @@ class Quotes:
         return cite(self.item, path, self.version)
 
     def has(self, name: str) -> bool:
-        return getattr(self.item, name) not in ("", (), None)
+        return holds(getattr(self.item, name))
 
     def listed(self, name: str) -> _Pieces:
         """All entries of a field that holds several texts: 、 between them."""
@@ -84,7 +84,7 @@ def _sentences(quotes: Quotes, kind: str) -> list[Sentence]:
     return [
         Sentence(tuple(pieces), () if required is None else ((path, "是" if required else "否"),))
         for pieces, (path, required) in zip(_materials(quotes), needed, strict=True)
-        if pieces
+        if any(isinstance(piece, Citation) for piece in pieces)
     ]
 
 
@@ -160,13 +160,15 @@ def _materials(quotes: Quotes) -> list[_Pieces]:
 
 
 def _steps(quotes: Quotes) -> list[_Pieces]:
+    said = [
+        [[quotes(f"steps.{i}.{name}")] for name, text in (("name", step.name), ("text", step.text)) if text]
+        for i, step in enumerate(quotes.item.steps)
+    ]
     found: list[_Pieces] = []
-    for i, step in enumerate(quotes.item.steps):
-        path, last = f"steps.{i}", len(quotes.item.steps) - 1
-        order = "" if last == 0 else words.FIRST if i == 0 else words.LAST if i == last else words.NEXT
-        pieces: _Pieces = [order] if order else []
-        said = [[quotes(f"{path}.{name}")] for name, text in (("name", step.name), ("text", step.text)) if text]
-        found.append([*pieces, *_joined(list(said), words.COLON)])  # type: ignore[arg-type]
+    kept = [entry for entry in said if entry]
+    for i, entry in enumerate(kept):
+        order = words.FIRST if i == 0 else words.LAST if i == len(kept) - 1 else words.NEXT
+        found.append([*([order] if len(kept) > 1 else []), *_joined([list(pieces) for pieces in entry], words.COLON)])
     return found
 
 
