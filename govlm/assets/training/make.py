@@ -1,4 +1,5 @@
-"""Makes govlm-small-zh from text: vocabulary, corpus, pre-training in stages, sentence embeddings, 8 bits.
+"""Makes govlm-small-zh from text: vocabulary, corpus, pre-training in stages, sentence embeddings, 8 bits; and what a hall
+understands by.
 
     python govlm/assets/training/make.py --data DIR [--work DIR] [--anew] [--until STEP]
 
@@ -127,11 +128,83 @@ class Run:
         from govlm.train.quantise import quantise_folder
 
         out, made = HERE.parent / BUNDLED, self.work / "int8"
+        if not self.anew and (out / FILE).exists() and not (self.work / "embeddings").exists():
+            return out
         quantise_folder(self.embeddings(), made)
         out.mkdir(exist_ok=True)
         for name in ("config.json", FILE, "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             shutil.copyfile(made / name, out / name)
         return out
+
+    # --------------------------------------------------------------------------------- what the hall understands by
+
+    def understanding(self) -> Path:
+        """Folder of the weights with which the hall understands: fitted with the bundled model's vectors."""
+        from govlm.hall.retrieval.characters import Characters
+        from govlm.hall.understanding import examples, fitting
+
+        self.quantised()
+        characters, encode = Characters.make(), fitting.cached(self.encode())
+        sample, requests = self.sample()
+        outside = [row["text"] for row in examples.read_rows("out_of_scope.jsonl")]
+        taught, scope = fitting.request_cases(sample, requests, outside, encode, characters)
+        items, aliases = self.region()
+        names = self.aliases()[0]
+        named = fitting.alias_cases(items, aliases, list(dict.fromkeys(alias for alias, _ in names)), encode, characters)
+        entries, questions = self.questions(0)
+        passages = fitting.passage_cases(entries, questions, encode, characters)
+        weights = fitting.fit_weights([*taught, *named], [*scope, *named], passages, fitting.act_cases(encode, characters))
+        weights.save(examples.FOLDER)
+        return examples.FOLDER
+
+    def encode(self) -> Any:
+        """Sentence vectors of the bundled model, as a hall makes them."""
+        import govlm
+        from govlm.bundled import BUNDLED
+
+        encoder = govlm.AutoModel.from_pretrained(HERE.parent / BUNDLED, add_pooling_layer=False)
+        return lambda texts: np.asarray(encoder.encode(list(texts), normalize=True, max_length=200))
+
+    def sample(self) -> tuple[list[Any], list[tuple[str, str]]]:
+        """(items of the sample hall, requests for them)."""
+        from govlm.hall.catalogue.columns import import_items
+        from govlm.hall.understanding import examples
+
+        items, _ = import_items(HERE.parent / "sample-hall" / "items.jsonl")
+        codes = {item.name: item.code for item in items}
+        return items, [(row["text"], codes[row["item"]]) for row in examples.read_rows("requests.jsonl")]
+
+    def region(self) -> tuple[list[Any], dict[str, list[str]]]:
+        """(items of a province, colloquial name -> codes of the items that bear it)."""
+        from govlm.hall.catalogue.columns import import_items
+
+        items, _ = import_items(self.data / "gov/guangdong_service_items/items.jsonl")
+        bearers: dict[str, list[str]] = {}
+        for row in self.items():
+            for alias in dict.fromkeys(str(row[key] or "").strip() for key in ("matter_short", "matter_daily")):
+                if alias not in ("", "无"):
+                    bearers.setdefault(alias, []).append(row["TASK_CODE"])
+        return items, bearers
+
+    def questions(self, part: int) -> tuple[list[Any], list[tuple[str, Any]]]:
+        """(passages of the documents, questions with the passages of the document that answers them): of one half of the documents
+        the questions, 0 to fit on, 1 to measure with; of all documents the passages."""
+        from govlm.data import permutation
+        from govlm.hall.catalogue.documents import make_document
+        from govlm.hall.library import passage_entries
+
+        rows = [json.loads(line) for line in _lines(self.data / "gov/ncp_policy_qa/train.json")]
+        contexts = {row["docid"]: row["context"] for row in rows}
+        order = permutation(len(contexts), 25, 0).tolist()
+        half = {list(contexts)[i] for i in order[part::2]}
+        owners, entries = [], []
+        for name, context in contexts.items():
+            found = passage_entries(make_document(context, title=context.split("\n")[0].split(" ")[0][:60], number=name))
+            entries += found
+            owners += [name] * len(found)
+        place = np.array(owners)
+        asked = csv.DictReader(_lines(self.data / "gov/ncp_policy_qa/qa.tsv"), delimiter="\t")
+        return entries, [(row["question"], place == row["docid"]) for row in asked if row["docid"] in half]
 
     # ----------------------------------------------------------------------------------------- pairs
 
@@ -186,7 +259,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    steps = ["vocabulary", "corpus", *STAGES, "embeddings", "quantised"]
+    steps = ["vocabulary", "corpus", *STAGES, "embeddings", "quantised", "understanding"]
     parser = argparse.ArgumentParser(description="Makes govlm-small-zh from text.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="corpus and sets")
     parser.add_argument(

@@ -27,11 +27,14 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 Encode = Callable[[Sequence[str]], F32]  # texts -> [N, H], of length 1
 
-FEATURE_NAMES = (
+_BASE = (
     "words", "words of names", "similarity of names", "similarity of the first name", "similarity of examples",
     *(f"{group}: {name}" for group in ("first name", "best name", "name by sound", "best example", "example by sound")
       for name in (*FEATURES, "sum")),
 )  # fmt: skip
+# How telling a feature is depends on whether the entry has examples, and whether the query is a name or a sentence.
+FEATURE_NAMES = tuple(f"{name} ({of})" for of in ("with examples", "without", "without, short query") for name in _BASE)
+_SHORT = 12.0  # letters of a query that is half a name, half a sentence
 
 
 class Entry(NamedTuple):
@@ -51,6 +54,11 @@ class Query:
     codes: I32
     sounds: I32
     vector: F32
+
+    @property
+    def shortness(self) -> float:
+        """Near 1 for a name, near 0 for a sentence."""
+        return float(1 / (1 + np.exp((np.count_nonzero(self.codes) - _SHORT) / 3)))
 
 
 class Index:
@@ -111,7 +119,9 @@ class Index:
             words, self._best(similar)[0], self._first(similar), self._best(similar)[1], self._first(plain), self._best(plain)[0],
             self._best(sound)[0], self._best(plain)[1], self._best(sound)[1],
         ]  # fmt: skip
-        return np.concatenate(found, axis=1).astype(np.float32)
+        base = np.concatenate(found, axis=1).astype(np.float32)
+        known = (self._bounds[1::2] < self._bounds[2::2]).astype(np.float32)[:, None]  # entries with examples
+        return np.concatenate([base * known, base * (1 - known), base * (1 - known) * np.float32(query.shortness)], axis=1)
 
     def _best(self, values: F32) -> tuple[F32, F32]:
         """values [texts, F] -> the largest of each entry's names [entries, F], and of its examples; 0 where it has none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,23 +51,31 @@ def fit(
     taught = [(features.astype(np.float64), right) for features, right in queries if right.any()]
     if not taught:
         raise ValueError("no query has a right entry")
-    scale = np.sqrt(np.mean([(f.astype(np.float64) ** 2).mean(axis=0) for f, _ in taught], axis=0)) + 1e-6
-    weights = np.zeros(len(names))
+    scale = np.sqrt(np.mean([(f**2).mean(axis=0) for f, _ in taught], axis=0)) + 1e-6
+    taught = [(features / scale, right) for features, right in taught]
+
+    def loss(weights: F64) -> float:
+        chances = [float(_softmax(x @ weights)[right].sum()) for x, right in taught]
+        return float(-np.log(np.maximum(chances, 1e-300)).mean() + decay * weights @ weights / 2)
+
+    weights, now = np.zeros(len(names)), math.inf
     for _ in range(passes):
         gradient, curvature = decay * weights, decay * np.eye(len(names))
-        for features, right in taught:
-            x = features / scale
+        for x, right in taught:
             chance = _softmax(x @ weights)
             target = np.where(right, chance, 0.0)
-            total = float(target.sum())
-            target = target / total if total > 0 else right / right.sum()
+            target = target / target.sum() if target.sum() > 0 else right / right.sum()
             gradient += x.T @ (chance - target) / len(taught)
             mean = chance @ x
             curvature += ((x.T * chance) @ x - np.outer(mean, mean)) / len(taught)
         step = np.linalg.solve(curvature + 1e-9 * np.eye(len(names)), gradient)
-        step *= min(1.0, 3.0 / (float(np.abs(step).max()) + 1e-12))
+        step *= min(1.0, 10.0 / (float(np.abs(step).max()) + 1e-12))
+        before, now = now, loss(weights - step)
+        while now > before and float(np.abs(step).max()) > 1e-6:  # several right entries: the loss need not be convex
+            step /= 2
+            now = loss(weights - step)
         weights -= step
-        if float(np.abs(step).max()) < 1e-4:
+        if before - now < 1e-6:
             break
     return Ranker(tuple(names), (weights / scale).astype(np.float32))
 

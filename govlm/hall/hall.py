@@ -1,0 +1,248 @@
+"""The hall: a catalogue, what understands requests, and answers from it.
+
+hall = Hall.create("hall")
+print(hall.import_items("items.xlsx"))
+print(hall.import_policies(["policies/"]))
+print(hall.ask("补办身份证要带什么？").text)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from govlm.bundled import BUNDLED
+from govlm.hall.answers.answer import answer_item, answer_policy
+from govlm.hall.answers.rendering import Answer, refuse
+from govlm.hall.catalogue.columns import import_items
+from govlm.hall.catalogue.documents import import_documents
+from govlm.hall.catalogue.report import CatalogueError, Report
+from govlm.hall.catalogue.store import Store
+from govlm.hall.library import Library, Progress, build
+from govlm.hall.understanding.understand import Understanding
+
+__all__ = ["Hall", "Hit"]
+
+SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "sample-hall"
+_FILE = "hall.json"
+_TOKENS = 200  # of a text that its vector is made of
+_SURE = 0.2  # chance of the likeliest item below which a policy may answer instead
+_READ = 8  # passages that are read for a policy question
+Path_ = str | os.PathLike[str]
+
+
+class Hit(NamedTuple):
+    """An item that was found. score: the chance that it is meant, 0 to 1."""
+
+    code: str
+    name: str
+    score: float
+    authority: str
+    region: str
+
+
+class Hall:
+    """Made by `create`, `open` or `sample`. Any number of threads may ask while one imports; close it, or use it in a `with`."""
+
+    def __init__(self, folder: Path, store: Store, model: Path_ = BUNDLED) -> None:
+        self.folder, self.store = folder, store
+        self._model = model
+        self._encoder: Any = None
+        self._library: Library | None = None
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------------------------------------------- made and opened
+
+    @classmethod
+    def create(cls, path: Path_, database: str | None = None, model: Path_ = BUNDLED) -> Hall:
+        """A new hall in an empty or new folder. database: URL of PostgreSQL (default: SQLite in the folder). model: folder of the encoder.
+
+        CatalogueError: the folder holds a hall, or the database holds a catalogue already.
+        """
+        folder = Path(path)
+        if (folder / _FILE).exists():
+            raise CatalogueError(f"{folder}: holds a hall already; Hall.open opens it")
+        folder.mkdir(parents=True, exist_ok=True)
+        store = Store.create(database or folder / "catalogue.db")
+        (folder / _FILE).write_text(json.dumps({"format": 1, "database": database, "model": os.fspath(model)}) + "\n", "utf-8")
+        return cls(folder, store, model)
+
+    @classmethod
+    def open(cls, path: Path_) -> Hall:
+        """The hall in a folder. CatalogueError: there is none, or its database is damaged (a backup can be restored)."""
+        folder = Path(path)
+        try:
+            head = json.loads((folder / _FILE).read_text("utf-8"))
+        except FileNotFoundError:
+            raise CatalogueError(f"{folder}: no hall there; Hall.create makes one") from None
+        except (OSError, ValueError) as error:
+            raise CatalogueError(f"{folder / _FILE}: cannot be read ({error})") from None
+        return cls(folder, Store.open(head.get("database") or folder / "catalogue.db"), head.get("model") or BUNDLED)
+
+    @classmethod
+    def sample(cls) -> Hall:
+        """The bundled sample hall of a city that does not exist, in a temporary folder that goes with it."""
+        folder = Path(tempfile.mkdtemp(prefix="govlm-sample-"))
+        try:
+            hall = cls.create(folder / "hall")
+            weakref.finalize(hall, shutil.rmtree, folder, ignore_errors=True)
+            hall.import_items(SAMPLE / "items.jsonl")
+            hall.import_policies([SAMPLE / "policies"])
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return hall
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __enter__(self) -> Hall:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Hall({str(self.folder)!r})"
+
+    # --------------------------------------------------------------------------------------------------------- imported
+
+    def import_items(
+        self, file: Path_, mapping: Path_ | Mapping[str, Any] | None = None, progress: Progress | None = None
+    ) -> Report:
+        """Adds the items of a JSONL, CSV or Excel file, replacing those of the same code. The report tells of every row that was not
+        as it should be. mapping: which foreign column is which field (default: recognised by the columns)."""
+        items, report = import_items(file, mapping)
+        self.store.put_items(items)
+        self.reindex(progress)
+        return report
+
+    def import_policies(self, files: Path_ | Iterable[Path_], region: str = "", progress: Progress | None = None) -> Report:
+        """Adds policy documents: files or folders of Markdown, HTML, PDF, Word or text. region: where they hold."""
+        documents, report = import_documents(files, region, self.store.documents())
+        self.store.put_documents(documents)
+        self.reindex(progress)
+        return report
+
+    def reindex(self, progress: Progress | None = None) -> None:
+        """Makes the indexes anew and puts them in use, for every process at once; questions go on meanwhile."""
+        folder = self.folder / "index"
+        with self._lock:
+            folder.mkdir(exist_ok=True)
+            with self.store.snapshot() as view:
+                name = build(folder, view, self._encode, progress)
+                library = Library.open(folder / name, view, self._encode)
+            if self.store.publish_index(name, library.version):
+                self._library = library
+            with self.store.snapshot() as view:
+                kept = {name, view.index.generation if view.index else ""}
+            for other in folder.iterdir():
+                if other.name not in kept and not other.name.endswith(".making"):
+                    shutil.rmtree(other, ignore_errors=True)
+
+    # -------------------------------------------------------------------------------------------------------------- asked
+
+    @property
+    def library(self) -> Library:
+        """What is in use now; one made by another process is picked up here."""
+        found = self._library
+        current = self.store.index
+        if found is not None and current is not None and found.version >= current.version:
+            return found
+        with self._lock:
+            return self._reopen()
+
+    def _reopen(self) -> Library:
+        for _ in range(3):
+            with self.store.snapshot() as view:
+                if view.index is not None and view.index.version == view.version:
+                    with contextlib.suppress(OSError, ValueError):  # made by another version, or just replaced
+                        self._library = Library.open(self.folder / "index" / view.index.generation, view, self._encode)
+                        return self._library
+            self.reindex()
+        raise CatalogueError(f"{self.folder}: the index cannot be made or read; see whether the disk is full")
+
+    def search(
+        self, text: str, k: int = 10, region: str | None = None, level: str = "", audience: str = "", today: date | None = None
+    ) -> list[Hit]:
+        """The k likeliest items. region: GB/T 2260 code; items of it and of what it lies in are found (default: all)."""
+        library = self.library
+        if not library.items or k < 1:
+            return []
+        scores, _ = library.understander.item_scores(library.understander.query(text))
+        return self._hits(library, scores, k, library.allowed(today or date.today(), region or "", level, audience))
+
+    def _hits(self, library: Library, scores: NDArray[np.float32], k: int, allowed: NDArray[np.bool_]) -> list[Hit]:
+        if not allowed.any():
+            return []
+        open_ = np.where(allowed, scores, -np.inf)
+        chances = np.exp(open_ - open_.max())
+        chances /= chances.sum()
+        items = list(library.items.values())
+        order = np.argsort(-open_, kind="stable")[:k]
+        return [
+            Hit(items[i].code, items[i].name, float(chances[i]), items[i].authority, items[i].region)
+            for i in order
+            if allowed[i]
+        ]
+
+    def understand(self, text: str) -> Understanding:
+        """Business type, item, act, slots, and whether the hall can answer."""
+        return self.library.understander.understand(text)
+
+    def ask(self, text: str, region: str | None = None, today: date | None = None) -> Answer:
+        """An answer whose every sentence is cited, or an honest refusal. Never raises for a text, whatever it is."""
+        library, today = self.library, today or date.today()
+        understander = library.understander
+        if not text.strip():
+            return refuse("empty")
+        query = understander.query(text)
+        if not np.count_nonzero(query.codes):
+            return refuse("empty")
+        scores, features = understander.item_scores(query)
+        if understander.outside(query, scores, features) > understander.weights.threshold:
+            return refuse("out_of_scope")
+        hits = self._hits(library, scores, 1, library.known(region or ""))
+        characters = understander.characters
+        if hits and hits[0].score >= _SURE:
+            answer = answer_item(text, library.items[hits[0].code], library, today, characters)
+            if not answer.refused or answer.reason != "unanswerable":
+                return answer
+        passages = self._passages(library, query)
+        if passages:
+            return answer_policy(text, passages, library, today, region or "", characters)
+        return refuse("unanswerable" if hits else "nothing_found")
+
+    def _passages(self, library: Library, query: Any) -> list[tuple[Any, str]]:
+        if not library.passages:
+            return []
+        scores = library.understander.weights.passages.scores(library.passage_index.features(query))
+        order = np.argsort(-scores, kind="stable")[:_READ]
+        return [(library.documents[library.passages[i][0]], library.passages[i][1]) for i in order]
+
+    # ------------------------------------------------------------------------------------------------------------ encoder
+
+    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Sentence vectors of length 1; texts are cut at 200 tokens."""
+        if self._encoder is None:
+            from govlm.models import AutoModel
+
+            with self._lock:
+                if self._encoder is None:
+                    self._encoder = AutoModel.from_pretrained(self._model, add_pooling_layer=False)
+        if not texts:
+            return np.zeros((0, self._encoder.config.hidden_size), np.float32)
+        found: NDArray[np.float32] = self._encoder.encode(list(texts), normalize=True, max_length=_TOKENS)
+        return found

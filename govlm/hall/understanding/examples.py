@@ -1,0 +1,44 @@
+"""The sentences that understanding is made from; `govlm/assets/understanding` holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from govlm.hall.retrieval.index import Entry
+
+__all__ = ["ACTS", "OUT_OF_SCOPE", "act_entries", "out_of_scope_entry", "read_rows"]
+
+ACTS = (
+    "ask", "apply", "provide", "correct", "confirm", "deny", "cancel", "skip", "repeat", "back", "progress", "handoff", "smalltalk",
+)  # fmt: skip
+OUT_OF_SCOPE = ""  # key of the entry that stands for everything that no hall answers
+
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "understanding"
+
+
+def read_rows(name: str) -> Iterator[dict[str, Any]]:
+    """Rows of a file in the folder."""
+    with open(FOLDER / name, encoding="utf-8") as handle:
+        for line in handle:
+            yield json.loads(line)
+
+
+@cache
+def _acts() -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {act: [] for act in ACTS}
+    for row in read_rows("acts.jsonl"):
+        found[row["act"]].append(row["text"])
+    return {act: tuple(texts) for act, texts in found.items()}
+
+
+def act_entries(without: frozenset[str] = frozenset()) -> list[Entry]:
+    """An entry an act, in the order of ACTS. without: sentences to leave out, for fitting."""
+    return [Entry(act, (), tuple(t for t in texts if t not in without)) for act, texts in _acts().items()]
+
+
+def out_of_scope_entry(without: frozenset[str] = frozenset()) -> Entry:
+    return Entry(OUT_OF_SCOPE, (), tuple(row["text"] for row in read_rows("out_of_scope.jsonl") if row["text"] not in without))
