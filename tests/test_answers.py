@@ -345,6 +345,16 @@ def test_the_persons_figure_is_never_repeated(claim, unit, item, mark):
     assert set(numbers(said)) <= held | ({"12345"} if answer.refused else set())
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["我失业三个月了能领托老补贴吗，多久办好", "我退休金3000元，托老补贴收费吗", "托老补贴办了20天了还没好，电话多少", "我今年80岁，能领托老补贴吗，要几天",
+     "帮我查查托老补贴要什么材料吧", "告诉我托老补贴多少钱吧", "住了两年了，托老补贴几天能批"],
+)  # fmt: skip
+def test_a_persons_own_figures_are_no_premise(question):
+    answer = ask(question)
+    assert "premise" not in kinds(answer), answer.text
+
+
 def test_an_ordinary_question_is_no_premise():
     for question in ("托老补贴多少钱", "托老补贴要什么材料", "托老补贴几天办好", "托老补贴能网上办吗"):
         assert "premise" not in kinds(ask(question))

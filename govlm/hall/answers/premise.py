@@ -27,6 +27,15 @@ _YES_NO = re.compile(r"[吗么嘛](?:$|[，。？?！!\s])|(?:要|能|用|收|�
 _OR_NOT = re.compile(r"要不要|用不用|需不需要|是不是要|是否需?要")
 _DIGITS = {char: i for i, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10000}
+# What makes a sum one that is paid here, and a time one that is waited: not 我工资3000元, not 失业三个月了.
+_PAID, _PAID_AFTER = (
+    re.compile("要|交|收|付|花|缴|掏|得|费|押金|价|是"),
+    re.compile("的?(?:手续|工本|服务|登记|办证|制证)?费|押金|钱|吧|对|是"),
+)
+_WAITED = re.compile("(?:要|等|得|需|花|用|是|时限)[^满住缴]{0,4}$")
+_WAITED_AFTER = re.compile(
+    "(?:之?内|以内|左右)?(?:就|才|便|能|可以|会)*(?:给|办|批|拿|出|下|好|到账|完|审)|吧|对|是吗|是吧|是不是"
+)
 _COUNT = r"(?:[0-9]+(?:\.[0-9]+)?|[一二两三四五六七八九十百千万]+|半)"
 _TIME = re.compile(
     rf"(?P<count>{_COUNT})(?P<more>多)?个?(?P<unit>工作日|工作天|小时|钟头|分钟|天|日|周|星期|礼拜|月|年)(?!内?额度|龄|[0-9]*月)"
@@ -177,6 +186,12 @@ def _ages(text: str) -> list[float]:
     return [_value(m["count"]) for m in _AGE.finditer(text)]
 
 
+def _near(text: str, start: int, end: int, before: re.Pattern[str], after: re.Pattern[str]) -> bool:
+    """Whether the clause says it of [start, end): in the 8 characters before, or at once after."""
+    said = re.split("[，。？！,?!]", text[:start])[-1][-8:]
+    return bool(before.search(said) or after.match(text, end))
+
+
 def _said(found: str, *paths: str) -> Verdict:
     return Verdict(found, "", paths)
 
@@ -187,7 +202,7 @@ _SILENT = _said("silent")
 
 
 def _fee(text: str, item: Item, surely: bool) -> Verdict | None:
-    sums = [amount.yuan for amount in find_amounts(text)]
+    sums = [amount.yuan for amount in find_amounts(text) if _near(text, amount.start, amount.end, _PAID, _PAID_AFTER)]
     if not sums:
         sums = [Decimal(str(_value(m["count"]))) for m in _BARE.finditer(text)]
     vague = _VAGUE.search(text)
@@ -217,7 +232,14 @@ def _fee(text: str, item: Item, surely: bool) -> Verdict | None:
 
 
 def _limit(text: str, item: Item, surely: bool) -> Verdict | None:
-    claimed, at_once = _times(text), bool(_AT_ONCE.search(text))
+    if not surely and re.search("多久|多长|几天|几个|多少|什么时候", text):
+        return None
+    claimed = [
+        (_value(m["count"]) * _DAYS[m["unit"]], m["unit"].startswith("工作"))
+        for m in _TIME.finditer(text)
+        if _near(text, m.start(), m.end(), _WAITED, _WAITED_AFTER)
+    ]
+    at_once = bool(_AT_ONCE.search(text))
     if not (claimed or at_once):
         return None
     paths = tuple(name for name in FIELDS_OF["limit"] if getattr(item, name))
