@@ -298,7 +298,7 @@ def test_what_is_taken_for_granted_is_held_against_the_record(question, opening,
 
 @pytest.mark.parametrize(
     ("question", "opening"),
-    [("游泳证要交25块吧", words.RIGHT), ("游泳证要交九十块吧", words.WRONG), ("游泳证免费吧", words.WRONG), ("游泳证得好几百吧", words.WRONG),
+    [("游泳证要交25块吧", words.RIGHT), ("游泳证要交九十块吧", words.WRONG), ("游泳证免费吧", words.WRONG), ("听说游泳证要收９０元,是吧?", words.WRONG), ("游泳证要收二十五，是吧", words.RIGHT), ("游泳证要收两百五，是吧", words.WRONG), ("游泳证得好几百吧", words.WRONG),
      ("游泳证可以在网上办吧", words.WRONG), ("游泳证3个工作日能好，对吧", words.RIGHT)],
 )  # fmt: skip
 def test_a_fee_that_is_taken(question, opening):
@@ -343,6 +343,16 @@ def test_the_persons_figure_is_never_repeated(claim, unit, item, mark):
     held = {number for _, text in facts(item) for number in numbers(text)}
     said = re.sub(r"\[\d+(-\d+)?\]", "", answer.text)
     assert set(numbers(said)) <= held | ({"12345"} if answer.refused else set())
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["我工资是3000元，托老补贴收费吗", "我要申请托老补贴，材料怎么交呢", "办托老补贴要材料吗", "托老补贴要我去申请，要什么材料，对吧", "我失业三个月了能领托老补贴吗，多久办好", "我退休金3000元，托老补贴收费吗", "托老补贴办了20天了还没好，电话多少", "我今年80岁，能领托老补贴吗，要几天",
+     "帮我查查托老补贴要什么材料吧", "告诉我托老补贴多少钱吧", "住了两年了，托老补贴几天能批"],
+)  # fmt: skip
+def test_a_persons_own_figures_are_no_premise(question):
+    answer = ask(question)
+    assert "premise" not in kinds(answer), answer.text
 
 
 def test_an_ordinary_question_is_no_premise():
@@ -420,8 +430,9 @@ def policy(question, *passages, catalogue=ALL, **values):
 
 def test_a_policy_question_is_answered_by_a_span():
     answer = policy("高龄津贴由谁发放？", (PROVINCE, "第3条"), (PROVINCE, "第1条"))
-    quote, whole = (quote for quote in answer.citations if quote.field == "text")
-    assert whole.text == "高龄津贴由县级民政部门按月发放到银行卡。"
+    quotes = [quote for quote in answer.citations if quote.field == "text"]
+    assert quotes[-1].text == "高龄津贴由县级民政部门按月发放到银行卡。"
+    quote = quotes[0]
     assert "民政部门" in quote.text and quote.passage == "第3条"
     assert PROVINCE.text[quote.start : quote.end] == quote.text
     assert "《全省高龄津贴办法》 第3条" in answer.text

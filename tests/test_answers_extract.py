@@ -121,6 +121,21 @@ def test_extract_stays_inside_passages_and_names_them():
         assert all(passage.start <= span.start < span.end <= passage.end for span in found.spans if span.passage == passage.id)
 
 
+def test_what_stands_behind_loses():
+    text = "津贴每月发放300元。\n津贴每月发放400元。\n"
+    half = len(text) // 2
+    for low, high, wanted in ((0, 9, "300元"), (9, 0, "400元")):
+        behind = np.array([low] * half + [high] * half, np.float32)
+        start, end, _ = best_span("津贴每月发放多少钱？", text, behind=behind)
+        assert wanted in text[start:end]
+
+
+def test_a_question_in_the_text_is_no_answer():
+    start, end, _ = best_span("津贴怎么办理？", text := "问：津贴怎么办理？\n答：带身份证到窗口提交申请。\n问：津贴何时发？")
+    assert "窗口" in text[start:end] and "？" not in text[start:end]
+    assert best_span("津贴怎么办理？", "津贴怎么办理？") is not None  # nothing else is there
+
+
 def test_a_long_passage_is_read_up_to_a_limit():
     long = document("L", "长", ["津贴每月发放300元。" + "其他事项另行通知，" * 3000])
     found = extract("津贴每月发放多少钱？", [(long, "第1条")])

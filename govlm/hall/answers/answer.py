@@ -22,6 +22,7 @@ __all__ = ["answer_item", "answer_policy"]
 _HELD = (
     0.3  # share of a question's pairs of letters that the passages must have: 0 of the 600 questions of ncp_policy_qa have less
 )
+_SURE = 0.4  # expected F1 of spans that are given without all of their sentence first
 _READ = 1000  # characters of a long question that are read at each end
 _ALIKE = 0.3  # of two passages' pairs of letters: they rule on the same thing
 
@@ -98,7 +99,7 @@ def answer_policy(
     if rival is not None and ordered([chosen[0], rival[0]], today)[0].code == rival[0].code:
         chosen, rival = rival, chosen
         found = extract(question, [chosen], weights, similarity) or found
-    parts = [_quoted(found.spans)]
+    parts = [_quoted(found.spans, found.confidence >= _SURE)]
     if rival is not None:
         parts.append(compare(chosen, rival))
     return checked(parts, catalogue)
@@ -109,15 +110,17 @@ def _shortened(question: str) -> str:
     return question if len(question) <= 2 * _READ else f"{question[:_READ]}\n{question[-_READ:]}"
 
 
-def _quoted(spans: Sequence[Span]) -> Part:
+def _quoted(spans: Sequence[Span], sure: bool) -> Part:
+    """The spans, and the sentences that they stand in; those alone where the spans are not sure."""
     sentences = []
     for span in spans:
         known = version(span.document)
-        quote = cite_span(span.document, span.passage, span.start, span.end, known)
-        sentences.append(Sentence((words.FROM, cite(span.document, "title", known), words.FROM_END, words.SAYS, quote)))
         start, end = sentence_around(span)
-        if (end - start) > len(quote.text) + 2:  # a sum or a day alone: what it is for stands around it
-            sentences.append(Sentence((words.WHOLE, cite_span(span.document, span.passage, start, end, known))))
+        whole = cite_span(span.document, span.passage, start, end, known)
+        quote = cite_span(span.document, span.passage, span.start, span.end, known) if sure else whole
+        sentences.append(Sentence((words.FROM, cite(span.document, "title", known), words.FROM_END, words.SAYS, quote)))
+        if len(whole.text) > len(quote.text) + 2:  # a sum or a day alone: what it is for stands around it
+            sentences.append(Sentence((words.WHOLE, whole)))
     return Part("policy", words.TITLES["policy"], tuple(sentences))
 
 

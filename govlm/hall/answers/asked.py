@@ -60,7 +60,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ("limit", rf"(?:当天|当日|当场|当时|马上|立刻|立马|即时|即刻|立等|现场)(?:就|便)?(?:能|可以|可)?(?:给|办|批|拿|领|取|出|下|好)|{_NUM}个?(?:小时|钟头|工作日|天|日|星期|礼拜|周)(?:之?内|左右)?(?:就)?(?:能|可以)?(?:出|好|批|办|拿|下|到账|完)|办理期限|办结期限"),
     # for how much
     ("fee", r"多少钱|多少前(?:$|[，。？！吗呢])|几块钱|(?:要|用|用不用|要不要|花|交|收|掏|缴)(?:不要|不用|交|花|什么|几个)?钱|钱吗|收(?:不收|取|多少|什么)?.{0,6}费|(?:手续|工本|登记|服务|办证|报名|制证|办理|认证|检查|代办)费(?!用?报|用手工)"),
-    ("fee", rf"(?<!医疗)(?<!医药)费用(?:是|多少|怎么|标准|高|说|要|$|[，。？！])|免费|押金|(?:收|交|要|付|缴|掏|花)(?:了|先|个|一次)?(?:{_NUM}|好?几)(?:多|来)?(?:元|块|百|千|万)|要收[{{0-9一二两三四五六七八九}}]|花费|价格|多少费|怎么收费|怎么算钱|得好?几[百千万]"),
+    ("fee", rf"(?<!医疗)(?<!医药)费用(?:是|多少|怎么|标准|高|说|要|$|[，。？！])|免费|押金|(?:收|交|要|付|缴|掏|花)(?:了|先|个|一次)?(?:{_NUM}|好?几)(?:多|来)?(?:元|块|百|千|万)|(?:要|得)收[0-9一二两三四五六七八九十]|花费|价格|多少费|怎么收费|怎么算钱|得好?几[百千万]"),
     # where and when
     ("places", rf"(?:在|到|去|往|上)(?:哪|那里|那儿|哪里|哪儿)(?!一步|些|几|种|年|天|个|吃|玩|下载)|哪(?:里|儿)(?:能|可以|可|有|给)?(?:{_DO}|受理|交)|哪个?(?:窗口|地方|大厅|网点|派出所|街道|部门(?:办|受理)|单位(?:办|受理))|(?:什么|啥|哪)地方"),
     ("places", r"哪个(?:楼|区|厅)|办理地点|地址(?:是|在|发|给|呢|$|[，。？])|地点|在哪$|几点(?:上班|下班|开门|关门|开始|结束|钟)|(?:上班|办公|工作|营业|开门|下班)时间|(?:周末|周[一二三四五六日天]|星期[一二三四五六日天]|礼拜[一二三四五六日天]|中午|午休|节假日).{0,4}(?:上班|开门|办公|能办|可以办|办公|休息|有人)"),
@@ -102,7 +102,7 @@ _OPEN = tuple(
         r"火星|月球|外星|阴间|天庭|下辈子",
     )
 )
-_WIDE = {0xFF01 + i: 0x21 + i for i in range(94)}
+_WIDE = {code + 0xFEE0: code for code in range(0x21, 0x7F) if chr(code) not in ",:;!?()"}  # what is no Chinese punctuation
 
 
 def asked(question: str, names: Iterable[str] = (), characters: Characters | None = None) -> Asked:
@@ -125,7 +125,7 @@ def asked(question: str, names: Iterable[str] = (), characters: Characters | Non
 
 def plain(text: str, characters: Characters | None) -> str:
     """The text as the rules read it: narrow, small, without white space, and simplified where there are tables for it."""
-    text = "".join(text.translate(_WIDE).split()).lower()
+    text = re.sub(",(?![0-9])", "，", "".join(text.translate(_WIDE).split()).lower())
     if characters is None:
         return text
     return "".join(chr(code) if code else char for code, char in zip(characters.codes(text).tolist(), text, strict=True))

@@ -8,6 +8,7 @@ is the span whose expected character F1 under these chances is highest (minimum 
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,8 +32,12 @@ _MUST_HOLD = (  # a question that only one form answers; such spans alone are we
     (re.compile(r"多少[万亿]?[钱元]|几块钱"), "sum"),
     (re.compile(r"(?:电话|热线)(?:号码)?(?:是什么|是多少|多少|号码)"), "phone"),
 )
+_ASKING = re.compile(r"[^。！？；?\n]+[？?]")
 _STOPS = frozenset("。！？；\n")
 _KEPT = 200  # likeliest spans that are compared with each other
+_BEHIND = (
+    1.5  # times ln(1 + rank of the passage): on passages that BM25 found for ncp_policy_qa, F1 is 0.03 higher than without
+)
 _LONGEST = 12_000  # characters of passages read for one question
 
 
@@ -63,9 +68,16 @@ def load() -> Ranker:
 
 
 def best_span(
-    question: str, text: str, weights: Ranker | None = None, similarity: Similarity | None = None, blocks: Sequence[int] = ()
+    question: str,
+    text: str,
+    weights: Ranker | None = None,
+    similarity: Similarity | None = None,
+    blocks: Sequence[int] = (),
+    behind: F32 | None = None,
 ) -> tuple[int, int, float] | None:
-    """(start, end, expected F1) in the text; None for a text without letters. blocks: places that no span may lie across."""
+    """(start, end, expected F1) in the text; None for a text without letters. blocks: places that no span may lie across.
+    behind [characters]: taken off the score of a span that begins there.
+    """
     of = layout(text)
     if not len(of.starts):
         return None
@@ -75,6 +87,13 @@ def best_span(
         starts, ends = starts[inside], ends[inside]
     if not len(starts):
         return None
+    asking = [(m.start(), m.end()) for m in _ASKING.finditer(text)]  # an official's own question answers nothing
+    if asking:
+        lows, highs = np.array(asking, np.int64).T
+        before = np.searchsorted(lows, ends, "left")  # questions that begin before the span ends
+        clear = (before == 0) | (highs[np.maximum(before - 1, 0)] <= starts)
+        if clear.any():
+            starts, ends = starts[clear], ends[clear]
     for asks, form in _MUST_HOLD:
         if asks.search(question):
             marks = sorted((s, e) for name, s, e in of.typed if name == form)
@@ -85,6 +104,8 @@ def best_span(
                 starts, ends = starts[held], ends[held]
     alike = None if similarity is None else similarity(question, [text[s:e] for s, e in zip(of.starts, of.ends, strict=True)])
     scores = (weights or load()).scores(features(Question.of(question), text, of, starts, ends, alike))
+    if behind is not None:
+        scores = scores - behind[starts]
     chosen, expected = choose(text, starts, ends, scores)
     return int(starts[chosen]), int(ends[chosen]), expected
 
@@ -116,14 +137,17 @@ def extract(
     Neighbouring passages of a document are read as one, in the document's order; an answer may run on from one to the next.
     """
     runs = _runs(passages)
+    rank = {(document.code, name): i for i, (document, name) in reversed([*enumerate(passages)])}
     text, blocks, pieces = "", [], []
+    behind: list[float] = []
     for document, run in runs:
         for entry in run:
             read = document.text[entry.start : entry.end][: max(_LONGEST - len(text), 0)]
             pieces.append((len(text), len(read), document, entry))
             text += read + "\n"
+            behind += [_BEHIND * math.log1p(rank[document.code, entry.id])] * (len(read) + 1)
         blocks.append(len(text))
-    found = best_span(question, text, weights, similarity, blocks)
+    found = best_span(question, text, weights, similarity, blocks, np.array(behind, np.float32))
     if found is None:
         return None
     start, end, confidence = found

@@ -27,6 +27,16 @@ _YES_NO = re.compile(r"[吗么嘛](?:$|[，。？?！!\s])|(?:要|能|用|收|�
 _OR_NOT = re.compile(r"要不要|用不用|需不需要|是不是要|是否需?要")
 _DIGITS = {char: i for i, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10000}
+# What makes a sum one that is paid here, and a time one that is waited: not 我工资3000元, not 失业三个月了.
+_PAID, _PAID_AFTER = (
+    re.compile("要|交|收|付|花|缴|掏|得|费|押金|价|是"),
+    re.compile("的?(?:手续|工本|服务|登记|办证|制证)?费|押金|钱|吧|对|是"),
+)
+_OWN = re.compile("工资|收入|养老金|退休金|存款|月薪|标准|补贴|津贴|补助|保险金|救济金|贷|领|发")  # whose sum is no fee
+_WAITED = re.compile("(?:要|等|得|需|花|用|是|时限)[^满住缴]{0,4}$")
+_WAITED_AFTER = re.compile(
+    "(?:之?内|以内|左右)?(?:就|才|便|能|可以|会)*(?:给|办|批|拿|出|下|好|到账|完|审)|吧|对|是吗|是吧|是不是"
+)
 _COUNT = r"(?:[0-9]+(?:\.[0-9]+)?|[一二两三四五六七八九十百千万]+|半)"
 _TIME = re.compile(
     rf"(?P<count>{_COUNT})(?P<more>多)?个?(?P<unit>工作日|工作天|小时|钟头|分钟|天|日|周|星期|礼拜|月|年)(?!内?额度|龄|[0-9]*月)"
@@ -60,13 +70,13 @@ _ONLINE = re.compile(
 _IN_PERSON = re.compile(r"本人(?:亲自|到场|携|持|到|须|必须|申请|办理|签)|亲自|(?:须|必须|应当|需)(?:由)?本人")
 _BY_OTHERS = re.compile(r"代办|代领|代为|委托|代理人|代他|监护人")
 _LEAVE_OUT = re.compile(
-    r"(?:不用|不要|不需要?|无需|不必|免|用不着)(?:再)?(?:带|交|提供|提交|准备|用|出示|拿)?(?P<what>[^，。？?！!吧吗]{2,16})"
+    r"(?:不用|不要|不需要?|无需|不必|免|用不着)(?:再)?(?P<verb>带|交|提供|提交|准备|用|出示|拿)?(?P<what>[^，。？?！!吧吗]{2,16})"
 )
 _BRING = re.compile(
-    r"(?:要|需要?|得|必须|还得|还要|都要|带上?)(?:再)?(?:带|交|提供|提交|准备|用|出示|拿|有)?(?P<what>[^，。？?！!吧吗]{2,16})"
+    r"(?:要|需要?|得|必须|还得|还要|都要|带上?)(?:再)?(?P<verb>带|交|提供|提交|准备|用|出示|拿|有)?(?P<what>[^，。？?！!吧吗]{2,16})"
 )
 _NOT_BROUGHT = re.compile(
-    r"(?P<what>[^，。？?！!]{2,12}?)(?:也|都)?(?:可以|能)?不(?:交|带|提供|提交)(?:也)?(?=吧|行|可以|是|对|$)"
+    r"(?P<what>[^，。？?！!]{2,12}?)(?:也|都)?(?:可以|能)?不(?P<verb>交|带|提供|提交)(?:也)?(?=吧|行|可以|是|对|$)"
 )
 _LACKING = re.compile(r"(?:没有?|未|不)(?P<what>[^，。？?！!没未不]{3,14}?)(?:的?人?|者)(?:也|都|就|照样|仍然)(?:能|可以|行)")
 _ANYONE = re.compile(r"谁都(?:能|可以)|不看条件|(?:没有?|无)(?:任何)?条件|人人都?(?:能|可以)|随便谁|什么人都")
@@ -106,7 +116,9 @@ def judge(question: str, item: Item, kinds: Iterable[str]) -> list[Verdict]:
     surely, maybe = presumes(question), bool(_YES_NO.search(question))
     if not (surely or maybe):
         return []
-    about = list(kinds) or [kind for kind, said in (("fee", find_amounts(text)), ("limit", _times(text))) if said]
+    about = list(kinds) or [
+        kind for kind, said in (("fee", find_amounts(text) or _BARE.search(text)), ("limit", _times(text))) if said
+    ]
     found = [
         Verdict(said.found, kind, said.paths)
         for kind in about
@@ -157,6 +169,8 @@ def _value(text: str) -> float:
         return 0.5
     if text[0].isascii():
         return float(text)
+    if len(text) > 1 and text[-1] in _DIGITS and text[-2] in "百千万":  # 两百五: 250
+        return _value(text[:-1]) + _DIGITS[text[-1]] * _SCALES[text[-2]] / 10
     total, section, digit = 0, 0, 0
     for char in text:
         if char in _DIGITS:
@@ -177,6 +191,15 @@ def _ages(text: str) -> list[float]:
     return [_value(m["count"]) for m in _AGE.finditer(text)]
 
 
+def _near(text: str, start: int, end: int, before: re.Pattern[str], after: re.Pattern[str]) -> bool:
+    """Whether the clause says it of [start, end): in the 8 characters before, or at once after."""
+    return bool(before.search(_said_before(text, start)) or after.match(text, end))
+
+
+def _said_before(text: str, start: int) -> str:
+    return re.split("[，。？！,?!]", text[:start])[-1][-8:]
+
+
 def _said(found: str, *paths: str) -> Verdict:
     return Verdict(found, "", paths)
 
@@ -187,7 +210,11 @@ _SILENT = _said("silent")
 
 
 def _fee(text: str, item: Item, surely: bool) -> Verdict | None:
-    sums = [amount.yuan for amount in find_amounts(text)]
+    sums = [
+        amount.yuan
+        for amount in find_amounts(text)
+        if _near(text, amount.start, amount.end, _PAID, _PAID_AFTER) and not _OWN.search(_said_before(text, amount.start))
+    ]
     if not sums:
         sums = [Decimal(str(_value(m["count"]))) for m in _BARE.finditer(text)]
     vague = _VAGUE.search(text)
@@ -217,7 +244,14 @@ def _fee(text: str, item: Item, surely: bool) -> Verdict | None:
 
 
 def _limit(text: str, item: Item, surely: bool) -> Verdict | None:
-    claimed, at_once = _times(text), bool(_AT_ONCE.search(text))
+    if not surely and re.search("多久|多长|几天|几个|多少|什么时候", text):
+        return None
+    claimed = [
+        (_value(m["count"]) * _DAYS[m["unit"]], m["unit"].startswith("工作"))
+        for m in _TIME.finditer(text)
+        if _near(text, m.start(), m.end(), _WAITED, _WAITED_AFTER)
+    ]
+    at_once = bool(_AT_ONCE.search(text))
     if not (claimed or at_once):
         return None
     paths = tuple(name for name in FIELDS_OF["limit"] if getattr(item, name))
@@ -277,14 +311,14 @@ def _materials(text: str, item: Item, surely: bool) -> Verdict | None:
     left_out = _LEAVE_OUT.search(text) or _NOT_BROUGHT.search(text)
     brought = None if left_out else _BRING.search(text)
     claim = left_out or brought
-    if claim is None or re.search("什么|哪|啥|几|多少", claim["what"]):
+    if claim is None or re.search("什么|哪|啥|几|多少|钱|费|材料$|证件$|资料$|手续$|东西$", claim["what"]):
         return None
     if not item.materials:
-        return _SILENT
+        return _SILENT if claim["verb"] else None
     every = tuple(f"materials.{i}.name" for i, material in enumerate(item.materials) if material.name)
     meant = [i for i, material in enumerate(item.materials) if _shared(claim["what"], material.name) >= 2]
     if not meant:
-        return _said("not listed", *every)
+        return _said("not listed", *every) if claim["verb"] else None  # 要申请: names no paper
     most = max(_shared(claim["what"], item.materials[i].name) for i in meant)
     meant = [i for i in meant if _shared(claim["what"], item.materials[i].name) == most]
     paths = tuple(f"materials.{i}.{name}" for i in meant for name in ("name", "note") if getattr(item.materials[i], name))
