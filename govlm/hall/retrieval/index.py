@@ -23,6 +23,7 @@ from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
 __all__ = ["FEATURE_NAMES", "Entry", "Index", "Query"]
 
 _FORMAT = 1
+_NOTHING = " "  # the word of an entry without words: bm25s wants one, and no query has it
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 Encode = Callable[[Sequence[str]], F32]  # texts -> [N, H], of length 1
@@ -186,7 +187,7 @@ def _bm25(documents: list[list[str]]) -> Any:
     import bm25s
 
     index = bm25s.BM25(k1=1.2, b=0.75)
-    index.index(documents or [[""]], show_progress=False)
+    index.index([document or [_NOTHING] for document in documents] or [[_NOTHING]], show_progress=False)
     return index
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +21,31 @@ from govlm.hall.catalogue.records import Item
 from govlm.hall.retrieval.characters import Characters
 from govlm.hall.retrieval.index import FEATURE_NAMES, Encode, Entry, Index
 from govlm.hall.retrieval.ranking import Ranker, fit
-from govlm.hall.understanding.examples import ACTS, act_entries, out_of_scope_entry
-from govlm.hall.understanding.understand import SCOPE_FEATURES, Weights, item_entry, scope_features
+from govlm.hall.understanding.examples import ACTS, act_entries, out_of_scope_entry, questions, without_numbers
+from govlm.hall.understanding.understand import SCOPE_FEATURES, Weights, asks, item_entry, scope_features
 
 __all__ = ["FALSE_ALARMS", "alias_cases", "fit_weights", "passage_cases", "request_cases"]
 
 FALSE_ALARMS = 0.05  # share of what a hall can answer that may be called out of scope
 _FOLDS = 6
+_ROUNDS = 20  # of the ways to ask, each time about another item
 _KEPT = 150  # entries of a query that are taught: those that come near, and the right ones
 
 F32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-# (shortness of the query, features of the items and, last, of the out-of-scope entry, the right items); none is right = out of scope
-Case = tuple[float, F32, Mask]
+Taught = tuple[F32, Mask]  # features of entries, and which are right
+
+
+class Case(NamedTuple):
+    """A query with its answer. features: of the items and, last, of the out-of-scope entry; right: the right items, none = no hall
+    answers it."""
+
+    shortness: float
+    asking: float
+    features: F32
+    right: Mask
+
+
 Tell = Callable[[str], None]
 
 
@@ -55,10 +68,10 @@ def _folds(count: int, seed: int) -> Iterator[list[int]]:
         yield order[fold::_FOLDS].tolist()
 
 
-def _ask(index: Index, encode: Encode, texts: Iterable[str]) -> Iterator[tuple[float, F32]]:
+def _ask(index: Index, encode: Encode, texts: Iterable[str]) -> Iterator[tuple[float, float, F32]]:
     for text in texts:
-        query = index.query(text, encode)
-        yield query.shortness, index.features(query)
+        query = index.query(without_numbers(text), encode)
+        yield query.shortness, asks(query.text), index.features(query)
 
 
 def request_cases(
@@ -82,18 +95,25 @@ def request_cases(
     scope: list[Case] = []
     texts, codes = [text for text, _ in requests], [code for _, code in requests]
     for part, bare in enumerate((frozenset(), frozenset(item.code for item in items[::2]), frozenset(numbers))):
-        for (short, features), code in zip(_ask(index_of(frozenset(), bare), encode, texts), codes, strict=True):
-            taught.append((short, features, right(code)))
+        for asked, code in zip(_ask(index_of(frozenset(), bare), encode, texts), codes, strict=True):
+            taught.append(Case(*asked, right(code)))
             if part == 0:
                 scope.append(taught[-1])
+    called = [(name, item.code) for item in items for name in (item.name, *item.aliases)]
+    put = [
+        (form.format(*called[i % len(called)][:1]), called[i % len(called)][1]) for i, form in enumerate(questions() * _ROUNDS)
+    ]
+    for asked, (_, code) in zip(_ask(index_of(frozenset()), encode, [text for text, _ in put]), put, strict=True):
+        taught.append(Case(*asked, right(code)))
+        scope.append(taught[-1])
     wordings = [(text, item.code) for item in items for text in item.wordings]
     for inside, out in zip(_folds(len(wordings), 21), _folds(len(outside), 22), strict=True):
         said, not_said = [wordings[i] for i in inside], [outside[i] for i in out]
         index = index_of(frozenset(text for text, _ in said) | frozenset(not_said))
-        for (short, features), (_, code) in zip(_ask(index, encode, [text for text, _ in said]), said, strict=True):
-            taught.append((short, features, right(code)))
+        for asked, (_, code) in zip(_ask(index, encode, [text for text, _ in said]), said, strict=True):
+            taught.append(Case(*asked, right(code)))
             scope.append(taught[-1])
-        scope += [(short, features, none) for short, features in _ask(index, encode, not_said)]
+        scope += [Case(*asked, none) for asked in _ask(index, encode, not_said)]
     return taught, scope
 
 
@@ -115,34 +135,34 @@ def alias_cases(
             for i, item in enumerate(items)
         ]
         index = Index.make([*(item_entry(item) for item in shown), out_of_scope_entry()], encode, characters)
-        for (short, features), name in zip(_ask(index, encode, right), right, strict=True):
-            cases.append((short, features, np.isin(np.arange(len(items)), list(right[name]))))
+        for found, name in zip(_ask(index, encode, right), right, strict=True):
+            cases.append(Case(*found, np.isin(np.arange(len(items)), list(right[name]))))
     return cases
 
 
 def passage_cases(
     entries: Sequence[Entry], questions: Sequence[tuple[str, Mask]], encode: Encode, characters: Characters
-) -> list[Case]:
+) -> list[Taught]:
     """questions: (text, which entries are of a document that answers it)."""
     index = Index.make(entries, encode, characters)
     cases = []
-    for (short, features), (_, right) in zip(_ask(index, encode, [text for text, _ in questions]), questions, strict=True):
-        cases.append((short, *_near(features, right)))
+    for (_, _, features), (_, right) in zip(_ask(index, encode, [text for text, _ in questions]), questions, strict=True):
+        cases.append(_near(features, right))
     return cases
 
 
-def act_cases(encode: Encode, characters: Characters) -> list[tuple[F32, Mask]]:
+def act_cases(encode: Encode, characters: Characters) -> list[Taught]:
     sentences = [(text, entry.key) for entry in act_entries() for text in entry.examples]
-    cases: list[tuple[F32, Mask]] = []
+    cases: list[Taught] = []
     for fold in _folds(len(sentences), 24):
         out = [sentences[i] for i in fold]
         index = Index.make(act_entries(frozenset(text for text, _ in out)), encode, characters)
-        for (_, features), (_, act) in zip(_ask(index, encode, [text for text, _ in out]), out, strict=True):
+        for (_, _, features), (_, act) in zip(_ask(index, encode, [text for text, _ in out]), out, strict=True):
             cases.append((features, np.array([act == name for name in ACTS])))
     return cases
 
 
-def _near(features: F32, right: Mask) -> tuple[F32, Mask]:
+def _near(features: F32, right: Mask) -> Taught:
     """The entries that come near by an unweighted sum, and the right ones."""
     if len(features) <= _KEPT:
         return features, right
@@ -150,13 +170,11 @@ def _near(features: F32, right: Mask) -> tuple[F32, Mask]:
     return features[kept], right[kept]
 
 
-def fit_weights(
-    taught: Sequence[Case], scope: Sequence[Case], passages: Sequence[Case], acts: Sequence[tuple[F32, Mask]]
-) -> Weights:
+def fit_weights(taught: Sequence[Case], scope: Sequence[Case], passages: Sequence[Taught], acts: Sequence[Taught]) -> Weights:
     """taught: for the items (request_cases, alias_cases). scope: with cases where nothing is right."""
-    items = fit(FEATURE_NAMES, [_near(features[:-1], right) for _, features, right in taught])
+    items = fit(FEATURE_NAMES, [_near(case.features[:-1], case.right) for case in taught])
     rows = [_scope_row(items, case) for case in scope]
-    outside = np.array([not right.any() for _, _, right in scope])
+    outside = np.array([not case.right.any() for case in scope])
     zero = np.zeros(len(SCOPE_FEATURES), np.float32)
     # softmax over (this row, nothing): the weights of a logistic regression
     pairs = [(np.stack([row, zero]), np.array([out, not out])) for row, out in zip(rows, outside, strict=True)]
@@ -164,7 +182,7 @@ def fit_weights(
     threshold = float(np.quantile(ranker.scores(np.stack(rows)[~outside]), 1 - FALSE_ALARMS))
     return Weights(
         items,
-        fit(FEATURE_NAMES, [(features, right) for _, features, right in passages]),
+        fit(FEATURE_NAMES, passages),
         fit(FEATURE_NAMES, acts),
         ranker,
         threshold,
@@ -172,5 +190,5 @@ def fit_weights(
 
 
 def _scope_row(items: Ranker, case: Case) -> F32:
-    short, features, _ = case
-    return scope_features(short, features[:-1], items.scores(features[:-1]), features[-1])
+    inside, outside = case.features[:-1], case.features[-1]
+    return scope_features(case.shortness, case.asking, inside, items.scores(inside), outside)

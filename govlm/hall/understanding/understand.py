@@ -15,19 +15,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm.hall.answers.asked import asked
 from govlm.hall.catalogue.records import Item
 from govlm.hall.retrieval.characters import Characters
 from govlm.hall.retrieval.index import FEATURE_NAMES, Encode, Entry, Index, Query
 from govlm.hall.retrieval.ranking import Ranker
-from govlm.hall.understanding.examples import ACTS, FOLDER, OUT_OF_SCOPE
+from govlm.hall.understanding.examples import ACTS, FOLDER, OUT_OF_SCOPE, without_numbers
 from govlm.hall.understanding.slots import Slot, find_slots
 
-__all__ = ["SCOPE_FEATURES", "Understander", "Understanding", "Weights", "item_entry"]
+__all__ = ["SCOPE_FEATURES", "Understander", "Understanding", "Weights", "asks", "item_entry", "scope_features"]
 
 F32 = NDArray[np.float32]
 _BASE = len(FEATURE_NAMES) // 3
 SCOPE_FEATURES = (
-    "1", "score", "chance", "short query",
+    "1", "score", "chance", "short query", "asks for a part", "asks for a part of it",
     *(f"item: {name}" for name in FEATURE_NAMES), *(f"out of scope: {name}" for name in FEATURE_NAMES[:_BASE]),
 )  # fmt: skip
 
@@ -76,12 +77,19 @@ def item_entry(item: Item, examples: Sequence[str] | None = None) -> Entry:
     return Entry(item.code, (item.name, *item.aliases), tuple(item.wordings if examples is None else examples), " ".join(said))
 
 
-def scope_features(shortness: float, features: F32, scores: F32, outside: F32) -> F32:
-    """[len(SCOPE_FEATURES)] from the features and scores of the items, and the features of the out-of-scope entry."""
+def asks(text: str) -> float:
+    """1 where the words ask for a part of a guide (materials, fee, …), whatever it is of; else 0."""
+    return float(bool(asked(text).kinds))
+
+
+def scope_features(shortness: float, asking: float, features: F32, scores: F32, outside: F32) -> F32:
+    """[len(SCOPE_FEATURES)] from `asks`, the features and scores of the items, and the features of the out-of-scope entry."""
     if not len(scores):
-        return np.concatenate([[1, 0, 0, shortness], np.zeros(len(FEATURE_NAMES)), outside[:_BASE]]).astype(np.float32)
+        head = [1, 0, 0, shortness, asking, 0]
+        return np.concatenate([head, np.zeros(len(FEATURE_NAMES)), outside[:_BASE]]).astype(np.float32)
     best = int(scores.argmax())
-    head = [1, scores[best] / 10, _softmax(scores)[best], shortness]
+    chance = _softmax(scores)[best]
+    head = [1, scores[best] / 10, chance, shortness, asking, asking * chance]
     return np.concatenate([head, features[best], outside[:_BASE]]).astype(np.float32)
 
 
@@ -104,7 +112,8 @@ class Understander:
         return self._items.characters
 
     def query(self, text: str) -> Query:
-        return self._items.query(text, self._encode)
+        """The text made ready to be asked."""
+        return self._items.query(without_numbers(text), self._encode)
 
     def item_scores(self, query: Query) -> tuple[F32, F32]:
         """(scores [items], features [items + 1, …]): the last row is the out-of-scope entry's."""
@@ -117,7 +126,7 @@ class Understander:
 
     def outside(self, query: Query, scores: F32, features: F32) -> float:
         """How surely the hall cannot answer: above `weights.threshold` it says so."""
-        row = scope_features(query.shortness, features[:-1], scores, features[-1])
+        row = scope_features(query.shortness, asks(query.text), features[:-1], scores, features[-1])
         return float(self.weights.scope.scores(row[None])[0])
 
     def understand(self, text: str, query: Query | None = None) -> Understanding:
