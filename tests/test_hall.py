@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import threading
 from collections import Counter
@@ -254,3 +255,15 @@ def test_real_items_are_answered_with_every_fact_cited(region: Hall) -> None:
         answer = region.ask(f"{item.name}怎么办理", today=TODAY)
         if not answer.refused:
             check(answer.parts, region.library)
+
+
+# ---------------------------------------------------------------------------------------------------------------- the README
+
+
+def test_the_transcript_in_the_readme(hall: Hall) -> None:
+    readme = Path(__file__).resolve().parent.parent / "README.md"
+    shown = re.search(r"^```text\n(> .*?)^```", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    for turn in re.split(r"^> ", shown.group(1), flags=re.MULTILINE)[1:]:
+        question, _, answer = turn.partition("\n")
+        assert hall.ask(question).text.split() == answer.split(), question

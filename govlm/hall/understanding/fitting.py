@@ -121,12 +121,12 @@ def alias_cases(
     items: Sequence[Item], aliases: Mapping[str, Sequence[str]], asked: Sequence[str], encode: Encode, characters: Characters
 ) -> list[Case]:
     """aliases: colloquial name -> codes of the items that bear it. asked: those to ask for. While one is asked for, the items that
-    bear it, and those of their names, are indexed without any; they are the right ones."""
+    bear it, and those of their names, are indexed without any; they are the right ones. In the order of `asked`."""
     same: dict[str, list[int]] = {}
     for i, item in enumerate(items):
         same.setdefault(item.name, []).append(i)
     numbers = {item.code: i for i, item in enumerate(items)}
-    cases: list[Case] = []
+    cases: dict[str, Case] = {}
     for fold in _folds(len(asked), 23):
         right = {asked[i]: {j for code in aliases[asked[i]] for j in same[items[numbers[code]].name]} for i in fold}
         bare = set().union(*right.values())
@@ -136,8 +136,8 @@ def alias_cases(
         ]
         index = Index.make([*(item_entry(item) for item in shown), out_of_scope_entry()], encode, characters)
         for found, name in zip(_ask(index, encode, right), right, strict=True):
-            cases.append(Case(*found, np.isin(np.arange(len(items)), list(right[name]))))
-    return cases
+            cases[name] = Case(*found, np.isin(np.arange(len(items)), list(right[name])))
+    return [cases[name] for name in asked]
 
 
 def passage_cases(

@@ -112,8 +112,8 @@ class Understander:
         return self._items.characters
 
     def query(self, text: str) -> Query:
-        """The text made ready to be asked."""
-        return self._items.query(without_numbers(text), self._encode)
+        """The text made ready to be asked; halves of characters (lone surrogates) count as signs."""
+        return self._items.query(without_numbers(text.encode("utf-8", "replace").decode("utf-8")), self._encode)
 
     def item_scores(self, query: Query) -> tuple[F32, F32]:
         """(scores [items], features [items + 1, …]): the last row is the out-of-scope entry's."""

@@ -1,0 +1,144 @@
+"""The hall on a provincial portal's items: retrieval beside BM25, import, questions a second, memory.
+
+    python benchmarks/hall.py [--data ../shared/data]
+
+Items are asked for by their colloquial names; the items that bear one, and those of their names, are indexed without any; every one
+of them is right. "Unseen" names took no part in fitting the ranking. Policy: the document that answers a question, among 593, for the
+half of the documents that fitting did not see. BM25 is bm25s over characters and their pairs, of the same fields. Questions: 2,262
+items loaded; the subjects of 500 citizens' messages, and every third name. Needs govlm[hall], psutil and the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+
+def recipe(data: Path) -> Any:
+    """The recipe of the bundled model: it says what fitting has seen."""
+    spec = importlib.util.spec_from_file_location("make", HERE.parent / "govlm/assets/training/make.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["make"] = module
+    spec.loader.exec_module(module)
+    return module.Run(data, Path("."), False, False)
+
+
+def grams(text: str) -> list[str]:
+    characters = [c for c in text if not c.isspace()]
+    return [*characters, *(a + b for a, b in itertools.pairwise(characters))]
+
+
+def hits(scores: np.ndarray, right: np.ndarray) -> list[bool]:
+    order = np.argsort(-scores, kind="stable")
+    return [bool(right[order[:k]].any()) for k in (1, 10)]
+
+
+def items_by_names(run: Any, encode: Any, characters: Any) -> list[str]:
+    import bm25s
+
+    from govlm.hall.understanding.fitting import alias_cases
+    from govlm.hall.understanding.understand import Weights
+
+    items, aliases = run.region()
+    unseen = {alias for alias, _ in run.aliases()[1]}
+    names = list(aliases)
+    cases = alias_cases(items, aliases, names, encode, characters)
+    weights = Weights.load().items
+    index = bm25s.BM25()
+    index.index([grams(f"{item.name} {item.authority}") for item in items], show_progress=False)
+    rows = []
+    for name, case in zip(names, cases, strict=True):
+        known = [gram for gram in grams(name) if gram in index.vocab_dict]
+        bm25 = np.asarray(index.get_scores(known)) if known else np.zeros(len(items))
+        rows.append((name in unseen, *hits(bm25, case.right), *hits(weights.scores(case.features[:-1]), case.right)))
+    table = np.array(rows, float)
+    lines = []
+    for what, chosen in (("all", table), ("unseen", table[table[:, 0] == 1])):
+        bm1, bm10, hall1, hall10 = 100 * chosen[:, 1:].mean(axis=0)
+        lines.append(
+            f"| items by colloquial name, {what} {len(chosen)}: R@1 / R@10 | {bm1:.1f} / {bm10:.1f} | {hall1:.1f} / {hall10:.1f} |"
+        )
+    return lines
+
+
+def documents_of_policy(run: Any, encode: Any, characters: Any) -> list[str]:
+    import bm25s
+
+    from govlm.hall.retrieval.index import Index
+    from govlm.hall.understanding.understand import Weights
+
+    entries, questions = run.questions(1)
+    index = Index.make(entries, encode, characters)
+    owner = np.array([entry.key.split("\t")[0] for entry in entries])
+    names = list(dict.fromkeys(owner.tolist()))
+    words = bm25s.BM25()
+    texts = dict.fromkeys(names, "")
+    for entry in entries:
+        texts[entry.key.split("\t")[0]] += " " + " ".join((*entry.names, *entry.examples, entry.text))
+    words.index([grams(texts[name]) for name in names], show_progress=False)
+    weights = Weights.load().passages
+    rows = []
+    for question, right in questions:
+        known = [gram for gram in grams(question) if gram in words.vocab_dict]
+        found = names[int(np.argmax(words.get_scores(known)))]
+        best = int(weights.scores(index.features(index.query(question, encode))).argmax())
+        rows.append((found in set(owner[right]), bool(right[best])))
+    bm25, hall = 100 * np.array(rows, float).mean(axis=0)
+    return [f"| document that answers a question of policy, {len(rows)} unseen: R@1 | {bm25:.1f} | {hall:.1f} |"]
+
+
+def questions(data: Path, run: Any) -> list[str]:
+    import psutil
+
+    from govlm.hall import Hall
+
+    lines = (data / "gov/citizen_messages/labelled_sample_495.jsonl").read_text("utf-8").splitlines()
+    asked = [json.loads(line)["留言主题"] for line in lines] + [alias for alias, _ in run.aliases()[0]][::3]
+    with tempfile.TemporaryDirectory() as folder, Hall.create(Path(folder) / "h") as hall:
+        began = time.perf_counter()
+        report = hall.import_items(data / "gov/guangdong_service_items/items.jsonl")
+        taken = time.perf_counter() - began
+        times = []
+        for text in asked:
+            began = time.perf_counter()
+            hall.ask(text)
+            times.append(1000 * (time.perf_counter() - began))
+        memory = psutil.Process().memory_info().rss / 1e6
+    p50, p95 = np.percentile(times, [50, 95])
+    return [
+        f"| {report.imported:,} items imported and indexed | | {taken:.1f} s |",
+        f"| `ask`, {len(asked)} questions: p50 / p95 | | {p50:.1f} / {p95:.1f} ms |",
+        f"| resident memory of this process, after them | | {memory:.0f} MB |",
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The hall on a provincial portal's items.")
+    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data", metavar="DIR")
+    data = parser.parse_args().data
+    run = recipe(data)
+    lines = ["| what | BM25 | the hall |", "|---|---|---|", *questions(data, run)]  # first: its memory is its own
+    from govlm.hall.retrieval.characters import Characters
+    from govlm.hall.understanding.fitting import cached
+
+    characters, encode = Characters.make(), cached(run.encode())
+    lines[2:2] = [*items_by_names(run, encode, characters), *documents_of_policy(run, encode, characters)]
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
