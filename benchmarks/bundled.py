@@ -13,8 +13,6 @@ Needs scikit-learn, bm25s and the data.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import itertools
 import json
 import sys
 import tempfile
@@ -26,7 +24,8 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+from recipe import DATA, grams, recipe  # noqa: E402
 
 Rows = list[tuple[Any, str]]
 SETTINGS: dict[str, dict[str, Any]] = {  # the same for every model
@@ -41,16 +40,6 @@ SETTINGS: dict[str, dict[str, Any]] = {  # the same for every model
 }
 PAIRS = ("afqmc", "lcqmc")
 LITERATURE = {"tnews": "53.4 (ALBERT-tiny, whole training set)", "lcqmc": "85.4 (ALBERT-tiny, whole training set)"}
-
-
-def recipe(data: Path) -> Any:
-    """The recipe of the bundled model: it says which names of items no training saw."""
-    spec = importlib.util.spec_from_file_location("make", HERE.parent / "govlm/assets/training/make.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["make"] = module
-    spec.loader.exec_module(module)
-    return module.Run(data, Path("."), False, False)
 
 
 def read_set(name: str, data: Path) -> tuple[Rows, Rows]:
@@ -156,11 +145,6 @@ def score_svm(name: str, data: Path) -> float:
 # ------------------------------------------------------------------------------------------------------------- retrieval
 
 
-def grams(text: str) -> list[str]:
-    characters = [c for c in text if not c.isspace()]
-    return [*characters, *(a + b for a, b in itertools.pairwise(characters))]
-
-
 def bm25_scores(query: str, documents: list[str]) -> np.ndarray:
     import bm25s
 
@@ -249,7 +233,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="The bundled model on real sets.")
-    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data", metavar="DIR")
+    parser.add_argument("--data", type=Path, default=DATA, metavar="DIR")
     parser.add_argument("--model", default="govlm-small-zh", metavar="DIR")
     parser.add_argument("--sets", default=",".join([*SETTINGS, "retrieval"]), metavar="A,B")
     parser.add_argument("--kinds", default="combined,encoder,random,svm", metavar="A,B")

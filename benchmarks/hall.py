@@ -11,8 +11,6 @@ items loaded; the subjects of 500 citizens' messages, and every third name. Need
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import itertools
 import json
 import sys
 import tempfile
@@ -23,22 +21,8 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-
-def recipe(data: Path) -> Any:
-    """The recipe of the bundled model: it says what fitting has seen."""
-    spec = importlib.util.spec_from_file_location("make", HERE.parent / "govlm/assets/training/make.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["make"] = module
-    spec.loader.exec_module(module)
-    return module.Run(data, Path("."), False, False)
-
-
-def grams(text: str) -> list[str]:
-    characters = [c for c in text if not c.isspace()]
-    return [*characters, *(a + b for a, b in itertools.pairwise(characters))]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+from recipe import DATA, grams, recipe  # noqa: E402
 
 
 def hits(scores: np.ndarray, right: np.ndarray) -> list[bool]:
@@ -127,7 +111,7 @@ def questions(data: Path, run: Any) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="The hall on a provincial portal's items.")
-    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data", metavar="DIR")
+    parser.add_argument("--data", type=Path, default=DATA, metavar="DIR")
     data = parser.parse_args().data
     run = recipe(data)
     lines = ["| what | BM25 | the hall |", "|---|---|---|", *questions(data, run)]  # first: its memory is its own

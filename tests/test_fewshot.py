@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from small_requests import WAYS, write_rows, write_work
 
 import govlm
 from govlm.data import Example
@@ -23,7 +24,6 @@ THINGS = {
     "社会保险": ["养老金", "医保卡", "失业金"],
     "车": ["驾驶证", "行驶证", "车牌"],
 }
-WAYS = ["{}丢了怎么补办", "想问一下{}在哪里办", "办{}要带什么材料", "{}多久能办好", "我的{}过期了", "请帮我查{}的进度"]
 NAMES = sorted(THINGS)
 
 
@@ -33,19 +33,10 @@ def rows():
     return [every[i] for i in order]
 
 
-def write_rows(path, items):
-    path.write_text("".join(json.dumps({"text": t, "label": c}, ensure_ascii=False) + "\n" for t, c in items), encoding="utf-8")
-
-
 @pytest.fixture
 def work(tmp_path):
-    write_rows(tmp_path / "train.jsonl", rows()[:36])
-    write_rows(tmp_path / "dev.jsonl", rows()[36:])
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    characters = sorted({c for text, label in rows() for c in text + label + PATTERN} - set("{}abcdefghijklmnopqrstuvwxyz"))
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
-    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    return tmp_path
+    more = "".join(sorted(set("".join(NAMES) + PATTERN) - set("{}abcdefghijklmnopqrstuvwxyz")))
+    return write_work(tmp_path, 36, rows(), CONFIG, more)
 
 
 def pattern_model(work, pattern=PATTERN, words=None, **fields):

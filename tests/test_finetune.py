@@ -4,15 +4,15 @@ import hashlib
 import itertools
 import json
 import os
-import random
 import resource
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from killed_runs import finish, logged, wait_for
+from small_requests import THINGS, rows, write_rows, write_work
 
 import govlm
 from govlm.data import DataError
@@ -21,40 +21,11 @@ from govlm.train.evaluate import Classifier, encode, evaluate, evaluate_encoded
 from govlm.train.finetune import Options, Trainer, finetune
 from govlm.train.loop import NonFiniteError, TrainError
 
-THINGS = {"户籍": ["户口本", "身份证", "居住证"], "社保": ["养老金", "医保卡", "失业金"], "车管": ["驾驶证", "行驶证", "车牌"]}
-WAYS = ["{}丢了怎么补办", "想问一下{}在哪里办", "办{}要带什么材料", "{}多久能办好", "我的{}过期了", "请帮我查{}的进度"]
-CONFIG = {
-    "model_type": "bert",
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 32,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-}
-
-
-def rows():
-    every = [(way.format(thing), label) for label, things in THINGS.items() for thing in things for way in WAYS]
-    random.Random(0).shuffle(every)
-    return every
-
-
-def write_rows(path, items):
-    path.write_text("".join(json.dumps({"text": t, "label": c}, ensure_ascii=False) + "\n" for t, c in items), encoding="utf-8")
-
 
 @pytest.fixture
 def work(tmp_path):
     """A folder with train.jsonl (42 rows), dev.jsonl (12 rows), config.json and vocab.txt."""
-    write_rows(tmp_path / "train.jsonl", rows()[:42])
-    write_rows(tmp_path / "dev.jsonl", rows()[42:])
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    characters = sorted({c for text, _ in rows() for c in text})
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
-    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    return tmp_path
+    return write_work(tmp_path, 42)
 
 
 FAST = {"epochs": 12, "batch_size": 8, "lr": 3e-3, "seed": 1}
@@ -194,29 +165,6 @@ def start(work, out, *extra, **options):
         text=True,
         **options,
     )
-
-
-def finish(process, code=0):
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code, err
-    return out, err
-
-
-def wait_for(process, condition):
-    """Until the condition holds or the process is over; False when it ended before."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        if process.poll() is not None:
-            return False
-        time.sleep(0.001)
-    raise AssertionError("the run does not get on")
-
-
-def logged(folder):
-    path = folder / "log.jsonl"
-    return path.read_text().count("\n") if path.exists() else 0
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_requests import THINGS, rows, write_rows, write_work
 
 import govlm
 from govlm._native import core
@@ -23,34 +23,12 @@ from govlm.train.ngrams import FILE, NgramBranch, NgramOptions, count_ngrams, fi
 from govlm.train.source import load_model
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-THINGS = {"户籍": ["户口本", "身份证", "居住证"], "社保": ["养老金", "医保卡", "失业金"], "车管": ["驾驶证", "行驶证", "车牌"]}
-WAYS = ["{}丢了怎么补办", "想问一下{}在哪里办", "办{}要带什么材料", "{}多久能办好", "我的{}过期了", "请帮我查{}的进度"]
-CONFIG = {
-    "model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
-    "max_position_embeddings": 32, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
-}  # fmt: skip
 NAMES = sorted(THINGS)
-
-
-def rows():
-    every = [(way.format(thing), label) for label, things in THINGS.items() for thing in things for way in WAYS]
-    random.Random(0).shuffle(every)
-    return every
-
-
-def write_rows(path, items):
-    path.write_text("".join(json.dumps({"text": t, "label": c}, ensure_ascii=False) + "\n" for t, c in items), encoding="utf-8")
 
 
 @pytest.fixture
 def work(tmp_path):
-    write_rows(tmp_path / "train.jsonl", rows()[:36])
-    write_rows(tmp_path / "dev.jsonl", rows()[36:])
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    characters = sorted({c for text, _ in rows() for c in text})
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
-    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    return tmp_path
+    return write_work(tmp_path, 36)
 
 
 def train(work, out="out", dev=True, resume=False, refit=True, **options):

@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_runs import finish, logged, wait_for
 from tiny_corpus import MODEL, config, tokenizer, write_corpus
 
 import govlm
@@ -467,29 +467,6 @@ def start(work, out, *extra, **options):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def finish(process, code=0):
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == code, err
-    return out, err
-
-
-def wait_for(process, condition):
-    """Until the condition holds or the process is over; False when it ended before."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        if process.poll() is not None:
-            return False
-        time.sleep(0.001)
-    raise AssertionError("the run does not get on")
-
-
-def logged(folder):
-    path = folder / "log.jsonl"
-    return path.read_text().count("\n") if path.exists() else 0
 
 
 @pytest.mark.parametrize("objective", ["mlm", "rtd"])

@@ -19,6 +19,7 @@ from govlm.commands.common import (
     input_lines,
     make_options,
     positive,
+    print_run,
     progress,
     set_threads,
     text_fields,
@@ -72,8 +73,7 @@ def _finetune(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit(result)
         return 0
-    loss = "" if result["loss"] is None else f", last loss {result['loss']:.4f}"
-    print(f"{result['steps']} steps, {result['epochs']} epochs, {result['seconds']:.1f} s{loss}")
+    print_run(f"{result['steps']} steps, {result['epochs']} epochs", result)
     if result["best"]:
         report = result["best"]["report"]
         print(f"best epoch {result['best']['epoch']}: {_figures(report)}\n")

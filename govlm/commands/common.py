@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = [
     "EPOCHS", "UsageError", "add_common", "add_fields", "add_training", "emit", "input_lines", "make_options", "positive",
-    "progress", "set_threads", "text_fields",
+    "print_figures", "print_run", "progress", "set_threads", "text_fields",
 ]  # fmt: skip
 
 
@@ -20,6 +20,19 @@ class UsageError(Exception):
 
 def emit(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
+
+
+def print_run(what: str, result: Mapping[str, Any]) -> None:
+    """The first line about a training run: what it went over, its steps, time and last loss."""
+    loss = "" if result["loss"] is None else f", last loss {result['loss']:.4f}"
+    print(f"{what}, {result['seconds']:.1f} s{loss}")
+
+
+def print_figures(reports: Mapping[str, Mapping[str, Any] | None], width: int = 0) -> None:
+    """A line a report of a classifier, where there is one."""
+    for name, report in reports.items():
+        if report:
+            print(f"{name + ':':<{width}} accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}")
 
 
 def positive(text: str) -> int:

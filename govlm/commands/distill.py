@@ -15,6 +15,8 @@ from govlm.commands.common import (
     emit,
     make_options,
     positive,
+    print_figures,
+    print_run,
     progress,
     set_threads,
 )  # fmt: skip
@@ -54,12 +56,8 @@ def _distill(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit(result)
         return 0
-    loss = "" if result["loss"] is None else f", last loss {result['loss']:.4f}"
-    print(f"{result['rows']} texts ({result['labelled']} labelled), {result['steps']} steps, {result['seconds']:.1f} s{loss}")
-    reports = {"teacher": result.get("teacher"), "student": result["best"]["report"] if result["best"] else None}
-    for name, report in reports.items():
-        if report:
-            print(f"{name}: accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}")
+    print_run(f"{result['rows']} texts ({result['labelled']} labelled), {result['steps']} steps", result)
+    print_figures({"teacher": result.get("teacher"), "student": result["best"]["report"] if result["best"] else None})
     distances = [entry["distance"] for entry in result["history"] if "distance" in entry]
     if distances:
         print(
@@ -106,10 +104,7 @@ def _prune(arguments: argparse.Namespace) -> int:
     before, after = found["parameters"]
     print(f"{found['heads']} heads and {found['neurons']} neurons a layer stay: {before:,} -> {after:,} parameters")
     best = (found.get("result") or {}).get("best")
-    reports = {"before": found["before"], "pruned": found["pruned"], "fine-tuned": best["report"] if best else None}
-    for name, report in reports.items():
-        if report:
-            print(f"{name:<11} accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}")
+    print_figures({"before": found["before"], "pruned": found["pruned"], "fine-tuned": best["report"] if best else None}, 11)
     if found["curve"]:
         tuned = "tuned_accuracy" in found["curve"][0]
         print(

@@ -14,6 +14,7 @@ from govlm.commands.common import (
     input_lines,
     make_options,
     positive,
+    print_run,
     progress,
     set_threads,
 )  # fmt: skip
@@ -80,8 +81,7 @@ def _embed_train(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit(result)
         return 0
-    loss = "" if result["loss"] is None else f", last loss {result['loss']:.4f}"
-    print(f"{result['pairs']} pairs, {result['steps']} steps, {result['seconds']:.1f} s{loss}")
+    print_run(f"{result['pairs']} pairs, {result['steps']} steps", result)
     if result["start"]:
         best = result["best"]["report"] if result["best"] else {}
         print(f"{'':<10} {'before':>8} {'best':>8}")
