@@ -128,8 +128,6 @@ class Run:
         from govlm.train.quantise import quantise_folder
 
         out, made = HERE.parent / BUNDLED, self.work / "int8"
-        if not self.anew and (out / FILE).exists() and not (self.work / "embeddings").exists():
-            return out
         quantise_folder(self.embeddings(), made)
         out.mkdir(exist_ok=True)
         for name in ("config.json", FILE, "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
@@ -139,11 +137,13 @@ class Run:
     # --------------------------------------------------------------------------------- what the hall understands by
 
     def understanding(self) -> Path:
-        """Folder of the weights with which the hall understands: fitted with the bundled model's vectors."""
+        """Folder of the weights with which the hall understands: fitted with the vectors of the bundled model, as it is."""
+        from govlm.bundled import BUNDLED
         from govlm.hall.retrieval.characters import Characters
         from govlm.hall.understanding import examples, fitting
 
-        self.quantised()
+        if self.anew or not (HERE.parent / BUNDLED).exists():
+            self.quantised()
         characters, encode = Characters.make(), fitting.cached(self.encode())
         sample, requests = self.sample()
         outside = [row["text"] for row in examples.read_rows("out_of_scope.jsonl")]
