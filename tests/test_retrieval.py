@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from govlm._native import core
-from govlm.hall.retrieval.dense import Vectors
+from govlm.hall.retrieval import dense, index
+from govlm.hall.retrieval.dense import Neighbours, Vectors
 from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
 from govlm.hall.retrieval.ranking import Ranker, fit
 
@@ -121,3 +123,45 @@ def test_ranker_learns_which_feature_tells(tmp_path: Path) -> None:
         Ranker.load(tmp_path / "r.json", ("a", "b"))
     with pytest.raises(ValueError, match="no query has a right entry"):
         fit(("a",), [(np.ones((2, 1), np.float32), np.zeros(2, bool))])
+
+
+def random_entries(count: int) -> list[index.Entry]:
+    rng = np.random.default_rng(5)
+    letters = [chr(0x4E00 + i) for i in range(300)]
+
+    def text(length: int) -> str:
+        return "".join(rng.choice(letters, length))
+
+    return [index.Entry(f"k{i}", (text(6), text(4)), tuple(text(9) for _ in range(i % 3)), text(30)) for i in range(count)]
+
+
+def embed(texts: Sequence[str]) -> np.ndarray:
+    """Vectors that look at characters only."""
+    found = np.zeros((len(texts), 64), np.float32)
+    for row, text in zip(found, texts, strict=True):
+        for char in text:
+            row[ord(char) % 64] += 1
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_an_index_is_kept_and_asked_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    pytest.importorskip("usearch", reason='pip install "govlm[hall-large]"')
+    for needed in ("bm25s", "opencc", "pypinyin"):
+        pytest.importorskip(needed, reason='pip install "govlm[hall]"')
+    entries = random_entries(200)
+    if large:  # as beyond 100,000 texts
+        monkeypatch.setattr(dense, "LIMIT", 100)
+        monkeypatch.setattr(dense, "NEAREST", 40)
+        monkeypatch.setattr(index, "_LOOKED_AT", 100)
+        monkeypatch.setattr(index, "_NEAR", 20)
+    made = index.Index.make(entries, embed)
+    made.save(tmp_path / "i")
+    opened = index.Index.open(tmp_path / "i")
+    assert isinstance(opened._vectors, Neighbours) == large and opened.keys == [entry.key for entry in entries]
+    for entry in entries[::17]:
+        query = opened.query(entry.names[1], embed)
+        features = opened.features(query)
+        assert np.allclose(features, made.features(query), atol=1e-5)
+        assert features.shape == (200, len(index.FEATURE_NAMES))
+        assert entries[int(features.sum(axis=1).argmax())].key == entry.key

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm.hall.retrieval.characters import Characters, normalised
-from govlm.hall.retrieval.dense import Vectors
+from govlm.hall.retrieval.dense import VectorSet, make_vectors, open_vectors
 from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
 
 __all__ = ["FEATURE_NAMES", "Entry", "Index", "Query"]
 
 _FORMAT = 1
+_LOOKED_AT, _NEAR = 50_000, 1000  # texts of an index whose fit is all looked at; entries that are, of a larger one
 _NOTHING = " "  # the word of an entry without words: bm25s wants one, and no query has it
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -66,7 +67,7 @@ class Index:
     """Entries to ask. Made by `Index.make`, kept by `save`, mapped by `Index.open`; never changed: a new catalogue gets a new one."""
 
     def __init__(
-        self, keys: list[str], bounds: NDArray[np.int64], characters: Characters, plain: Names, sound: Names, vectors: Vectors,
+        self, keys: list[str], bounds: NDArray[np.int64], characters: Characters, plain: Names, sound: Names, vectors: VectorSet,
         words: Any, words_of_names: Any,
     ) -> None:  # fmt: skip
         """bounds [2 * entries + 1]: where in the list of all texts an entry's names begin, and its examples."""
@@ -94,7 +95,7 @@ class Index:
             characters,
             Names.make([characters.codes(text) for text in texts], owners),
             Names.make([characters.sounds(text) for text in texts], owners),
-            Vectors.make(encode(texts)),
+            make_vectors(encode(texts)),
             _bm25([_grams(characters, " ".join((*entry.names, *entry.examples, entry.text))) for entry in entries]),
             _bm25([_grams(characters, " ".join(entry.names)) for entry in entries]),
         )
@@ -113,9 +114,9 @@ class Index:
             return np.zeros((0, len(FEATURE_NAMES)), np.float32)
         grams = _grams(self.characters, query.text)
         similar = self._vectors.scores(query.vector[None]).T  # [texts, 1]
-        plain = _with_sum(self._plain.features(query.codes))
-        sound = _with_sum(self._sound.features(query.sounds))
         words = np.stack([_share(self._words, grams), _share(self._words_of_names, grams)], axis=1)
+        which = self._near(words[:, 0], similar[:, 0])
+        plain, sound = self._fit(self._plain, query.codes, which), self._fit(self._sound, query.sounds, which)
         found = [
             words, self._best(similar)[0], self._first(similar), self._best(similar)[1], self._first(plain), self._best(plain)[0],
             self._best(sound)[0], self._best(plain)[1], self._best(sound)[1],
@@ -123,6 +124,26 @@ class Index:
         base = np.concatenate(found, axis=1).astype(np.float32)
         known = (self._bounds[1::2] < self._bounds[2::2]).astype(np.float32)[:, None]  # entries with examples
         return np.concatenate([base * known, base * (1 - known), base * (1 - known) * np.float32(query.shortness)], axis=1)
+
+    def _near(self, words: F32, similar: F32) -> I32 | None:
+        """Texts whose fit is looked at: None = all; of a large index those of the entries that words or vectors bring near."""
+        if len(similar) <= _LOOKED_AT:
+            return None
+        owner = np.repeat(np.arange(len(self.keys)), np.diff(self._bounds[::2]))
+        near = np.zeros(len(self.keys), bool)
+        near[np.argpartition(-words, min(_NEAR, len(words) - 1))[:_NEAR]] = True
+        near[owner[np.argpartition(-similar, _NEAR)[:_NEAR]]] = True
+        return np.flatnonzero(near[owner]).astype(np.int32)
+
+    def _fit(self, names: Names, codes: I32, which: I32 | None) -> F32:
+        """[texts, 7] of `Names.features` with their sum; 0 for texts that are not looked at."""
+        found = names.features(codes, which)
+        found = np.concatenate([found, found.sum(axis=1, keepdims=True)], axis=1)
+        if which is None:
+            return found
+        every = np.zeros((self._bounds[-1], found.shape[1]), np.float32)
+        every[which] = found
+        return every
 
     def _best(self, values: F32) -> tuple[F32, F32]:
         """values [texts, F] -> the largest of each entry's names [entries, F], and of its examples; 0 where it has none."""
@@ -150,10 +171,11 @@ class Index:
         self._words_of_names.save(str(folder / "names"), show_progress=False)
         arrays: dict[str, NDArray[Any]] = {
             "bounds": self._bounds, "characters.plain": self.characters.plain, "characters.sound": self.characters.sound,
-            **self._plain.arrays("plain"), **self._sound.arrays("sound"), **self._vectors.arrays("vectors"),
+            **self._plain.arrays("plain"), **self._sound.arrays("sound"),
         }  # fmt: skip
         save_file(arrays, folder / "arrays.safetensors")
-        head = {"format": _FORMAT, "keys": self.keys, "vectors": self._vectors.count}
+        self._vectors.save(folder)
+        head = {"format": _FORMAT, "keys": self.keys}
         (folder / "index.json").write_text(json.dumps(head, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
@@ -169,7 +191,7 @@ class Index:
         words, names = (bm25s.BM25.load(str(folder / part), show_progress=False) for part in ("words", "names"))
         return cls(
             head["keys"], arrays["bounds"], Characters(arrays["characters.plain"], arrays["characters.sound"]),
-            Names.read(arrays, "plain"), Names.read(arrays, "sound"), Vectors.read(arrays, "vectors", head["vectors"]),
+            Names.read(arrays, "plain"), Names.read(arrays, "sound"), open_vectors(folder),
             words, names,
         )  # fmt: skip
 
@@ -198,7 +220,3 @@ def _share(index: Any, grams: list[str]) -> F32:
         return np.zeros(index.scores["num_docs"], np.float32)
     scores: F32 = index.get_scores(known)
     return scores / max(float(scores.max()), 1e-9)
-
-
-def _with_sum(features: F32) -> F32:
-    return np.concatenate([features, features.sum(axis=1, keepdims=True)], axis=1)
