@@ -215,6 +215,43 @@ def test_a_lost_index_is_made_again(tmp_path: Path) -> None:
         assert [hit.code for hit in hall.search("户口迁移")] == ["a"]
 
 
+def test_a_hall_learns_its_own_sentences(tmp_path: Path) -> None:
+    with Hall.create(tmp_path / "h") as hall:
+        hall.store.put_items([Item("a", "户口迁移"), Item("b", "生育登记"), Item("c", "生育登记")])
+        hall.reindex()
+        rows = [
+            {"text": "俺要搬去闺女那儿落户", "item": "户口迁移"},
+            {"text": "x", "item": "没有"},
+            {"item": "a"},
+            {"text": "y", "item": "生育登记"},
+        ]
+        file = tmp_path / "u.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        report = hall.learn(file)
+        assert (report.rows, report.imported, report.skipped) == (4, 1, 3)
+        assert [problem.row for problem in report.problems] == ["2", "3", "4"]
+        assert hall.understand("俺想搬到闺女那儿落户").item == "a"
+        file.write_text("[1]\n", encoding="utf-8")
+        with pytest.raises(CatalogueError, match="line 1 is no JSON object"):
+            hall.learn(file)
+
+
+def test_backup_restore_and_recovery(tmp_path: Path) -> None:
+    with Hall.create(tmp_path / "h") as hall:
+        hall.store.put_items([Item("a", "户口迁移")])
+        hall.reindex()
+        hall.backup(tmp_path / "backup.db")
+        hall.store.put_items([Item("a", "居住证")])
+        hall.restore(tmp_path / "backup.db")
+        assert hall.search("户口迁移")[0].name == "户口迁移"
+    database = tmp_path / "h" / "catalogue.db"
+    database.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(CatalogueError, match="backup"):
+        Hall.open(tmp_path / "h")
+    with Hall.recover(tmp_path / "h", tmp_path / "backup.db") as hall:
+        assert hall.search("户口迁移")[0].name == "户口迁移"
+
+
 def test_an_empty_hall_refuses(tmp_path: Path) -> None:
     with Hall.create(tmp_path / "h") as hall:
         assert hall.ask("补办身份证").refused and hall.search("补办身份证") == []

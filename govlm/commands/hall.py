@@ -59,6 +59,35 @@ def _policies(arguments: argparse.Namespace) -> int:
         return _report(arguments, hall.import_policies(arguments.file, arguments.region))
 
 
+def _learn(arguments: argparse.Namespace) -> int:
+    set_threads(arguments)
+    with _open(arguments.directory) as hall:
+        return _report(arguments, hall.learn(arguments.file))
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    with _open(arguments.directory) as hall:
+        hall.backup(arguments.file)
+    print(f"the catalogue of {arguments.directory} is in {arguments.file}")
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    from govlm.hall.catalogue.report import CatalogueError
+    from govlm.hall.hall import Hall
+
+    try:
+        hall = Hall.open(arguments.directory)
+        hall.restore(arguments.file)
+    except CatalogueError:
+        if not arguments.damaged:
+            raise
+        hall = Hall.recover(arguments.directory, arguments.file)
+    hall.close()
+    print(f"the catalogue of {arguments.directory} is as it was in {arguments.file}")
+    return 0
+
+
 def _export(arguments: argparse.Namespace) -> int:
     from govlm.hall.catalogue.columns import export_items
 
@@ -134,6 +163,16 @@ def register(command: Any) -> None:
     sub.add_argument("file", nargs="+", metavar="FILE")
     sub.add_argument("--region", default="", metavar="CODE", help="GB/T 2260 code of where they hold (default: everywhere)")
     add_common(sub)
+    sub = action("learn", _learn, "add the hall's own sentences, so that requests like them are recognised")
+    sub.add_argument("file", metavar="FILE", help='JSONL: {"text": "…", "item": code or name}')
+    add_common(sub)
+    sub = action("backup", _backup, "write the catalogue to a file, while the hall is in use")
+    sub.add_argument("file", metavar="FILE")
+    add_common(sub, threads=False)
+    sub = action("restore", _restore, "make the catalogue what a backup holds")
+    sub.add_argument("file", metavar="FILE")
+    sub.add_argument("--damaged", action="store_true", help="in the place of a database that cannot be opened any more")
+    add_common(sub, threads=False)
     sub = action("export", _export, "write the service items to a JSONL, CSV or Excel file")
     sub.add_argument("file", metavar="FILE")
     sub.add_argument("--mapping", metavar="FILE", help="write the columns of this mapping")

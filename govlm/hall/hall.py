@@ -15,7 +15,8 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,6 +137,58 @@ class Hall:
         self.reindex(progress)
         return report
 
+    def learn(self, utterances: Path_ | Iterable[Mapping[str, Any]], progress: Progress | None = None) -> Report:
+        """Adds a hall's own sentences to its items, so that requests like them are recognised: rows {"text", "item"}, the item by its
+        code or its name, from a JSONL file or as they are. What names no item, or several, is reported."""
+        rows = (
+            utterances
+            if isinstance(utterances, Iterable) and not isinstance(utterances, (str, os.PathLike))
+            else _rows(utterances)
+        )
+        source = Path(utterances).name if isinstance(utterances, (str, os.PathLike)) else ""
+        report = Report(source=source, unit="句")
+        items = {item.code: item for item in self.store.items()}
+        named: dict[str, list[str]] = {}
+        for item in items.values():
+            named.setdefault(item.name, []).append(item.code)
+        said: dict[str, list[str]] = {}
+        for number, row in enumerate(rows, 1):
+            report.rows += 1
+            text, which = row.get("text"), row.get("item")
+            codes = [which] if which in items else named.get(str(which), [])
+            if not isinstance(text, str) or not text.strip():
+                report.add("缺少", "没有text", number)
+            elif len(codes) != 1:
+                report.add("事项", f"{which!r}：{'没有这个事项' if not codes else '有几个事项叫这个名字，请用编码'}", number)
+            else:
+                said.setdefault(codes[0], []).append(text.strip())
+                report.imported += 1
+        report.skipped = report.rows - report.imported
+        changed = [
+            replace(items[code], wordings=tuple(dict.fromkeys((*items[code].wordings, *texts)))) for code, texts in said.items()
+        ]
+        if changed:
+            self.store.put_items(changed)
+            self.reindex(progress)
+        return report
+
+    def backup(self, file: Path_) -> None:
+        """Writes the catalogue to an SQLite file, from which `restore` brings it back. Questions and imports go on."""
+        self.store.backup(file)
+
+    def restore(self, file: Path_) -> None:
+        """Makes the catalogue what a backup holds. CatalogueError: it is none, or damaged; nothing was changed then."""
+        self.store.restore(file)
+        self.reindex()
+
+    @classmethod
+    def recover(cls, path: Path_, backup: Path_) -> Hall:
+        """Puts a backup in the place of a catalogue that cannot be opened any more; the damaged files are kept beside it."""
+        folder = Path(path)
+        Store.recover(folder / "catalogue.db", backup).close()
+        shutil.rmtree(folder / "index", ignore_errors=True)
+        return cls.open(folder)
+
     def reindex(self, progress: Progress | None = None) -> None:
         """Makes the indexes anew and puts them in use, for every process at once; questions go on meanwhile."""
         folder = self.folder / "index"
@@ -246,3 +299,17 @@ class Hall:
             return np.zeros((0, self._encoder.config.hidden_size), np.float32)
         found: NDArray[np.float32] = self._encoder.encode(list(texts), normalize=True, max_length=_TOKENS)
         return found
+
+
+def _rows(file: Path_) -> Iterator[dict[str, Any]]:
+    """Rows of a JSONL file. CatalogueError names the line that is none."""
+    with open(file, encoding="utf-8-sig") as handle:
+        for number, line in enumerate(handle, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    row = None
+                if not isinstance(row, dict):
+                    raise CatalogueError(f'{file}: line {number} is no JSON object like {{"text": "…", "item": "…"}}')
+                yield row
