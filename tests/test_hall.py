@@ -116,6 +116,17 @@ def test_a_premise_is_set_right(hall: Hall) -> None:
     assert any(citation.field == "fee" for citation in answer.citations)
 
 
+def test_what_may_be_one_of_several_is_asked_back(tmp_path: Path) -> None:
+    items = [Item(str(n), f"{name}补办", authority="某局") for n, name in enumerate(("残疾人证", "老年人证", "独生子女证"))]
+    with Hall.create(tmp_path / "h") as hall:
+        hall.store.put_items(items)
+        hall.reindex()
+        answer = hall.ask("补办")
+        assert not answer.refused and [part.kind for part in answer.parts] == ["choices"]
+        assert {c.code for c in answer.citations} <= {"0", "1", "2"} and len(answer.parts[0].sentences) > 1
+        assert hall.ask("老年人证丢了怎么补办").parts[0].kind == "item"
+
+
 def test_a_policy_is_quoted(hall: Hall) -> None:
     answer = hall.ask("示例市最低生活保障实施细则里，低保标准是每人每月多少元？", today=TODAY)
     assert not answer.refused and "860" in answer.text

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from govlm.bundled import BUNDLED
-from govlm.hall.answers.answer import answer_item, answer_policy
+from govlm.hall.answers.answer import answer_choices, answer_item, answer_policy
 from govlm.hall.answers.rendering import Answer, refuse
 from govlm.hall.catalogue.columns import import_items
 from govlm.hall.catalogue.documents import import_documents
@@ -39,7 +39,12 @@ __all__ = ["Hall", "Hit"]
 SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "sample-hall"
 _FILE = "hall.json"
 _TOKENS = 200  # of a text that its vector is made of
-_SURE = 0.2  # chance of the likeliest item below which a policy may answer instead
+_SURE, _MAYBE, _LIKELY, _MOST = (
+    0.5,
+    0.2,
+    0.1,
+    4,
+)  # chances: an item is answered about; it is offered beside others that are likely
 _READ = 8  # passages that are read for a policy question
 Path_ = str | os.PathLike[str]
 
@@ -267,10 +272,13 @@ class Hall:
         scores, features = understander.item_scores(query)
         if understander.outside(query, scores, features) > understander.weights.threshold:
             return refuse("out_of_scope")
-        hits = self._hits(library, scores, 1, library.known(region or ""))
+        hits = self._hits(library, scores, _MOST, library.known(region or ""))
         characters = understander.characters
-        if hits and hits[0].score >= _SURE:
-            answer = answer_item(text, library.items[hits[0].code], library, today, characters)
+        if hits and hits[0].score >= _MAYBE:
+            likely = [library.items[hit.code] for hit in hits if hit.score >= _LIKELY]
+            if hits[0].score < _SURE and len(likely) > 1:
+                return answer_choices(likely, library)
+            answer = answer_item(text, likely[0], library, today, characters)
             if not answer.refused or answer.reason != "unanswerable":
                 return answer
         passages = self._passages(library, query)

@@ -8,7 +8,7 @@ from datetime import date
 from govlm.hall.answers import premise, words
 from govlm.hall.answers.asked import Asked, asked, plain
 from govlm.hall.answers.citations import Catalogue, Part, Sentence, cite, cite_span, version
-from govlm.hall.answers.compose import compose, head
+from govlm.hall.answers.compose import choices, compose, head
 from govlm.hall.answers.extract import Similarity, Span, extract, sentence_around
 from govlm.hall.answers.features import Question
 from govlm.hall.answers.precedence import compare, differences, in_force, ordered, status
@@ -17,7 +17,7 @@ from govlm.hall.catalogue.records import Document, Item
 from govlm.hall.retrieval.characters import Characters
 from govlm.hall.retrieval.ranking import Ranker
 
-__all__ = ["answer_item", "answer_policy"]
+__all__ = ["answer_choices", "answer_item", "answer_policy"]
 
 _HELD = (
     0.3  # share of a question's pairs of letters that the passages must have: 0 of the 600 questions of ncp_policy_qa have less
@@ -59,6 +59,11 @@ def answer_item(
         return checked([head(item), *parts], catalogue)
     first, *others = compose(item, kinds)
     return checked([first, *parts, *others], catalogue)
+
+
+def answer_choices(items: Sequence[Item], catalogue: Catalogue) -> Answer:
+    """Which of several items is meant, where it is not plain: their names."""
+    return checked([choices(items)], catalogue)
 
 
 def answer_policy(

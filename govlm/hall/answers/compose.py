@@ -101,11 +101,19 @@ def _lacking(quotes: Quotes, kind: str, call: bool) -> Sentence:
 
 def head(item: Item, quotes: Quotes | None = None) -> Part:
     """The item's name, and who does it."""
-    quotes = quotes or Quotes(item)
+    return Part("item", words.TITLES["item"], (_called(quotes or Quotes(item)),))
+
+
+def choices(items: Iterable[Item]) -> Part:
+    """Several items that may be meant, for the person to choose from."""
+    return Part("choices", words.TITLES["choices"], tuple(_called(Quotes(item)) for item in items))
+
+
+def _called(quotes: Quotes) -> Sentence:
     pieces: _Pieces = [words.TITLE_OPEN, quotes("name"), words.TITLE_CLOSE]
     if quotes.has("authority"):
         pieces += [words.OPEN, words.BY, quotes("authority"), words.CLOSE]
-    return Part("item", words.TITLES["item"], (Sentence(tuple(pieces)),))
+    return Sentence(tuple(pieces))
 
 
 def _joined(entries: list[_Pieces], between: str) -> _Pieces:
