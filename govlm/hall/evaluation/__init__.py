@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from govlm.hall.evaluation.cases import Cases, CasesError
-from govlm.hall.evaluation.report import Report
+from govlm.hall.evaluation.results import Report
 from govlm.hall.evaluation.rules import RuleEngine
 from govlm.hall.evaluation.suites import SUITES, evaluate
 

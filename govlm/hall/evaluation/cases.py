@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from govlm.hall.answers.compose import KINDS
+from govlm.hall.privacy import KINDS as PERSONAL
 from govlm.hall.understanding.examples import ACTS
 
-__all__ = ["FILES", "Case", "Cases", "CasesError"]
+__all__ = ["FILES", "SLOTS", "Case", "Cases", "CasesError"]
 
 FILES: dict[str, tuple[str, ...]] = {
     "understanding": ("business", "out_of_scope", "acts", "slots"),
@@ -30,6 +31,9 @@ FILES: dict[str, tuple[str, ...]] = {
     "answers": ("answers",),
     "privacy": ("privacy",),
 }  # what each suite reads
+SLOTS = {
+    **PERSONAL, "name": "姓名", "address": "地址", "date": "日期", "amount": "金额", "organisation": "单位名称",
+}  # fmt: skip  # kinds of slots, and what they are called
 
 
 class CasesError(ValueError):
@@ -150,7 +154,7 @@ def _slots(row: dict[str, Any]) -> None:
         date.fromisoformat(_text(row, "today"))
     except ValueError:
         raise _FormError(f"'today': a date like 2026-03-05 is expected, not {row['today']!r}") from None
-    for mark in _marks(row, "slots"):
+    for mark in _marks(row, "slots", SLOTS):
         _text(mark, "value", empty=True)
         if mark.get("valid") not in (None, True, False):
             raise _FormError(f"'valid': true, false or null is expected, not {mark['valid']!r}")
@@ -170,19 +174,20 @@ def _answers(row: dict[str, Any]) -> None:
 
 def _privacy(row: dict[str, Any]) -> None:
     _text(row)
-    for mark in _marks(row, "spans"):
+    for mark in _marks(row, "spans", PERSONAL):
         if "valid" not in mark:
             raise _FormError("'valid' is missing in a span")
         if mark["valid"] not in (None, True, False):
             raise _FormError(f"'valid': true, false or null is expected, not {mark['valid']!r}")
 
 
-def _marks(row: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+def _marks(row: Mapping[str, Any], key: str, kinds: Iterable[str]) -> list[Mapping[str, Any]]:
     marks: list[Mapping[str, Any]] = _value(row, key, list, "a list")
     for mark in marks:
         if not isinstance(mark, dict):
             raise _FormError(f"{key!r}: a list of objects {{…}} is expected")
-        _text(mark, "kind")
+        if _text(mark, "kind") not in kinds:
+            raise _FormError(f"{key!r}: kind {mark['kind']!r} is none of {', '.join(kinds)}")
         start, end = _value(mark, "start", int, "a whole number"), _value(mark, "end", int, "a whole number")
         if row["text"][max(start, 0) : end] != _text(mark):
             raise _FormError(f"{key!r}: at [{start}, {end}) the text does not read as marked ({mark['kind']})")
