@@ -35,7 +35,7 @@ class Sample:
 @dataclass(frozen=True)
 class Figure:
     """name: suite.what; zh, en: what it is. statistic: of `statistics.STATISTICS`, over `sample`. better: "higher" or "lower".
-    ahead: the hall's less the rules'.
+    kind: of the slots or personal data that it counts, "" = no single one. ahead: the hall's less the rules'.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Figure:
     better: str
     cases: int
     hall: Estimate
+    kind: str = ""
     rules: Estimate | None = None
     ahead: Difference | None = None
 
@@ -115,7 +116,7 @@ class Report:
     def passed(self) -> bool:
         return all(verdict.met for verdict in self.bars)
 
-    def add(self, name: str, zh: str, en: str, statistic: str, sample: str, lower: bool = False) -> None:
+    def add(self, name: str, zh: str, en: str, statistic: str, sample: str, lower: bool = False, kind: str = "") -> None:
         """A figure over a sample that is there."""
         data = self.samples[sample]
         found = estimate(statistic, data.rows, self.resamples)
@@ -124,7 +125,7 @@ class Report:
             rules = estimate(statistic, data.rules, self.resamples)
             ahead = difference(statistic, data.rows, data.rules, self.resamples)
         better = "lower" if lower else "higher"
-        self.figures[name] = Figure(name, zh, en, statistic, sample, better, len(data.rows), found, rules, ahead)
+        self.figures[name] = Figure(name, zh, en, statistic, sample, better, len(data.rows), found, kind, rules, ahead)
 
     def sample(self, name: str, group: str, rows: Rows, rules: Rows | None = None) -> str:
         """Stores what the cases of a group gave, in the group's order; returns the name."""
@@ -163,6 +164,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
         "statistic": figure.statistic,
         "sample": figure.sample,
         "better": figure.better,
+        "kind": figure.kind,
         "cases": figure.cases,
         **_plain(figure.hall._asdict()),
         "rules": None if figure.rules is None else _plain(figure.rules._asdict()),

@@ -57,7 +57,14 @@ class _Bench:
     def __init__(
         self, hall: Hall, library: Library, rules: RuleEngine, cases: Cases, report: Report, progress: Progress
     ) -> None:
-        self.hall, self.library, self.rules, self.cases, self.report, self.progress = hall, library, rules, cases, report, progress
+        self.hall, self.library, self.rules, self.cases, self.report, self.progress = (
+            hall,
+            library,
+            rules,
+            cases,
+            report,
+            progress,
+        )
         self.today = report.today
         self.names = {code: item.name for code, item in library.items.items()} | {"": ""}
 
@@ -95,7 +102,9 @@ def _understanding(bench: _Bench) -> None:
         return [(case.values[key], label) for case, label in zip(cases, given, strict=True)]
 
     def right(found: Sequence[Any]) -> list[int]:
-        return [int(u.in_scope and wanted == given) for u, (wanted, given) in zip(found, labels(found, "business"), strict=True)]
+        return [
+            int(u.in_scope and wanted == given) for u, (wanted, given) in zip(found, labels(found, "business"), strict=True)
+        ]
 
     for key in ("business", "item"):
         report.sample(f"{suite}.{key}", "business", labels(hall, key), labels(rules, key))
@@ -107,9 +116,7 @@ def _understanding(bench: _Bench) -> None:
     outside = bench.group("out_of_scope")
     hall_outside = bench.each(suite, outside, lambda case: bench.hall.understand(case.text).in_scope)
     rules_outside = [bench.rules.understand(case.text).in_scope for case in outside]
-    report.sample(
-        f"{suite}.outside", "out_of_scope", [int(not f) for f in hall_outside], [int(not f) for f in rules_outside]
-    )
+    report.sample(f"{suite}.outside", "out_of_scope", [int(not f) for f in hall_outside], [int(not f) for f in rules_outside])
     said = bench.group("acts")
     acts = bench.each(suite, said, lambda case: bench.hall.understand(case.text).act)
     report.sample(
@@ -158,7 +165,7 @@ def _slots(bench: _Bench) -> None:
         },
     )
     wanted = [{(s["kind"], s["start"], s["end"]): s["value"] for s in case.values["slots"]} for case in cases]
-    _spans(bench, f"{suite}.slots", "slots", wanted, found, "槽位", "slots", ("precision", "recall", "f1"))
+    _spans(bench, f"{suite}.slots", f"{suite}.slots", "slots", wanted, found, "槽位", "slots", ("precision", "recall", "f1"))
     values = []
     for right, given in zip(wanted, found, strict=True):
         both = right.keys() & given.keys()
@@ -181,6 +188,7 @@ def _shown(spans: Any, text: str) -> str:
 def _spans(
     bench: _Bench,
     name: str,
+    each: str,
     group: str,
     wanted: Sequence[Mapping[_Key, Any]],
     found: Sequence[Mapping[_Key, Any]],
@@ -188,17 +196,18 @@ def _spans(
     en: str,
     statistics: Sequence[str],
 ) -> None:
-    """Figures over all kinds, then of each kind: a span is right when its kind, beginning and end are."""
+    """Figures `name` over all kinds, then `each` of each kind: a span is right when its kind, beginning and end are."""
     kinds = sorted({key[0] for spans in (*wanted, *found) for key in spans}, key=list(SLOTS).index)
     for kind in ("", *kinds):
         rows = []
         for right, given in zip(wanted, found, strict=True):
             a, b = ({key for key in spans if key[0] == kind or not kind} for spans in (right, given))
             rows.append((len(a & b), len(b - a), len(a - b)))
-        sample = bench.report.sample(f"{name}.{kind}" if kind else name, group, rows)
+        sample = bench.report.sample(f"{each}.{kind}" if kind else name, group, rows)
+        label, known = (SLOTS[kind], kind) if kind else (zh, en)
         for statistic in statistics:
-            labels = (f"{SLOTS[kind]} {_ZH[statistic]}", f"{kind}, {statistic}") if kind else (f"{zh} {_ZH[statistic]}", f"{en}, {statistic}")  # fmt: skip
-            bench.report.add(f"{sample}.{statistic}", *labels, statistic, sample)
+            said = f"{label} {_ZH[statistic]}", f"{known}, {statistic}"
+            bench.report.add(f"{sample}.{statistic}", *said, statistic, sample, kind=kind)
 
 
 _ZH = {"precision": "精确率", "recall": "召回率", "f1": "F1", "f2": "F2"}
@@ -261,7 +270,12 @@ def _answers(bench: _Bench) -> None:
         add(f"right_item.{kind}", f"答对事项（{_KINDS.get(kind, kind)}）", f"right item, {kind} questions", some, about)
     add("refusals", "该拒则拒", "refused where it must", refusable, lambda case, answer: int(answer.refused))
     add(
-        "false_refusals", "误拒", "refused what it could answer", answerable, lambda case, answer: int(answer.refused), lower=True
+        "false_refusals",
+        "误拒",
+        "refused what it could answer",
+        answerable,
+        lambda case, answer: int(answer.refused),
+        lower=True,
     )
     asking = [(case, answer) for case, answer in answerable if case.values["asks"]]
     add("parts", "所问部分齐全", "parts that were asked for are there", asking, _parts, "ratio")
@@ -269,7 +283,13 @@ def _answers(bench: _Bench) -> None:
     resolver = Resolver(bench.library)
     add("citations_resolve", "引用可查", "citations that resolve", given, lambda case, answer: _resolved(answer, resolver), "ratio")  # fmt: skip
     add("digits_verbatim", "数字照录", "numbers that stand in what is cited", given, lambda case, answer: _verbatim(answer), "ratio")  # fmt: skip
-    add("checked", "通过核对", "answers that pass the checker", given, lambda case, answer: int(not _held_back(answer, resolver)))
+    add(
+        "checked",
+        "通过核对",
+        "answers that pass the checker",
+        given,
+        lambda case, answer: int(not _held_back(answer, resolver)),
+    )
     for case, answer in pairs:
         wanted, found = _judged(bench, case, answer)
         if wanted:
@@ -350,7 +370,7 @@ def _privacy(bench: _Bench) -> None:
     spans: list[list[Span]] = bench.each(suite, cases, lambda case: find(case.text, bench.today))
     found = [{(span.kind, span.start, span.end): span.valid for span in given} for given in spans]
     wanted = [{(s["kind"], s["start"], s["end"]): s["valid"] for s in case.values["spans"]} for case in cases]
-    _spans(bench, f"{suite}.all", "privacy", wanted, found, "全部种类", "all kinds", ("precision", "recall", "f1", "f2"))
+    _spans(bench, f"{suite}.all", suite, "privacy", wanted, found, "全部种类", "all kinds", ("precision", "recall", "f1", "f2"))
     rows = []
     for right, given in zip(wanted, found, strict=True):
         a, b = ({key for key in some if key[0] in _CHECKED} for some in (right, given))
@@ -380,9 +400,7 @@ def _privacy(bench: _Bench) -> None:
 def _accepted(wanted: Mapping[_Key, Any], found: Mapping[_Key, Any]) -> int:
     """Marked as invalid, but something that overlaps is said to be a valid number with check digits."""
     return sum(
-        any(
-            kind in _CHECKED and valid is True and first < end and start < last for (kind, first, last), valid in found.items()
-        )
+        any(kind in _CHECKED and valid is True and first < end and start < last for (kind, first, last), valid in found.items())
         for (_, start, end), right in wanted.items()
         if right is False
     )

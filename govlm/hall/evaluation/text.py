@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from xml.etree import ElementTree
 
-from govlm.hall.evaluation.results import Figure, Report, clean
+from govlm.hall.evaluation.results import Change, Figure, Report, clean
 from govlm.hall.evaluation.statistics import Difference, Estimate
 from govlm.train.metrics import display_width
 
-__all__ = ["junit", "number", "table"]
+__all__ = ["bar_of", "changed", "difference", "interval", "junit", "number", "table"]
 
 
 def number(value: float, count: bool = False) -> str:
@@ -19,7 +19,7 @@ def number(value: float, count: bool = False) -> str:
     return f"{value:.0f}" if count else f"{100 * value:.1f}"
 
 
-def _interval(estimate: Estimate, count: bool) -> str:
+def interval(estimate: Estimate, count: bool) -> str:
     return f"{number(estimate.value, count)} [{number(estimate.low, count)}, {number(estimate.high, count)}]"
 
 
@@ -27,13 +27,20 @@ def _signed(value: float, count: bool) -> str:
     return "–" if math.isnan(value) else f"{'+' if value >= 0 else '−'}{number(abs(value), count)}"
 
 
-def _difference(change: Difference | None, count: bool) -> str:
+def difference(change: Difference | None, count: bool) -> str:
     """+2.3*: the star where the interval does not hold 0."""
     return "" if change is None else _signed(change.value, count) + ("*" if change.clear else "")
 
 
+def changed(figure: Figure, change: Change) -> str:
+    """Now less then: over the cases that both have, with a star where it is clear; of the figures where there are none."""
+    if change.difference is not None:
+        return difference(change.difference, figure.count)
+    return _signed(figure.hall.value - change.before, figure.count)
+
+
 def _padded(cells: list[str], widths: list[int]) -> str:
-    first, *others = (cell for cell in cells)
+    first, *others = cells
     line = first + " " * (widths[0] - display_width(first))
     for cell, width in zip(others, widths[1:], strict=True):
         line += "  " + " " * (width - display_width(cell)) + cell
@@ -50,28 +57,22 @@ def table(report: Report) -> str:
         head = [suite, "hall", *(["rules", "ahead"] if rules else []), *(["change"] if report.changes else []), "bar", "cases"]
         rows = [head]
         for figure in figures:
-            if is_of_a_kind(figure):
+            if figure.kind:
                 continue
-            row = [f"{figure.en} ({figure.name.split('.', 1)[1]})", _interval(figure.hall, figure.count)]
+            row = [f"{figure.name.split('.', 1)[1]} {figure.zh}", interval(figure.hall, figure.count)]
             if rules:
                 row += [
-                    "" if figure.rules is None else _interval(figure.rules, figure.count),
-                    _difference(figure.ahead, figure.count),
+                    "" if figure.rules is None else interval(figure.rules, figure.count),
+                    difference(figure.ahead, figure.count),
                 ]
             if report.changes:
                 change = report.changes.get(figure.name)
-                row.append(
-                    ""
-                    if change is None
-                    else _difference(change.difference, figure.count)
-                    if change.difference is not None
-                    else _signed(figure.hall.value - change.before, figure.count)
-                )
+                row.append("" if change is None else changed(figure, change))
             verdict = bars.get(figure.name)
-            row.append("" if verdict is None else _bar(figure, verdict.bar) + ("" if verdict.met else " MISSED"))
+            row.append("" if verdict is None else bar_of(figure, verdict.bar) + ("" if verdict.met else " MISSED"))
             rows.append([*row, f"{figure.cases:,}"])
         blocks.append(_aligned(rows))
-        if kinds := [figure for figure in figures if is_of_a_kind(figure)]:
+        if kinds := [figure for figure in figures if figure.kind]:
             blocks.append(_aligned(_by_kind(kinds)))
     missed = [verdict.figure for verdict in report.bars if not verdict.met]
     blocks.append(
@@ -83,22 +84,16 @@ def table(report: Report) -> str:
     return "\n\n".join(blocks)
 
 
-def is_of_a_kind(figure: Figure) -> bool:
-    """Whether it is of one kind of slots or personal data: suite.what.kind.statistic, and not of all."""
-    parts = figure.name.split(".")
-    return (parts[1] == "slots" and len(parts) == 4) or (parts[:2] == ["privacy", "all"] and len(parts) == 4)
-
-
 def _by_kind(figures: list[Figure]) -> list[list[str]]:
     statistics = list(dict.fromkeys(figure.statistic for figure in figures))
     of: dict[str, dict[str, str]] = {}
     for figure in figures:
-        of.setdefault(figure.name.split(".")[2], {})[figure.statistic] = number(figure.hall.value)
+        of.setdefault(figure.kind, {})[figure.statistic] = number(figure.hall.value)
     rows = [[kind, *(found.get(statistic, "") for statistic in statistics)] for kind, found in of.items()]
     return [["kind", *statistics], *rows]
 
 
-def _bar(figure: Figure, bar: float) -> str:
+def bar_of(figure: Figure, bar: float) -> str:
     return f"{'≥' if figure.better == 'higher' else '≤'} {number(bar, figure.count)}"
 
 
@@ -128,7 +123,7 @@ def junit(report: Report) -> str:
                 side = "least" if figure.better == "higher" else "most"
                 message = f"{verdict.figure} {said}, the bar is at {side} {verdict.bar:g}"
                 ElementTree.SubElement(case, "failure", message=message, type="bar").text = clean(_few(report, suite))
-        lines = [f"{figure.name} {_interval(figure.hall, figure.count)}" for figure in figures]
+        lines = [f"{figure.name} {interval(figure.hall, figure.count)}" for figure in figures]
         ElementTree.SubElement(element, "system-out").text = "\n".join(lines)
     for total in ("tests", "failures"):
         root.set(total, str(sum(int(element.get(total, "0")) for element in root)))
