@@ -67,9 +67,10 @@ def _eval(arguments: argparse.Namespace) -> int:
     baseline = None if arguments.baseline is None else read_baseline(Path(arguments.baseline))
     set_threads(arguments)
     cases = Cases.read(folder, suites)
+    name = "sample hall" if arguments.directory is None else ""
     shown = _Bars(progress(arguments))
     with Hall.sample() if arguments.directory is None else Hall.open(arguments.directory) as hall:
-        report = evaluate(hall, cases, suites, arguments.today, arguments.resamples, shown)
+        report = evaluate(hall, cases, suites, arguments.today, arguments.resamples, shown, name)
     shown.close()
     if baseline is not None:
         compare(report, baseline, Path(arguments.baseline).name)

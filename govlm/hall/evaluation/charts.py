@@ -42,11 +42,12 @@ def bars(title: str, figures: Sequence[Figure]) -> str:
                 parts += _bar(estimate, style, left, right, y)
                 y += 13
         y += 7
+    grid = []
     for tick in (0, 50, 100):
         x = left + (right - left) * tick / 100
-        parts.append(f'<line x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(_label(x, y + 11, f"{tick}", "start" if not tick else "middle", "small"))
-    return _svg(y + 16, title, parts)
+        grid.append(f'<line x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="{y:.1f}" class="grid"/>')
+        grid.append(_label(x, y + 11, f"{tick}", "start" if not tick else "middle", "small"))
+    return _svg(y + 16, title, [*grid, *parts])
 
 
 def _bar(estimate: Estimate, style: str, left: float, right: float, y: float) -> list[str]:
@@ -65,7 +66,7 @@ def _bar(estimate: Estimate, style: str, left: float, right: float, y: float) ->
 
 def reliability_diagram(rows: Rows) -> str:
     """How often it was right, over how sure it was; a disc's area tells how many cases. rows: (confidence, right)."""
-    size, left, top = 280, 44, 8
+    size, left, top = 280, 44, 16
     points = reliability(rows)
     most = max(cases for cases, _, _ in points)
     parts = [f'<rect x="{left}" y="{top}" width="{size}" height="{size}" class="frame"/>']
@@ -75,8 +76,6 @@ def reliability_diagram(rows: Rows) -> str:
         parts.append(_label(left - 5, top + size - at + 4, str(tick), "end", "small"))
         parts.append(_label(left + at, top + size + 14, str(tick), "middle", "small"))
     places = [(left + size * sure, top + size - size * right, cases) for cases, sure, right in points]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
-    parts.append(f'<polyline points="{line}" class="line"/>')
     for (x, y, cases), (_, sure, right) in zip(places, points, strict=True):
         said = f"{cases} 句 cases: 置信度 {number(sure)} %, 正确 {number(right)} %"
         parts.append(
@@ -104,7 +103,7 @@ def confusion(rows: Rows) -> str:
         middle = top + cell * (i + 0.5)
         short = name if len(name) <= 7 else f"{name[:6]}…"
         parts.append(_label(left - 4, middle + 3, f"{short} {i + 1}", "end", "small"))
-        parts.append(_label(left + cell * (i + 0.5), top - 5, str(i + 1), "middle", "small"))
+        parts.append(_label(left + cell * (i + 0.5), top - 5, str(i + 1), "middle", "cell"))
     for (i, j), count in sorted(counts.items()):
         x, y, style = left + cell * j, top + cell * i, "hall" if i == j else "wrong"
         shade = 0.25 + 0.75 * count / lines[i]

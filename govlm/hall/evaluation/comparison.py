@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from govlm.hall.evaluation.results import FORMAT, Change, Report, Verdict
+from govlm.hall.evaluation.results import FORMAT, Change, Report, Verdict, plain
 from govlm.hall.evaluation.statistics import Difference, difference
 
 __all__ = ["ALWAYS", "BarError", "BaselineError", "compare", "judge", "parse_bar", "read_baseline"]
@@ -102,7 +102,8 @@ def _paired(report: Report, baseline: Mapping[str, Any], key: str) -> tuple[int,
     if len(keys) != len(old["rows"]):
         raise ValueError(f"{len(old['rows'])} rows for {len(keys)} cases")
     rows = dict(zip(keys, old["rows"], strict=True))
-    shared = [(row, rows[case]) for case, row in zip(report.groups[sample.group], sample.rows, strict=True) if case in rows]
+    mine = zip(report.groups[sample.group], plain(sample.rows), strict=True)  # rounded as the baseline's are
+    shared = [(row, rows[case]) for case, row in mine if case in rows]
     if not shared:
         return 0, None
     now, then = ([_row(pair[i]) for pair in shared] for i in (0, 1))

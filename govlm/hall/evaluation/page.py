@@ -35,7 +35,7 @@ th:first-child, td:first-child { text-align: left; white-space: normal; min-widt
 svg { width: 100%; height: auto; font-size: 11px; } svg text { fill: var(--ink); } svg .small { fill: var(--soft); font-size: 10px; } svg .cell { font-size: 7px; }
 .hall { fill: var(--hall); background: var(--hall); } .rules { fill: var(--rules); background: var(--rules); } .wrong { fill: var(--wrong); }
 .whisker { stroke: var(--ink); fill: none; } .grid { stroke: var(--edge); } .frame { fill: none; stroke: var(--edge); }
-.line { fill: none; stroke: var(--hall); } .disc { fill: var(--hall); fill-opacity: 0.75; }
+.disc { fill: var(--hall); fill-opacity: 0.75; }
 .key { display: inline-block; width: 0.9em; height: 0.9em; vertical-align: -0.1em; }
 summary { cursor: pointer; font-weight: 600; padding: 0.4rem 0; } li { margin: 0.3rem 0; } ol { padding-left: 1.6rem; }
 """

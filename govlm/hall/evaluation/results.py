@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from govlm.hall.evaluation.statistics import Difference, Estimate, Rows, differe
 from govlm.hall.privacy import find, mask
 from govlm.hall.understanding.slots import find_slots
 
-__all__ = ["FORMAT", "Change", "Failure", "Figure", "Report", "Sample", "Verdict", "case_keys", "clean", "masked"]
+__all__ = ["FORMAT", "Change", "Failure", "Figure", "Report", "Sample", "Verdict", "case_keys", "clean", "masked", "plain"]
 
 FORMAT = "govlm-evaluation/1"
 _SAID = ("name", "address")  # slots that are personal, and that `mask` leaves
+_OPEN = ("date", "amount", "organisation")  # slots that are not personal
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,13 @@ class Report:
             "resamples": self.resamples,
             "suites": self.suites,
             "figures": {name: _figure(figure) for name, figure in self.figures.items()},
-            "bars": [_plain(vars(verdict)) for verdict in self.bars],
+            "bars": [plain(vars(verdict)) for verdict in self.bars],
             "baseline": self.baseline,
             "changes": {name: _change(change) for name, change in self.changes.items()},
             "failures": [vars(failure) for failure in self.failures],
             "groups": self.groups,
             "samples": {
-                name: {"group": sample.group, "rows": _plain(sample.rows), "rules": _plain(sample.rules)}
+                name: {"group": sample.group, "rows": plain(sample.rows), "rules": plain(sample.rules)}
                 for name, sample in self.samples.items()
             },
         }
@@ -166,49 +168,54 @@ def _figure(figure: Figure) -> dict[str, Any]:
         "better": figure.better,
         "kind": figure.kind,
         "cases": figure.cases,
-        **_plain(figure.hall._asdict()),
-        "rules": None if figure.rules is None else _plain(figure.rules._asdict()),
-        "ahead": None if figure.ahead is None else _plain(figure.ahead._asdict()),
+        **plain(figure.hall._asdict()),
+        "rules": None if figure.rules is None else plain(figure.rules._asdict()),
+        "ahead": None if figure.ahead is None else plain(figure.ahead._asdict()),
     }
 
 
 def _change(change: Change) -> dict[str, Any]:
-    paired = None if change.difference is None else _plain(change.difference._asdict())
-    return {"before": _plain(change.before), "cases": change.cases, "difference": paired}
+    paired = None if change.difference is None else plain(change.difference._asdict())
+    return {"before": plain(change.before), "cases": change.cases, "difference": paired}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as it stands in JSON: six decimals, null for NaN."""
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 6)
     return value
 
 
-def case_keys(texts: Iterable[str]) -> list[str]:
+def case_keys(texts: Iterable[str], today: date) -> list[str]:
     """A key a text, the same whatever file and line it stands in: a hash of it without personal data, numbered where two are alike."""
     seen: Counter[str] = Counter()
     keys = []
     for text in texts:
-        key = hashlib.sha256(masked(text).encode("utf-8", "replace")).hexdigest()[:16]
+        key = hashlib.sha256(masked(text, today).encode("utf-8", "replace")).hexdigest()[:16]
         seen[key] += 1
         keys.append(key if seen[key] == 1 else f"{key}-{seen[key]}")
     return keys
 
 
-def masked(text: str, marks: Sequence[Mapping[str, Any]] = ()) -> str:
+def masked(text: str, today: date, marks: Sequence[Mapping[str, Any]] = ()) -> str:
     """The text, its length kept, without personal data: what is found, persons and addresses, and what the case marks but nothing
-    found, of which one character stays.
+    found, of which one character stays. A given name is hidden wherever it stands again (一诺千金的一诺).
     """
-    chars = list(mask(text))
-    hidden = {(span.start, span.end) for span in find(text)}
-    spans = [(slot.start, slot.end) for slot in find_slots(text) if slot.kind in _SAID]
-    spans += [(mark["start"], mark["end"]) for mark in marks if mark["kind"] not in ("date", "amount", "organisation")]
-    for start, end in spans:
-        if (start, end) not in hidden:
-            for place in range(start + 1, end):
+    chars = list(mask(text, today))
+    hidden = {(span.start, span.end) for span in find(text, today)}
+    spans = [(slot.start, slot.end, slot.kind) for slot in find_slots(text, today) if slot.kind in _SAID]
+    spans += [(mark["start"], mark["end"], mark["kind"]) for mark in marks if mark["kind"] not in _OPEN]
+    for start, end, kind in spans:
+        if (start, end) in hidden:
+            continue
+        rest = text[start + 1 : end]
+        again = [m.start() for m in re.finditer(re.escape(rest), text)] if kind == "name" and len(rest) > 1 else []
+        for first in {start + 1, *again}:
+            for place in range(first, first + len(rest)):
                 if chars[place].isalnum():
                     chars[place] = "*"
     return "".join(chars)

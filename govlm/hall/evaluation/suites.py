@@ -33,9 +33,10 @@ def evaluate(
     today: date | None = None,
     resamples: int = 1000,
     progress: Progress | None = None,
+    name: str = "",
 ) -> Report:
     """Runs suites over case files. today: the day on which everything is asked (default: the day it is); with the same hall, cases
-    and day the report is the same. resamples: of the bootstrap.
+    and day the report is the same. resamples: of the bootstrap. name: of the hall in the report (default: its folder's).
 
     CasesError: a case asks for an item or a business type that the hall does not have. ValueError: no such suite.
     """
@@ -45,7 +46,7 @@ def evaluate(
     library = hall.library
     items = library.items.values()
     cases.check_names((item.name for item in items), map(business_of, items))
-    report = Report(hall.folder.name, len(items), len(library.documents), today or date.today(), resamples)
+    report = Report(name or hall.folder.name, len(items), len(library.documents), today or date.today(), resamples)
     bench = _Bench(hall, library, RuleEngine(items), cases, report, progress or (lambda suite, done, every: None))
     for suite in dict.fromkeys(suites):
         _RUN[suite](bench)
@@ -71,12 +72,12 @@ class _Bench:
     def group(self, name: str, cases: Sequence[Case] | None = None) -> Sequence[Case]:
         """The cases of a file, or those of them that are given, as a group of the report."""
         found = self.cases.files[name] if cases is None else cases
-        self.report.groups[name] = case_keys(case.text for case in found)
+        self.report.groups[name] = case_keys((case.text for case in found), self.today)
         return found
 
     def failed(self, suite: str, what: str, file: str, case: Case, wanted: str, found: str) -> None:
         marks = [*case.values.get("slots", ()), *case.values.get("spans", ())]
-        text = masked(case.text, marks)
+        text = masked(case.text, self.today, marks)
         self.report.failures.append(Failure(suite, what, f"{file}.jsonl", case.line, text, wanted, found or _NOTHING))
 
     def each(self, suite: str, cases: Sequence[Case], ask: Callable[[Case], Any]) -> list[Any]:
@@ -174,7 +175,7 @@ def _slots(bench: _Bench) -> None:
     bench.report.add(f"{suite}.slots.values", "槽位 取值正确率", "slots, values right where found", "ratio", sample)
     for case, right, given in zip(cases, wanted, found, strict=True):
         if right != given:
-            text = masked(case.text, case.values["slots"])
+            text = masked(case.text, bench.today, case.values["slots"])
             bench.failed(suite, "slots", "slots", case, _shown(right.keys() - given.keys(), text), _shown(given.keys() - right.keys(), text))  # fmt: skip
 
 
@@ -389,7 +390,7 @@ def _privacy(bench: _Bench) -> None:
     report.add(sample, "误认为有效的号码（个）", "invalid numbers accepted (count)", "sum", sample, lower=True)
     for case, right, given in zip(cases, wanted, found, strict=True):
         if right != given:
-            text = masked(case.text, case.values["spans"])
+            text = masked(case.text, bench.today, case.values["spans"])
             missed = [key for key, valid in right.items() if given.get(key, "") != valid]
             extra = [key for key, valid in given.items() if right.get(key, "") != valid]
             same = {key for key in missed if key in given}
