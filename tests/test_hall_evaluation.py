@@ -14,17 +14,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("bm25s", "cn2an", "opencc", "phonenumbers", "pypinyin", "alembic")),
-    reason='pip install "govlm[hall]"',
-)
-pytest.importorskip("sqlalchemy", reason='pip install "govlm[hall]"')
-
 from govlm.cli import main
 from govlm.hall import Hall
 from govlm.hall.answers.rendering import Answer
 from govlm.hall.catalogue.records import Item
 from govlm.hall.evaluation import Cases, CasesError, Report, RuleEngine, evaluate, suites
+from govlm.hall.evaluation.charts import confusion
 from govlm.hall.evaluation.comparison import BarError, BaselineError, compare, judge, parse_bar, read_baseline
 from govlm.hall.evaluation.page import page
 from govlm.hall.evaluation.results import masked
@@ -32,8 +27,13 @@ from govlm.hall.evaluation.rules import fold
 from govlm.hall.evaluation.statistics import difference, estimate, reliability
 from govlm.hall.evaluation.text import junit, table
 from govlm.hall.privacy import Span
-from govlm.train.metrics import classification_report
+from govlm.hall.understanding.slots import find_slots
+from govlm.train.metrics import classification_report, span_report
 
+pytestmark = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("bm25s", "cn2an", "opencc", "phonenumbers", "pypinyin", "alembic")),
+    reason='pip install "govlm[hall]"',
+)
 CASES = Path(__file__).with_name("hall")
 TODAY = date(2026, 11, 24)
 RESAMPLES = 200
@@ -159,7 +159,7 @@ def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "privacy.jsonl").write_text("\n", encoding="utf-8")
     with pytest.raises(CasesError, match=r"privacy\.jsonl: holds no cases"):
         Cases.read(tmp_path, ["privacy"])
-    (tmp_path / "privacy.jsonl").write_bytes('{"text": "证"}'.encode("gb18030"))
+    (tmp_path / "privacy.jsonl").write_bytes(b'{"text": "\xff"}')
     with pytest.raises(CasesError, match=r"privacy\.jsonl:1: byte 11 of the line is not UTF-8"):
         Cases.read(tmp_path, ["privacy"])
 
@@ -245,6 +245,17 @@ def test_figures_are_what_the_hall_gives(hall: Hall, report: Report) -> None:
     assert report.figures["understanding.out_of_scope_found"].hall.value == pytest.approx(outside)
     refused = np.mean([hall.ask(row["text"], today=TODAY).refused for row in lines("answers")[::STEP] if row["refused"]])
     assert report.figures["answers.refusals"].hall.value == pytest.approx(refused)
+
+
+def test_slots_are_counted_as_entities_are(report: Report) -> None:
+    rows = lines("slots")[::STEP]
+    wanted = [[(slot["start"], slot["end"], slot["kind"]) for slot in row["slots"]] for row in rows]
+    found = [[(s.start, s.end, s.kind) for s in find_slots(row["text"], date.fromisoformat(row["today"]))] for row in rows]
+    whole = span_report(wanted, found)
+    for statistic, value in (("precision", "precision"), ("recall", "recall"), ("f1", "micro_f1")):
+        assert report.figures[f"understanding.slots.{statistic}"].hall.value == pytest.approx(whole[value])
+    for kind in whole["per_class"]:
+        assert report.figures[f"understanding.slots.{kind['label']}.f1"].hall.value == pytest.approx(kind["f1"])
 
 
 def test_the_rules_figures_are_what_the_rules_give(hall: Hall, report: Report) -> None:
@@ -432,6 +443,15 @@ def test_the_page_is_whole(report: Report) -> None:
         float(rect.get("width", 0)) for rect in root.iter("rect") if rect.get("class") == "hall" and rect.get("height") == "10"
     ]
     assert drawn and all(0 < width <= 360 for width in drawn)
+
+
+def test_many_business_types_fit_in_the_plot() -> None:
+    rows = [(f"类型{i % 40}", f"类型{i % 37}") for i in range(400)]
+    root = ElementTree.fromstring(confusion(rows))
+    cells = [rect for rect in root.iter("rect") if rect.find("title") is not None]
+    assert sum(int(rect.findtext("title", "").rsplit(" ", 1)[1]) for rect in cells) == 400
+    assert all(float(rect.get("x", 0)) + float(rect.get("width", 0)) <= 360 for rect in cells)
+    assert "其他 other" in "".join(root.itertext())
 
 
 def test_texts_cannot_break_the_page(hall: Hall, tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def register(command: Any) -> None:
     sub.add_argument("--out", default="evaluation", metavar="DIR", help=f"where {', '.join(_FILES)} go (evaluation)")
     sub.add_argument(
         "--bar", action="append", default=[], metavar="FIGURE=N",
-        help="exit code 1 below it, like understanding.business_macro_f1=0.95; above it where less is better (may be repeated)",
+        help="exit code 1 below it, like understanding.business_macro_f1=0.95; above it where less is better (may be repeated; that "
+        "citations resolve, numbers are verbatim and no invalid one is accepted is always asked for)",
     )  # fmt: skip
     sub.add_argument("--baseline", metavar="FILE", help="report.json of an earlier run: differences, by paired bootstrap")
     sub.add_argument("--today", type=_day, metavar="DAY", help="the day on which everything is asked (the day it is)")

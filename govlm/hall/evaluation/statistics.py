@@ -3,6 +3,7 @@
 A statistic is a function of the rows that the cases gave and of how often each case counts: weights [resamples, cases], all of them 1
 for the figure itself. So one definition gives the figure, its interval, and, with the same weights for two systems, the interval of
 their difference (the paired bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16).
+Where every case is right, the interval is a point: the bootstrap knows no case that it has not seen.
 """
 
 from __future__ import annotations
