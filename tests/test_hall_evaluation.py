@@ -258,6 +258,19 @@ def test_slots_are_counted_as_entities_are(report: Report) -> None:
         assert report.figures[f"understanding.slots.{kind['label']}.f1"].hall.value == pytest.approx(kind["f1"])
 
 
+def test_a_slot_of_the_wrong_value_is_told(hall: Hall, folder: Path, tmp_path: Path) -> None:
+    for name in ("business", "acts", "out_of_scope"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(lines(name)[0]) + "\n", encoding="utf-8")
+    mark = {"kind": "date", "text": "2026年12月1日", "start": 0, "end": 10, "value": "2026-12-02"}
+    row = {"text": "2026年12月1日去办", "today": "2026-11-24", "slots": [mark]}
+    (tmp_path / "slots.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    report = evaluate(hall, Cases.read(tmp_path, ["understanding"]), ["understanding"], TODAY, 20)
+    assert report.figures["understanding.slots.f1"].hall.value == 1
+    assert report.figures["understanding.slots.values"].hall.value == 0
+    (failure,) = [failure for failure in report.failures if failure.what == "slots"]
+    assert failure.wanted == "date 2026年12月1日（取值）"
+
+
 def test_the_rules_figures_are_what_the_rules_give(hall: Hall, report: Report) -> None:
     engine = RuleEngine(hall.library.items.values())
     rows = lines("business")[::STEP]
@@ -498,8 +511,9 @@ def test_junit_has_a_case_a_suite_and_bar(report: Report) -> None:
 
 
 def test_the_table_is_aligned_and_has_both_systems(report: Report) -> None:
-    judge(report, {})
+    judge(report, {"privacy.bank_card.f2": 0.5})
     text = table(report)
+    assert "bank_card.f2" in text  # of each kind only the numbers, unless it has a bar
     head = next(line for line in text.splitlines() if line.startswith("understanding"))
     assert {"hall", "rules", "ahead", "bar", "cases"} <= set(head.split())
     assert "all met" in text and "identity_card" in text

@@ -72,12 +72,12 @@ class Cases:
         return f"{self.folder / name}.jsonl:{case.line}"
 
     def check_names(self, items: Iterable[str], businesses: Iterable[str]) -> None:
-        """CasesError where a case asks for an item or a business type that the hall does not have: it could never be right."""
+        """CasesError where a case wants an item or a business type that the hall does not have: it could never be right."""
         known = {"item": set(items), "business": set(businesses)}
         for name in ("business", "answers"):
             for case in self.files.get(name, ()):
                 for key, names in known.items():
-                    wanted = case.values.get(key, "")
+                    wanted = "" if case.values.get("refused") else case.values.get(key, "")
                     if wanted and wanted not in names:
                         what = "an item" if key == "item" else "a business type"
                         raise CasesError(f"{self.where(name, case)}: {wanted!r} is not {what} of this hall")

@@ -31,7 +31,7 @@ table { border-collapse: collapse; font-size: 0.85rem; } caption { text-align: l
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--edge); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
 .missed { color: var(--wrong); font-weight: 600; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 20rem; max-width: 30rem; } figcaption { font-weight: 600; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 20rem; min-width: 0; max-width: 30rem; } figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; font-size: 11px; } svg text { fill: var(--ink); } svg .small { fill: var(--soft); font-size: 10px; } svg .cell { font-size: 7px; }
 .hall { fill: var(--hall); background: var(--hall); } .rules { fill: var(--rules); background: var(--rules); } .wrong { fill: var(--wrong); }
 .whisker { stroke: var(--ink); fill: none; } .grid { stroke: var(--edge); } .frame { fill: none; stroke: var(--edge); }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 from govlm.hall.answers.citations import CitationError, Resolver, check, numbers
@@ -54,20 +56,23 @@ def evaluate(
     return report
 
 
+@dataclass
 class _Bench:
-    def __init__(
-        self, hall: Hall, library: Library, rules: RuleEngine, cases: Cases, report: Report, progress: Progress
-    ) -> None:
-        self.hall, self.library, self.rules, self.cases, self.report, self.progress = (
-            hall,
-            library,
-            rules,
-            cases,
-            report,
-            progress,
-        )
-        self.today = report.today
-        self.names = {code: item.name for code, item in library.items.items()} | {"": ""}
+    hall: Hall
+    library: Library
+    rules: RuleEngine
+    cases: Cases
+    report: Report
+    progress: Progress
+
+    @property
+    def today(self) -> date:
+        return self.report.today
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Of the items, by their codes."""
+        return {code: item.name for code, item in self.library.items.items()} | {"": ""}
 
     def group(self, name: str, cases: Sequence[Case] | None = None) -> Sequence[Case]:
         """The cases of a file, or those of them that are given, as a group of the report."""
@@ -176,7 +181,12 @@ def _slots(bench: _Bench) -> None:
     for case, right, given in zip(cases, wanted, found, strict=True):
         if right != given:
             text = masked(case.text, bench.today, case.values["slots"])
-            bench.failed(suite, "slots", "slots", case, _shown(right.keys() - given.keys(), text), _shown(given.keys() - right.keys(), text))  # fmt: skip
+            missed, extra = (
+                [key for key, value in some.items() if others.get(key) != value]
+                for some, others in ((right, given), (given, right))
+            )
+            value = "（取值）" if set(missed) & set(extra) else ""
+            bench.failed(suite, "slots", "slots", case, _shown(missed, text) + value, _shown(extra, text))
 
 
 _Key = tuple[str, int, int]  # (kind, start, end)

@@ -57,7 +57,7 @@ def table(report: Report) -> str:
         head = [suite, "hall", *(["rules", "ahead"] if rules else []), *(["change"] if report.changes else []), "bar", "cases"]
         rows = [head]
         for figure in figures:
-            if figure.kind:
+            if figure.kind and figure.name not in bars:
                 continue
             row = [f"{figure.name.split('.', 1)[1]} {figure.zh}", interval(figure.hall, figure.count)]
             if rules:
