@@ -25,7 +25,7 @@ from govlm.hall.retrieval.index import Encode, Entry, Index
 from govlm.hall.understanding.examples import act_entries, out_of_scope_entry
 from govlm.hall.understanding.understand import Understander, item_entry
 
-__all__ = ["Library", "build", "passage_entries"]
+__all__ = ["Library", "build", "business_of", "passage_entries"]
 
 _PARTS = ("items", "passages", "acts")
 _EMBEDDED = 300  # characters of a passage that its vector and its fit are made of
@@ -80,7 +80,7 @@ class Library:
         item_index, passage_index, acts = (Index.open(folder / part) for part in _PARTS)
         if item_index.keys[:-1] != list(items) or passage_index.keys != ["\t".join(key) for key in _passages(documents)]:
             raise ValueError(f"{folder}: an index of other records than the catalogue holds")
-        understander = Understander(item_index, acts, [_business(item) for item in items.values()], encode)
+        understander = Understander(item_index, acts, [business_of(item) for item in items.values()], encode)
         return cls(view.version, items, documents, _passages(documents), passage_index, understander)
 
 
@@ -108,7 +108,7 @@ def build(folder: Path, view: Snapshot, encode: Encode, progress: Progress | Non
     return name
 
 
-def _business(item: Item) -> str:
+def business_of(item: Item) -> str:
     """What a hall without business types sorts by."""
     return item.business or (item.themes[0] if item.themes else item.kind)
 

@@ -1,0 +1,204 @@
+"""Case files: sentences with what is right about them, one JSON object a line.
+
+    business.jsonl      {text, business, item}        item: a name, as in the catalogue
+    out_of_scope.jsonl  {text}
+    acts.jsonl          {text, act}
+    slots.jsonl         {text, today, slots: [{kind, text, start, end, value[, valid]}]}
+    answers.jsonl       {text, item, asks, refused, kind}     asks [] and refused false = the item as a whole; item "" = none
+    privacy.jsonl       {text, spans: [{kind, text, start, end, valid}]}      valid null = the kind has no check
+
+Places are in characters. Keys that are not named here are not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from govlm.hall.answers.compose import KINDS
+from govlm.hall.privacy import KINDS as PERSONAL
+from govlm.hall.understanding.examples import ACTS
+
+__all__ = ["FILES", "SLOTS", "Case", "Cases", "CasesError"]
+
+FILES: dict[str, tuple[str, ...]] = {
+    "understanding": ("business", "out_of_scope", "acts", "slots"),
+    "retrieval": ("business",),
+    "answers": ("answers",),
+    "privacy": ("privacy",),
+}  # what each suite reads
+SLOTS = {
+    **PERSONAL, "name": "姓名", "address": "地址", "date": "日期", "amount": "金额", "organisation": "单位名称",
+}  # fmt: skip  # kinds of slots, and what they are called
+
+
+class CasesError(ValueError):
+    """A case file that is missing or malformed; names the file and the line."""
+
+
+class Case(NamedTuple):
+    """line: of its file, from 1. values: the object that stands there."""
+
+    line: int
+    values: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        return str(self.values["text"])
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The cases of each file that was read, by the file's name without its ending."""
+
+    folder: Path
+    files: Mapping[str, Sequence[Case]]
+
+    @classmethod
+    def read(cls, folder: Path, suites: Iterable[str] = FILES) -> Cases:
+        """Reads and checks the files that the suites need. CasesError names the first thing that is wrong."""
+        if not folder.is_dir():
+            raise CasesError(f"{folder}: no such folder of case files")
+        names = dict.fromkeys(name for suite in suites for name in FILES[suite])
+        if missing := [f"{name}.jsonl" for name in names if not (folder / f"{name}.jsonl").is_file()]:
+            raise CasesError(f"{folder}: {', '.join(missing)} missing; the suites that were chosen read them")
+        return cls(folder, {name: _read(folder / f"{name}.jsonl", _FORMS[name]) for name in names})
+
+    def where(self, name: str, case: Case) -> str:
+        return f"{self.folder / name}.jsonl:{case.line}"
+
+    def check_names(self, items: Iterable[str], businesses: Iterable[str]) -> None:
+        """CasesError where a case wants an item or a business type that the hall does not have: it could never be right."""
+        known = {"item": set(items), "business": set(businesses)}
+        for name in ("business", "answers"):
+            for case in self.files.get(name, ()):
+                for key, names in known.items():
+                    wanted = "" if case.values.get("refused") else case.values.get(key, "")
+                    if wanted and wanted not in names:
+                        what = "an item" if key == "item" else "a business type"
+                        raise CasesError(f"{self.where(name, case)}: {wanted!r} is not {what} of this hall")
+
+
+def _read(path: Path, form: Callable[[dict[str, Any]], None]) -> tuple[Case, ...]:
+    found = []
+    with open(path, "rb") as handle:
+        for number, raw in enumerate(handle, 1):
+            where = f"{path}:{number}"
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise CasesError(f"{where}: byte {error.start + 1} of the line is not UTF-8") from None
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise CasesError(f"{where}: not JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise CasesError(f"{where}: an object {{…}} is expected")
+            try:
+                form(row)
+            except _FormError as error:
+                raise CasesError(f"{where}: {error}") from None
+            found.append(Case(number, row))
+    if not found:
+        raise CasesError(f"{path}: holds no cases")
+    return tuple(found)
+
+
+# ------------------------------------------------------------------------------------------------------------ forms of the rows
+
+
+class _FormError(ValueError):
+    pass
+
+
+def _value(row: Mapping[str, Any], key: str, kind: type, called: str) -> Any:
+    if key not in row:
+        raise _FormError(f"{key!r} is missing")
+    value = row[key]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _FormError(f"{key!r}: {called} is expected, not {value!r}")
+    return value
+
+
+def _text(row: Mapping[str, Any], key: str = "text", empty: bool = False) -> str:
+    text: str = _value(row, key, str, "text")
+    if not (empty or text):
+        raise _FormError(f"{key!r} is empty")
+    return text
+
+
+def _business(row: dict[str, Any]) -> None:
+    for key in ("text", "business", "item"):
+        _text(row, key)
+
+
+def _out_of_scope(row: dict[str, Any]) -> None:
+    _text(row)
+
+
+def _acts(row: dict[str, Any]) -> None:
+    _text(row)
+    if _text(row, "act") not in ACTS:
+        raise _FormError(f"'act': {row['act']!r} is none of {', '.join(ACTS)}")
+
+
+def _slots(row: dict[str, Any]) -> None:
+    _text(row)
+    try:
+        date.fromisoformat(_text(row, "today"))
+    except ValueError:
+        raise _FormError(f"'today': a date like 2026-03-05 is expected, not {row['today']!r}") from None
+    for mark in _marks(row, "slots", SLOTS):
+        _text(mark, "value", empty=True)
+        if mark.get("valid") not in (None, True, False):
+            raise _FormError(f"'valid': true, false or null is expected, not {mark['valid']!r}")
+
+
+def _answers(row: dict[str, Any]) -> None:
+    _text(row)
+    _text(row, "kind")
+    item = _text(row, "item", empty=True)
+    refused = _value(row, "refused", bool, "true or false")
+    for part in _value(row, "asks", list, "a list of parts"):
+        if part not in KINDS:
+            raise _FormError(f"'asks': {part!r} is none of {', '.join(KINDS)}")
+    if not refused and not item:
+        raise _FormError("'item' is empty, but 'refused' is false")
+
+
+def _privacy(row: dict[str, Any]) -> None:
+    _text(row)
+    for mark in _marks(row, "spans", PERSONAL):
+        if "valid" not in mark:
+            raise _FormError("'valid' is missing in a span")
+        if mark["valid"] not in (None, True, False):
+            raise _FormError(f"'valid': true, false or null is expected, not {mark['valid']!r}")
+
+
+def _marks(row: Mapping[str, Any], key: str, kinds: Iterable[str]) -> list[Mapping[str, Any]]:
+    marks: list[Mapping[str, Any]] = _value(row, key, list, "a list")
+    for mark in marks:
+        if not isinstance(mark, dict):
+            raise _FormError(f"{key!r}: a list of objects {{…}} is expected")
+        if _text(mark, "kind") not in kinds:
+            raise _FormError(f"{key!r}: kind {mark['kind']!r} is none of {', '.join(kinds)}")
+        start, end = _value(mark, "start", int, "a whole number"), _value(mark, "end", int, "a whole number")
+        if row["text"][max(start, 0) : end] != _text(mark):
+            raise _FormError(f"{key!r}: at [{start}, {end}) the text does not read as marked ({mark['kind']})")
+    return marks
+
+
+_FORMS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "business": _business,
+    "out_of_scope": _out_of_scope,
+    "acts": _acts,
+    "slots": _slots,
+    "answers": _answers,
+    "privacy": _privacy,
+}
