@@ -35,10 +35,10 @@ def includes(path: Path) -> list[str]:
 
 
 def tracked() -> list[str]:
-    result = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         pytest.skip("not a git checkout: nothing says which files are the project's")
-    return result.stdout.splitlines()
+    return result.stdout.split("\0")[:-1]
 
 
 @pytest.mark.parametrize("path", c_files(), ids=lambda p: str(p.relative_to(CSRC)))

@@ -40,6 +40,7 @@ STAGES: dict[str, dict[str, Any]] = {  # each is what differs from PRETRAINING, 
     "stage-2": {"steps": 7600},
 }
 EMBEDDING: dict[str, Any] = {"epochs": 1, "batch_size": 64, "lr": 2e-4, "max_length": 64, "mlm_weight": 0.5, "seed": 20}
+NAMED = 6  # a colloquial name of a real item teaches ranking as much as so many requests for the sample hall
 HELD_OUT_ALIASES = 0.3  # share of the colloquial names that no training sees: retrieval is judged by them
 
 
@@ -153,7 +154,7 @@ class Run:
         named = fitting.alias_cases(items, aliases, list(dict.fromkeys(alias for alias, _ in names)), encode, characters)
         entries, questions = self.questions(0)
         passages = fitting.passage_cases(entries, questions, encode, characters)
-        weights = fitting.fit_weights([*taught, *named], [*scope, *named], passages, fitting.act_cases(encode, characters))
+        weights = fitting.fit_weights([*taught, *named * NAMED], [*scope, *named], passages, fitting.act_cases(encode, characters))
         weights.save(examples.FOLDER)
         return examples.FOLDER
 
