@@ -154,7 +154,9 @@ class Run:
         named = fitting.alias_cases(items, aliases, list(dict.fromkeys(alias for alias, _ in names)), encode, characters)
         entries, questions = self.questions(0)
         passages = fitting.passage_cases(entries, questions, encode, characters)
-        weights = fitting.fit_weights([*taught, *named * NAMED], [*scope, *named], passages, fitting.act_cases(encode, characters))
+        weights = fitting.fit_weights(
+            [*taught, *named * NAMED], [*scope, *named], passages, fitting.act_cases(encode, characters)
+        )
         weights.save(examples.FOLDER)
         return examples.FOLDER
 
