@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_finetune import CONFIG, rows, write_rows
+from small_requests import CONFIG, rows, write_rows
 from test_pretrain import losses
 from tiny_corpus import config, write_corpus
 
