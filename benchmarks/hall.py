@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -84,28 +85,39 @@ def documents_of_policy(run: Any, encode: Any, characters: Any) -> list[str]:
     return [f"| document that answers a question of policy, {len(rows)} unseen: R@1 | {bm25:.1f} | {hall:.1f} |"]
 
 
-def questions(data: Path, run: Any) -> list[str]:
+def ask(folder: Path, asked: list[str]) -> tuple[list[float], float]:
+    """(milliseconds of each question, megabytes resident after them) of a process that opens the hall."""
     import psutil
 
     from govlm.hall import Hall
 
-    lines = (data / "gov/citizen_messages/labelled_sample_495.jsonl").read_text("utf-8").splitlines()
-    asked = [json.loads(line)["留言主题"] for line in lines] + [alias for alias, _ in run.aliases()[0]][::3]
-    with tempfile.TemporaryDirectory() as folder, Hall.create(Path(folder) / "h") as hall:
-        began = time.perf_counter()
-        report = hall.import_items(data / "gov/guangdong_service_items/items.jsonl")
-        taken = time.perf_counter() - began
-        times = []
+    times = []
+    with Hall.open(folder) as hall:
+        hall.ask(asked[0])
         for text in asked:
             began = time.perf_counter()
             hall.ask(text)
             times.append(1000 * (time.perf_counter() - began))
-        memory = psutil.Process().memory_info().rss / 1e6
+    return times, psutil.Process().memory_info().rss / 1e6
+
+
+def questions(data: Path, run: Any) -> list[str]:
+    from govlm.hall import Hall
+
+    lines = (data / "gov/citizen_messages/labelled_sample_495.jsonl").read_text("utf-8").splitlines()
+    asked = [json.loads(line)["留言主题"] for line in lines] + [alias for alias, _ in run.aliases()[0]][::3]
+    with tempfile.TemporaryDirectory() as folder:
+        with Hall.create(Path(folder) / "h") as hall:
+            began = time.perf_counter()
+            report = hall.import_items(data / "gov/guangdong_service_items/items.jsonl")
+            taken = time.perf_counter() - began
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            times, memory = pool.apply(ask, (Path(folder) / "h", asked))
     p50, p95 = np.percentile(times, [50, 95])
     return [
         f"| {report.imported:,} items imported and indexed | | {taken:.1f} s |",
         f"| `ask`, {len(asked)} questions: p50 / p95 | | {p50:.1f} / {p95:.1f} ms |",
-        f"| resident memory of this process, after them | | {memory:.0f} MB |",
+        f"| resident memory of the process that was asked | | {memory:.0f} MB |",
     ]
 
 
@@ -114,7 +126,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR")
     data = parser.parse_args().data
     run = recipe(data)
-    lines = ["| what | BM25 | the hall |", "|---|---|---|", *questions(data, run)]  # first: its memory is its own
+    lines = ["| what | BM25 | the hall |", "|---|---|---|", *questions(data, run)]
     from govlm.hall.retrieval.characters import Characters
     from govlm.hall.understanding.fitting import cached
 
