@@ -217,6 +217,18 @@ def test_another_process_sees_the_new_catalogue(tmp_path: Path) -> None:
         assert {hit.code for hit in second.search("户口迁移")} == {"a", "b"}
 
 
+def test_a_question_does_not_index_what_another_process_is_indexing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Hall.create(tmp_path / "h") as first, Hall.open(tmp_path / "h") as second:
+        first.store.put_items([Item("a", "户口迁移")])
+        first.reindex()
+        assert second.search("户口迁移")
+        first.store.put_items([Item("b", "居住证")])
+        first.reindex()
+        first.store.put_items([Item("c", "老年人证")])  # put, not indexed yet
+        monkeypatch.setattr(second, "reindex", lambda: pytest.fail("a question made an index"))
+        assert [hit.code for hit in second.search("户口迁移")] == ["a"]
+
+
 def test_a_lost_index_is_made_again(tmp_path: Path) -> None:
     with Hall.create(tmp_path / "h") as hall:
         hall.store.put_items([Item("a", "户口迁移")])

@@ -229,6 +229,8 @@ class Hall:
                     with contextlib.suppress(OSError, ValueError):  # made by another version, or just replaced
                         self._library = Library.open(self.folder / "index" / view.index.generation, view, self._encode)
                         return self._library
+            if self._library is not None:  # another process is about to publish an index of what it has just put
+                return self._library
             self.reindex()
         raise CatalogueError(f"{self.folder}: the index cannot be made or read; see whether the disk is full")
 
@@ -248,12 +250,11 @@ class Hall:
         open_ = np.where(allowed, scores, -np.inf)
         chances = np.exp(open_ - open_.max())
         chances /= chances.sum()
-        items = list(library.items.values())
+        codes = library.understander.codes
         order = np.argsort(-open_, kind="stable")[:k]
         return [
-            Hit(items[i].code, items[i].name, float(chances[i]), items[i].authority, items[i].region)
-            for i in order
-            if allowed[i]
+            Hit(item.code, item.name, float(chances[i]), item.authority, item.region)
+            for i, item in ((i, library.items[codes[i]]) for i in order if allowed[i])
         ]
 
     def understand(self, text: str) -> Understanding:

@@ -42,7 +42,7 @@ class Library:
     passages: Sequence[tuple[str, str]]  # (document, passage) of each entry of the index
     passage_index: Index
     understander: Understander
-    _masks: dict[tuple[date, str, str, str], NDArray[np.bool_]] = field(default_factory=dict)
+    _masks: dict[tuple[object, ...], NDArray[np.bool_]] = field(default_factory=dict)
 
     def item(self, code: str, /) -> Item | None:
         return self.items.get(code)
@@ -52,25 +52,28 @@ class Library:
 
     def known(self, region: str = "") -> NDArray[np.bool_]:
         """[items]: of the region, in force or not: an answer says that a rule has expired."""
-        return np.array([not region or applies(item, region) for item in self.items.values()], bool)
+        return self._mask((region,), lambda item: not region or applies(item, region))
 
     def allowed(self, today: date, region: str = "", level: str = "", audience: str = "") -> NDArray[np.bool_]:
         """[items]: in force, of the region ("" = any) and level, and for the audience."""
-        key = (today, region, level, audience)
-        if key not in self._masks:
+        return self._mask(
+            (today, region, level, audience),
+            lambda item: (
+                in_force(item, today)
+                and (not region or applies(item, region))
+                and (not level or item.level == level)
+                and (not audience or not item.audiences or audience in item.audiences)
+            ),
+        )
+
+    def _mask(self, key: tuple[object, ...], holds: Callable[[Item], bool]) -> NDArray[np.bool_]:
+        """[items], kept for the next question."""
+        found = self._masks.get(key)
+        if found is None:
             if len(self._masks) > 64:
                 self._masks.clear()
-            self._masks[key] = np.array(
-                [
-                    in_force(item, today)
-                    and (not region or applies(item, region))
-                    and (not level or item.level == level)
-                    and (not audience or not item.audiences or audience in item.audiences)
-                    for item in self.items.values()
-                ],
-                bool,
-            )
-        return self._masks[key]
+            found = self._masks[key] = np.array([holds(item) for item in self.items.values()], bool)
+        return found
 
     @classmethod
     def open(cls, folder: Path, view: Snapshot, encode: Encode) -> Library:
@@ -78,10 +81,11 @@ class Library:
         items = {item.code: item for item in view.items()}
         documents = {document.code: document for document in view.documents()}
         item_index, passage_index, acts = (Index.open(folder / part) for part in _PARTS)
-        if item_index.keys[:-1] != list(items) or passage_index.keys != ["\t".join(key) for key in _passages(documents)]:
+        passages = _passages(documents)
+        if item_index.keys[:-1] != list(items) or passage_index.keys != ["\t".join(key) for key in passages]:
             raise ValueError(f"{folder}: an index of other records than the catalogue holds")
         understander = Understander(item_index, acts, [business_of(item) for item in items.values()], encode)
-        return cls(view.version, items, documents, _passages(documents), passage_index, understander)
+        return cls(view.version, items, documents, passages, passage_index, understander)
 
 
 def build(folder: Path, view: Snapshot, encode: Encode, progress: Progress | None = None) -> str:

@@ -107,6 +107,11 @@ class Understander:
         self._business = np.array([self._businesses.index(name) for name in businesses], np.int64)
 
     @property
+    def codes(self) -> list[str]:
+        """Of the items, in the order of their scores; then that of what is out of scope."""
+        return self._items.keys
+
+    @property
     def characters(self) -> Characters:
         """The tables of the index."""
         return self._items.characters
