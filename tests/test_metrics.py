@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from govlm.terminal import display_width
 from govlm.train.metrics import (
     classification_report,
-    display_width,
     format_confusion,
     format_per_class,
     multi_label_report,

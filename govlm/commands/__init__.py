@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-MODULES = ("hall", "eval", "corpus", "pretrain", "embed", "classify", "distill", "quantize", "tokenize", "info", "demo")
+MODULES = ("chat", "hall", "eval", "corpus", "pretrain", "embed", "classify", "distill", "quantize", "tokenize", "info", "demo")

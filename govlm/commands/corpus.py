@@ -15,6 +15,7 @@ from govlm.commands.common import (
     progress,
     set_threads,
 )
+from govlm.terminal import display_width
 
 __all__ = ["register"]
 
@@ -24,16 +25,11 @@ _WIDEST, _ROWS = 60, 40  # of the table: characters of a file's name, inputs
 
 def _table(rows: list[list[str]]) -> str:
     """Columns of cells, the first to the left, the others to the right; Chinese characters are two wide."""
-    import unicodedata
-
-    def wide(text: str) -> int:
-        return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-    widths = [max(wide(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(display_width(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [" " * (width - wide(cell)) + cell for cell, width in zip(row, widths, strict=True)]
-        cells[0] = cells[0].strip() + " " * (widths[0] - wide(row[0].strip()))
+        cells = [" " * (width - display_width(cell)) + cell for cell, width in zip(row, widths, strict=True)]
+        cells[0] = cells[0].strip() + " " * (widths[0] - display_width(row[0].strip()))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -1,17 +1,17 @@
-"""`govlm hall …` keeps a hall's catalogue; `govlm chat` asks it in the terminal."""
+"""`govlm hall …` keeps a hall: its catalogue and its procedures."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from govlm.commands.common import add_common, emit, input_lines, set_threads
+from govlm.commands.common import add_common, emit, set_threads
 
-__all__ = ["register"]
+__all__ = ["open_hall", "register"]
 
 
-def _open(folder: str | None) -> Any:
+def open_hall(folder: str | None) -> Any:
+    """The hall in a folder, else the sample hall."""
     from govlm.hall.hall import Hall
 
     return Hall.sample() if folder is None else Hall.open(folder)
@@ -49,24 +49,24 @@ def _report(arguments: argparse.Namespace, report: Any) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
-    with _open(arguments.directory) as hall:
+    with open_hall(arguments.directory) as hall:
         return _report(arguments, hall.import_items(arguments.file, arguments.mapping))
 
 
 def _policies(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
-    with _open(arguments.directory) as hall:
+    with open_hall(arguments.directory) as hall:
         return _report(arguments, hall.import_policies(arguments.file, arguments.region))
 
 
 def _learn(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
-    with _open(arguments.directory) as hall:
+    with open_hall(arguments.directory) as hall:
         return _report(arguments, hall.learn(arguments.file))
 
 
 def _backup(arguments: argparse.Namespace) -> int:
-    with _open(arguments.directory) as hall:
+    with open_hall(arguments.directory) as hall:
         hall.backup(arguments.file)
     print(f"the catalogue of {arguments.directory} is in {arguments.file}")
     return 0
@@ -91,7 +91,7 @@ def _restore(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from govlm.hall.catalogue.columns import export_items
 
-    with _open(arguments.directory) as hall:
+    with open_hall(arguments.directory) as hall:
         count = export_items(hall.store.items(), arguments.file, arguments.mapping)
     if arguments.json:
         emit({"file": arguments.file, "items": count})
@@ -100,49 +100,39 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plain(answer: Any) -> dict[str, Any]:
-    return {
-        "text": answer.text,
-        "refused": answer.refused,
-        "reason": answer.reason,
-        "citations": [vars(citation) for citation in answer.citations],
-    }
+def _check(arguments: argparse.Namespace) -> int:
+    """Prints what is wrong with procedure files; 1 when anything is."""
+    from pathlib import Path
+
+    from govlm.hall.dialogue.procedures import ProcedureError, lint, read
+
+    found: dict[str, list[str]] = {}
+    with open_hall(arguments.hall) as hall:
+        items = hall.library.items
+        for file in arguments.file:
+            try:
+                found[file] = lint(read(Path(file), items), items)
+            except ProcedureError as error:
+                found[file] = [str(error).removeprefix(f"{file}: ")]
+    if arguments.json:
+        emit(found)
+    else:
+        for file, problems in found.items():
+            for problem in problems:
+                print(f"{file}: {problem}")
+            if not problems:
+                print(f"{file}: good")
+    return int(any(found.values()))
 
 
-def _chat(arguments: argparse.Namespace) -> int:
+def _procedures(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
-    with _open(arguments.directory) as hall:
-        people = sys.stdin.isatty() and not arguments.text and not arguments.json
-        if people:
-            print("请问您要办什么事？（空行结束）")
-        texts = arguments.text or (iter(_asked, "") if people else input_lines(None))
-        for text in texts:
-            understood, answer = hall.understand(text), hall.ask(text, arguments.region)
-            if arguments.json:
-                slots = [slot._asdict() for slot in understood.slots]
-                emit({"question": text, **_plain(answer), "understanding": {**vars(understood), "slots": slots}})
-                continue
-            if not people:
-                print(f"> {text}")
-            print(answer.text, end="\n\n")
-    return 0
-
-
-def _asked() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        return ""
+    with open_hall(arguments.directory) as hall:
+        return _report(arguments, hall.import_procedures(arguments.file))
 
 
 def register(command: Any) -> None:
     """Adds this module's commands; `command(name, run, help)` gives the parser of one."""
-    sub = command("chat", _chat, "ask a hall: what people want is understood, and answered from its records with citations")
-    sub.add_argument("directory", nargs="?", metavar="HALL", help="folder of the hall (default: the bundled sample hall)")
-    sub.add_argument("--text", action="append", metavar="TEXT", help="ask this (may be repeated) in place of asking the user")
-    sub.add_argument("--region", metavar="CODE", help="GB/T 2260 code of the place that is asked for, like 4401")
-    add_common(sub)
-
     hall = command("hall", lambda arguments: 0, "keep a hall's catalogue: service items and policy documents")
     parts = hall.add_subparsers(dest="action", metavar="ACTION", required=True)
 
@@ -163,6 +153,16 @@ def register(command: Any) -> None:
     sub.add_argument("file", nargs="+", metavar="FILE")
     sub.add_argument("--region", default="", metavar="CODE", help="GB/T 2260 code of where they hold (default: everywhere)")
     add_common(sub)
+    sub = action("procedures", _procedures, "take procedure files into use: by which steps an item is applied for")
+    sub.add_argument("file", nargs="+", metavar="FILE")
+    add_common(sub)
+    sub = parts.add_parser(
+        "check", help="say what is wrong with procedure files", description="Say what is wrong with procedure files."
+    )
+    sub.set_defaults(run=_check)
+    sub.add_argument("file", nargs="+", metavar="FILE")
+    sub.add_argument("--hall", metavar="HALL", help="folder of the hall that they are for (default: the bundled sample hall)")
+    add_common(sub, threads=False)
     sub = action("learn", _learn, "add the hall's own sentences, so that requests like them are recognised")
     sub.add_argument("file", metavar="FILE", help='JSONL: {"text": "…", "item": code or name}')
     add_common(sub)

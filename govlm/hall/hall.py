@@ -17,7 +17,8 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,10 @@ from govlm.hall.catalogue.columns import import_items
 from govlm.hall.catalogue.documents import import_documents
 from govlm.hall.catalogue.report import CatalogueError, Report
 from govlm.hall.catalogue.store import Store
+from govlm.hall.dialogue.driver import Conversations, SessionStore, Turn
+from govlm.hall.dialogue.shelf import Procedures
+from govlm.hall.dialogue.state import State
+from govlm.hall.forms.schema import FormField
 from govlm.hall.library import Library, Progress, build
 from govlm.hall.understanding.understand import Understanding
 
@@ -293,6 +298,35 @@ class Hall:
         scores = library.understander.weights.passages.scores(library.passage_index.features(query))
         order = np.argsort(-scores, kind="stable")[:_READ]
         return [(library.documents[library.passages[i][0]], library.passages[i][1]) for i in order]
+
+    # ------------------------------------------------------------------------------------------------------ conversations
+
+    def chat(self, session_id: str, text: str, now: datetime | None = None, region: str | None = None) -> Turn:
+        """One message of a conversation: understood, answered, and kept before the answer is given. session_id: any text that names
+        the conversation. now: when it is said (default: the time it is). region: as in `ask`. Never raises for a text, whatever it is."""
+        return self._conversations.chat(session_id, text, now, region)
+
+    def fields(self, state: State) -> dict[str, FormField]:
+        """The fields of the form that a conversation fills, in the order in which they are asked; none where it fills none."""
+        return self._conversations.fields(state)
+
+    def import_procedures(self, files: Path_ | Iterable[Path_]) -> Report:
+        """Takes procedure files (YAML or JSON, see govlm.hall.dialogue.procedures) into use; what `lint` objects to is reported and left
+        out."""
+        one = isinstance(files, (str, os.PathLike))
+        return self._procedures.put([files] if one else files, self.library)  # type: ignore[list-item,arg-type]
+
+    @cached_property
+    def _procedures(self) -> Procedures:
+        return Procedures(self.folder / "procedures")
+
+    def conversations(self, sessions: SessionStore) -> Conversations:
+        """Conversations that are kept elsewhere than in the hall's database."""
+        return Conversations(sessions, lambda: self._procedures.shelf(self.library), self.ask)
+
+    @cached_property
+    def _conversations(self) -> Conversations:
+        return self.conversations(self._sessions)
 
     # ------------------------------------------------------------------------------------------------------------ encoder
 

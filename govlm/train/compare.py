@@ -260,7 +260,7 @@ def _cosine(a: Any, b: Any) -> float:
 
 def format_comparison(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table for people."""
-    from govlm.train.metrics import display_width
+    from govlm.terminal import display_width
 
     columns: list[tuple[str, str, str]] = [
         ("MB on disk", "size_mb", ".1f"), ("MB resident", "resident_mb", ".0f"), ("ms, 1 thread", "ms_1", ".2f"),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from govlm.terminal import display_width, pad
+
 __all__ = [
     "classification_report",
     "confusion_matrix",
     "cross_entropy",
-    "display_width",
     "format_confusion",
     "format_per_class",
     "multi_label_report",
@@ -139,31 +139,14 @@ def span_report(true: Sequence[Sequence[Any]], predicted: Sequence[Sequence[Any]
     }
 
 
-def display_width(text: str) -> int:
-    """Columns that `text` takes in a terminal: full-width characters count two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-        if unicodedata.category(c) not in ("Cf", "Cc")
-    )
-
-
-def _left(text: str, width: int) -> str:
-    return text + " " * (width - display_width(text))
-
-
-def _right(text: str, width: int) -> str:
-    return " " * (width - display_width(text)) + text
-
-
 def format_per_class(report: dict[str, Any]) -> str:
     """The per-class table as text."""
     columns = ("precision", "recall", "f1", "support")
     width = max([display_width(row["label"]) for row in report["per_class"]] + [len("label")])
-    lines = [_left("label", width) + "".join(_right(c, 11) for c in columns)]
+    lines = [pad("label", width) + "".join(pad(c, 11, right=True) for c in columns)]
     for row in report["per_class"]:
         cells = [f"{row[c]:.3f}" for c in columns[:3]] + [str(row["support"])]
-        lines.append(_left(row["label"], width) + "".join(_right(c, 11) for c in cells))
+        lines.append(pad(row["label"], width) + "".join(pad(c, 11, right=True) for c in cells))
     return "\n".join(lines)
 
 
@@ -173,9 +156,11 @@ def format_confusion(report: dict[str, Any]) -> str:
     number = len(str(len(names)))
     width = max([display_width(n) for n in names] + [len("true")])
     cell = max(len(str(max((max(row) for row in matrix), default=0))), number) + 1
-    lines = [_left("true \\ predicted", number + 1 + width) + "".join(_right(str(i + 1), cell) for i in range(len(names)))]
+    lines = [
+        pad("true \\ predicted", number + 1 + width) + "".join(pad(str(i + 1), cell, right=True) for i in range(len(names)))
+    ]
     head = display_width(lines[0]) - cell * len(names)
     for i, row in enumerate(matrix):
-        label = _left(f"{i + 1:>{number}} {names[i]}", head)
-        lines.append(label + "".join(_right(str(n) if n else "·", cell) for n in row))
+        label = pad(f"{i + 1:>{number}} {names[i]}", head)
+        lines.append(label + "".join(pad(str(n) if n else "·", cell, right=True) for n in row))
     return "\n".join(lines)

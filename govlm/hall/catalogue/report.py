@@ -6,9 +6,10 @@ database; it is one English line, as everywhere in govlm.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from govlm.terminal import display_width, pad
 
 __all__ = ["CatalogueError", "Problem", "Report"]
 
@@ -64,17 +65,9 @@ class Report:
             shown = "、".join(rows[:_SHOWN]) + (" …" if len(rows) > _SHOWN else "")
             table.append((kind, str(max(1, len(rows))), text, shown))
         if len(table) > 1:
-            widths = [min(60, max(_width(row[i]) for row in table)) for i in range(3)]
+            widths = [min(60, max(display_width(row[i]) for row in table)) for i in range(3)]
             for row in table:
                 lines.append(
-                    "  ".join([_pad(cell, width) for cell, width in zip(row[:3], widths, strict=True)] + [row[3]]).rstrip()
+                    "  ".join([pad(cell, width) for cell, width in zip(row[:3], widths, strict=True)] + [row[3]]).rstrip()
                 )
         return "\n".join(lines)
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * max(0, width - _width(text))

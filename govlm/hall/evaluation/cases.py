@@ -6,6 +6,8 @@
     slots.jsonl         {text, today, slots: [{kind, text, start, end, value[, valid]}]}
     answers.jsonl       {text, item, asks, refused, kind}     asks [] and refused false = the item as a whole; item "" = none
     privacy.jsonl       {text, spans: [{kind, text, start, end, valid}]}      valid null = the kind has no check
+    forms.jsonl         {form, text, today, fields: {name: value}, problems: [kind]}     form: its $id; asking: the field that was asked
+    dialogue.yaml       scripted conversations, see `scripts`
 
 Places are in characters. Keys that are not named here are not read.
 """
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from govlm.hall.answers.compose import KINDS
+from govlm.hall.catalogue.tables import library
+from govlm.hall.evaluation.scripts import check_script
 from govlm.hall.privacy import KINDS as PERSONAL
 from govlm.hall.understanding.examples import ACTS
 
@@ -30,6 +34,8 @@ FILES: dict[str, tuple[str, ...]] = {
     "retrieval": ("business",),
     "answers": ("answers",),
     "privacy": ("privacy",),
+    "forms": ("forms",),
+    "dialogue": ("dialogue",),
 }  # what each suite reads
 SLOTS = {
     **PERSONAL, "name": "姓名", "address": "地址", "date": "日期", "amount": "金额", "organisation": "单位名称",
@@ -64,12 +70,12 @@ class Cases:
         if not folder.is_dir():
             raise CasesError(f"{folder}: no such folder of case files")
         names = dict.fromkeys(name for suite in suites for name in FILES[suite])
-        if missing := [f"{name}.jsonl" for name in names if not (folder / f"{name}.jsonl").is_file()]:
+        if missing := [_file(name) for name in names if not (folder / _file(name)).is_file()]:
             raise CasesError(f"{folder}: {', '.join(missing)} missing; the suites that were chosen read them")
-        return cls(folder, {name: _read(folder / f"{name}.jsonl", _FORMS[name]) for name in names})
+        return cls(folder, {name: _cases(folder / _file(name)) for name in names})
 
     def where(self, name: str, case: Case) -> str:
-        return f"{self.folder / name}.jsonl:{case.line}"
+        return f"{self.folder / _file(name)}:{case.line}"
 
     def check_names(self, items: Iterable[str], businesses: Iterable[str]) -> None:
         """CasesError where a case wants an item or a business type that the hall does not have: it could never be right."""
@@ -81,6 +87,29 @@ class Cases:
                     if wanted and wanted not in names:
                         what = "an item" if key == "item" else "a business type"
                         raise CasesError(f"{self.where(name, case)}: {wanted!r} is not {what} of this hall")
+
+
+def _file(name: str) -> str:
+    return f"{name}.yaml" if name == "dialogue" else f"{name}.jsonl"
+
+
+def _cases(path: Path) -> tuple[Case, ...]:
+    return _scripts(path) if path.suffix == ".yaml" else _read(path, _FORMS[path.stem])
+
+
+def _scripts(path: Path) -> tuple[Case, ...]:
+    """Scripts, each a case; its line is its place in the file."""
+    yaml = library("yaml", "the suite dialogue")
+    try:
+        rows = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise CasesError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(rows, list) or not rows:
+        raise CasesError(f"{path}: a list of scripts is expected")
+    for row in rows:
+        if problem := check_script(row):
+            raise CasesError(f"{path}: {problem}")
+    return tuple(Case(number, {"text": row["name"], **row}) for number, row in enumerate(rows, 1))
 
 
 def _read(path: Path, form: Callable[[dict[str, Any]], None]) -> tuple[Case, ...]:
@@ -181,6 +210,19 @@ def _privacy(row: dict[str, Any]) -> None:
             raise _FormError(f"'valid': true, false or null is expected, not {mark['valid']!r}")
 
 
+def _forms(row: dict[str, Any]) -> None:
+    for key in ("form", "text"):
+        _text(row, key)
+    try:
+        date.fromisoformat(_text(row, "today"))
+    except ValueError:
+        raise _FormError(f"'today': a date like 2026-03-05 is expected, not {row['today']!r}") from None
+    for name, value in _value(row, "fields", dict, "an object of fields").items():
+        if not isinstance(value, str):
+            raise _FormError(f"'fields': {name!r}: text is expected, not {value!r}")
+    _value(row, "problems", list, "a list of kinds")
+
+
 def _marks(row: Mapping[str, Any], key: str, kinds: Iterable[str]) -> list[Mapping[str, Any]]:
     marks: list[Mapping[str, Any]] = _value(row, key, list, "a list")
     for mark in marks:
@@ -201,4 +243,5 @@ _FORMS: dict[str, Callable[[dict[str, Any]], None]] = {
     "slots": _slots,
     "answers": _answers,
     "privacy": _privacy,
+    "forms": _forms,
 }

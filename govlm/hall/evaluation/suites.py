@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
 from typing import Any
 
 from govlm.hall.answers.citations import CitationError, Resolver, check, numbers
 from govlm.hall.answers.compose import FIELDS_OF
 from govlm.hall.answers.rendering import Answer
+from govlm.hall.evaluation import procedure_suites
+from govlm.hall.evaluation.bench import Bench, Progress
 from govlm.hall.evaluation.cases import FILES, SLOTS, Case, Cases
-from govlm.hall.evaluation.results import Failure, Report, case_keys, masked
+from govlm.hall.evaluation.results import Report, masked
 from govlm.hall.evaluation.rules import RuleEngine
 from govlm.hall.hall import Hall
-from govlm.hall.library import Library, business_of
+from govlm.hall.library import business_of
 from govlm.hall.privacy import Span, find
 from govlm.hall.understanding.slots import find_slots
 
 __all__ = ["SUITES", "Progress", "evaluate"]
 
 SUITES = tuple(FILES)
-Progress = Callable[[str, int, int], None]  # (suite, done, all)
 _SEARCHED = 100  # hits that are looked through for the right item
 _CHECKED = ("identity_card", "credit_code", "bank_card")  # kinds with check digits
 _NOTHING = "—"
@@ -49,55 +48,17 @@ def evaluate(
     items = library.items.values()
     cases.check_names((item.name for item in items), map(business_of, items))
     report = Report(name or hall.folder.name, len(items), len(library.documents), today or date.today(), resamples)
-    bench = _Bench(hall, library, RuleEngine(items), cases, report, progress or (lambda suite, done, every: None))
+    bench = Bench(hall, library, RuleEngine(items), cases, report, progress or (lambda suite, done, every: None))
     for suite in dict.fromkeys(suites):
         _RUN[suite](bench)
         report.suites.append(suite)
     return report
 
 
-@dataclass
-class _Bench:
-    hall: Hall
-    library: Library
-    rules: RuleEngine
-    cases: Cases
-    report: Report
-    progress: Progress
-
-    @property
-    def today(self) -> date:
-        return self.report.today
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """Of the items, by their codes."""
-        return {code: item.name for code, item in self.library.items.items()} | {"": ""}
-
-    def group(self, name: str, cases: Sequence[Case] | None = None) -> Sequence[Case]:
-        """The cases of a file, or those of them that are given, as a group of the report."""
-        found = self.cases.files[name] if cases is None else cases
-        self.report.groups[name] = case_keys((case.text for case in found), self.today)
-        return found
-
-    def failed(self, suite: str, what: str, file: str, case: Case, wanted: str, found: str) -> None:
-        marks = [*case.values.get("slots", ()), *case.values.get("spans", ())]
-        text = masked(case.text, self.today, marks)
-        self.report.failures.append(Failure(suite, what, f"{file}.jsonl", case.line, text, wanted, found or _NOTHING))
-
-    def each(self, suite: str, cases: Sequence[Case], ask: Callable[[Case], Any]) -> list[Any]:
-        found = []
-        for done, case in enumerate(cases):
-            self.progress(suite, done, len(cases))
-            found.append(ask(case))
-        self.progress(suite, len(cases), len(cases))
-        return found
-
-
 # ---------------------------------------------------------------------------------------------------------------- understanding
 
 
-def _understanding(bench: _Bench) -> None:
+def _understanding(bench: Bench) -> None:
     report, suite = bench.report, "understanding"
     cases = bench.group("business")
     hall = bench.each(suite, cases, lambda case: bench.hall.understand(case.text))
@@ -159,7 +120,7 @@ def _understanding(bench: _Bench) -> None:
     _slots(bench)
 
 
-def _slots(bench: _Bench) -> None:
+def _slots(bench: Bench) -> None:
     suite = "understanding"
     cases = bench.group("slots")
     found = bench.each(
@@ -197,7 +158,7 @@ def _shown(spans: Any, text: str) -> str:
 
 
 def _spans(
-    bench: _Bench,
+    bench: Bench,
     name: str,
     each: str,
     group: str,
@@ -226,7 +187,7 @@ _ZH = {"precision": "精确率", "recall": "召回率", "f1": "F1", "f2": "F2"}
 # -------------------------------------------------------------------------------------------------------------------- retrieval
 
 
-def _retrieval(bench: _Bench) -> None:
+def _retrieval(bench: Bench) -> None:
     report, suite = bench.report, "retrieval"
     cases = bench.group("business")
     hall = bench.each(suite, cases, lambda case: bench.hall.search(case.text, _SEARCHED, today=bench.today))
@@ -257,7 +218,7 @@ def _retrieval(bench: _Bench) -> None:
 # ---------------------------------------------------------------------------------------------------------------------- answers
 
 
-def _answers(bench: _Bench) -> None:
+def _answers(bench: Bench) -> None:
     report, suite = bench.report, "answers"
     cases = bench.group("answers")
     answers: list[Answer] = bench.each(suite, cases, lambda case: bench.hall.ask(case.text, today=bench.today))
@@ -315,7 +276,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def _about(bench: _Bench, answer: Answer) -> set[str]:
+def _about(bench: Bench, answer: Answer) -> set[str]:
     """Names of the items that an answer cites."""
     return {bench.names.get(citation.code, "") for citation in answer.citations if citation.kind == "item"}
 
@@ -361,7 +322,7 @@ def _held_back(answer: Answer, resolver: Resolver) -> str:
     return ""
 
 
-def _judged(bench: _Bench, case: Case, answer: Answer) -> tuple[str, str]:
+def _judged(bench: Bench, case: Case, answer: Answer) -> tuple[str, str]:
     """(wanted, found) of a case that failed, ("", "") of one that did not."""
     found = f"拒答（{answer.reason}）" if answer.refused else "、".join(sorted(_about(bench, answer))) or "政策原文"
     if case.values["refused"]:
@@ -375,7 +336,7 @@ def _judged(bench: _Bench, case: Case, answer: Answer) -> tuple[str, str]:
 # ---------------------------------------------------------------------------------------------------------------------- privacy
 
 
-def _privacy(bench: _Bench) -> None:
+def _privacy(bench: Bench) -> None:
     report, suite = bench.report, "privacy"
     cases = bench.group("privacy")
     spans: list[list[Span]] = bench.each(suite, cases, lambda case: find(case.text, bench.today))
@@ -417,9 +378,11 @@ def _accepted(wanted: Mapping[_Key, Any], found: Mapping[_Key, Any]) -> int:
     )
 
 
-_RUN: dict[str, Callable[[_Bench], None]] = {
+_RUN: dict[str, Callable[[Bench], None]] = {
     "understanding": _understanding,
     "retrieval": _retrieval,
     "answers": _answers,
     "privacy": _privacy,
+    "forms": procedure_suites.forms,
+    "dialogue": procedure_suites.dialogue,
 }

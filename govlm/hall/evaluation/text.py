@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from govlm.hall.evaluation.results import Change, Figure, Report, clean
 from govlm.hall.evaluation.statistics import Difference, Estimate
-from govlm.train.metrics import display_width
+from govlm.terminal import display_width
 
 __all__ = ["bar_of", "changed", "difference", "interval", "junit", "number", "table"]
 

@@ -1,0 +1,325 @@
+"""Drives a conversation: hears a message, takes the step, performs what it asks for, keeps the state, and only then answers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from govlm.hall.answers.answer import answer_item
+from govlm.hall.answers.asked import asked, plain
+from govlm.hall.answers.citations import Citation, Part, Sentence, cite, version
+from govlm.hall.answers.compose import choices, compose
+from govlm.hall.answers.precedence import status
+from govlm.hall.answers.rendering import Answer, checked, refuse
+from govlm.hall.answers.words import TITLES
+from govlm.hall.catalogue.records import Item
+from govlm.hall.catalogue.report import CatalogueError
+from govlm.hall.dialogue.hearing import ASKS, Heard, Said, ordinal, plain_act, subject
+from govlm.hall.dialogue.procedures import Procedure
+from govlm.hall.dialogue.shelf import Shelf
+from govlm.hall.dialogue.state import Effect, State
+from govlm.hall.dialogue.step import SENSITIVE, agreed, fields_of, same, step
+from govlm.hall.dialogue.words import SAYS
+from govlm.hall.forms.fill import fill
+from govlm.hall.forms.schema import FormField
+from govlm.hall.protection.sessions import Saved, StaleSession, Submission
+
+__all__ = ["Conversations", "SessionStore", "Turn"]
+
+_LOG = logging.getLogger(__name__)
+_SURE, _LIKELY = 0.5, 0.1  # chances, as Hall.ask has them
+_TRIES = 5  # steps that are taken anew because another client was faster
+_HELD = 1000  # conversations whose values wait in memory until the person has agreed
+_READ = 2000  # characters of a message that are looked through for names of items
+
+
+@dataclass(frozen=True)
+class Turn:
+    """text: what is read. state: after the message, as it was kept; its form also shows what waits for consent. citations: [n] in the
+    text is citations[n - 1]. handed_off: a person is wanted. version: of the conversation, one more after every message that was kept.
+    """
+
+    text: str
+    state: State
+    citations: tuple[Citation, ...] = ()
+    handed_off: bool = False
+    version: int = 0
+
+
+class SessionStore(Protocol):
+    """Where states are kept, as protection.sessions.Sessions does it."""
+
+    def load(self, session_id: str) -> Saved: ...
+
+    def save(
+        self, session_id: str, version: int, state: dict[str, Any], values: dict[str, str], *, now: datetime,
+        submission: Submission | None = None,
+    ) -> int: ...  # fmt: skip
+
+
+class Conversations:
+    """The conversations of a hall. ask: Hall.ask. shelf: what is in use now."""
+
+    def __init__(self, sessions: SessionStore, shelf: Callable[[], Shelf], ask: Callable[..., Answer]) -> None:
+        self._sessions, self._shelf, self._ask = sessions, shelf, ask
+        self._held: OrderedDict[str, dict[str, str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def chat(self, session_id: str, text: str, now: datetime | None = None, region: str | None = None) -> Turn:
+        """One message of a conversation, answered when it is kept. Never raises for a text, whatever it is; when the state cannot be
+        written the message is refused as a whole and the state stays as it was."""
+        now = now or datetime.now().astimezone()
+        text = text.encode("utf-8", "replace").decode("utf-8").replace("\x00", " ")
+        for _ in range(_TRIES):
+            saved = self._sessions.load(session_id)
+            state = State.from_saved(saved.state, saved.values)
+            if not state.key:
+                state = State(key=hashlib.sha256(session_id.encode()).hexdigest()[:16])
+            try:
+                return self._turn(session_id, saved, state, text, now, region)
+            except StaleSession:
+                continue
+            except CatalogueError as error:
+                _LOG.error("a turn was refused: %s", error)
+                return Turn(SAYS["busy"], state, version=saved.version)
+        _LOG.error("a turn was refused: other clients of the session were faster %d times", _TRIES)
+        return Turn(SAYS["busy"], state, version=saved.version)
+
+    def _turn(self, session_id: str, saved: Saved, state: State, text: str, now: datetime, region: str | None) -> Turn:
+        shelf = self._shelf()
+        held = self._held.get(session_id, {})
+        heard = self.hear(text, state, shelf, now.date(), held)
+        after, effects = step(state, heard, shelf, now)
+        said, citations = _Voice(shelf, partial(self._ask, region=region), after, now.date(), state).speak(effects)
+        clear, secrets = after.to_saved()
+        submission = self._submission(effects, state, after, shelf)
+        version = self._sessions.save(session_id, saved.version, clear, secrets, now=now, submission=submission)
+        waiting = self._hold(session_id, heard, after)
+        if waiting and after.top is not None:
+            after = after.with_top(replace(after.top, values={**after.top.values, **waiting}))
+        return Turn(said, after, citations, any(effect.kind == "handoff" for effect in effects), version)
+
+    def fields(self, state: State) -> dict[str, FormField]:
+        """As Hall.fields."""
+        shelf = self._shelf()
+        procedure = shelf.procedure(state.top.procedure) if state.top else None
+        return fields_of(procedure, shelf) if procedure else {}
+
+    # ---- what may not be kept yet
+
+    def _hold(self, session_id: str, heard: Heard, after: State) -> dict[str, str]:
+        """Keeps in memory what was said before the person agreed that it is kept."""
+        with self._lock:
+            if agreed(after) or after.top is None:
+                self._held.pop(session_id, None)
+                return {}
+            said = heard.opening if not heard.said.values else heard.said
+            new = {name: value for name, value in said.values.items() if name in said.withheld}
+            if new:
+                self._held[session_id] = {**self._held.get(session_id, {}), **new}
+                self._held.move_to_end(session_id)
+                while len(self._held) > _HELD:
+                    self._held.popitem(last=False)
+            return dict(self._held.get(session_id, {}))
+
+    # ---- hearing
+
+    def hear(self, text: str, state: State, shelf: Shelf, today: date, held: Mapping[str, str]) -> Heard:
+        """The message, understood; see `Heard`."""
+        understander = shelf.library.understander
+        characters = understander.characters
+        read = plain(text[:_READ], characters)
+        by_words = plain_act(read)
+        query = understander.query(text)
+        model_act, scores, outside = "smalltalk", np.zeros(0, np.float32), True
+        if np.count_nonzero(query.codes):
+            scores, features = understander.item_scores(query)
+            outside = understander.outside(query, scores, features) > understander.weights.threshold
+            model_act = understander.act(query)
+        named = shelf.named(read)
+        item, likely = "", ()
+        if len(named) == 1:
+            item = named[0]
+        elif named:
+            likely = tuple(named[:4])
+        elif not outside and len(scores):
+            item, likely = _likely(scores, understander.codes)
+        if len(named) > 1 and len(scores):  # one name of several items: the likeliest of them
+            rank = {code: float(score) for code, score in zip(understander.codes, scores, strict=False)}
+            likely = tuple(sorted(likely, key=lambda code: -rank.get(code, 0.0)))
+        kinds = asked(text[:_READ], (), characters).kinds
+        act = by_words or model_act
+        asks = by_words == "ask" or bool(ASKS.search(read[-80:]))
+        if not by_words and model_act in ("cancel", "handoff"):  # what acts is decided by rules
+            act = "deny" if model_act == "cancel" else ""
+        if by_words == "ask" and model_act == "apply" and not kinds:  # 我想申请低保可以吗
+            act = "apply"
+        said, opening = Said(), Said()
+        top = state.top
+        procedure = shelf.procedure(top.procedure) if top else None
+        if top is not None and procedure is not None:
+            if top.pending == "consent" and by_words in ("confirm", "submit"):
+                said = Said(dict(held), (), tuple(held))
+            elif top.pending != "cancel" and act not in ("handoff", "repeat"):
+                said = _said(
+                    text, procedure, shelf, top.asking if not top.pending else "", dict(top.values) | dict(held), today
+                )
+        other = shelf.procedure(item) if item and (procedure is None or item not in procedure.items) else None
+        if other is not None:
+            opening = _said(text, other, shelf, "", {}, today)
+        return Heard(
+            text, act, bool(by_words), item, bool(named), likely, kinds, asks, said, opening, ordinal(read) if state.choices else 0,
+            subject(read),
+        )  # fmt: skip
+
+    def _submission(self, effects: Sequence[Effect], before: State, after: State, shelf: Shelf) -> Submission | None:
+        effect = next((effect for effect in effects if effect.kind == "submit"), None)
+        if effect is None or before.top is None:
+            return None
+        frame = before.top
+        procedure = shelf.procedure(frame.procedure)
+        item = shelf.item(frame.item)
+        assert procedure is not None and item is not None
+        return Submission(
+            key=f"{after.key}-{frame.number}", item=frame.item, item_version=version(item), form=procedure.id,
+            form_version=" ".join(frame.versions.values()), values={**frame.values, "receipt": effect.about},
+        )  # fmt: skip
+
+
+def _likely(scores: Any, codes: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """(the item that is meant, the items that may be meant where it is not plain)."""
+    chances = np.exp(scores - scores.max())
+    chances /= chances.sum()
+    order = np.argsort(-chances, kind="stable")[:4]
+    if chances[order[0]] >= _SURE:
+        return codes[int(order[0])], ()
+    likely = tuple(codes[int(i)] for i in order if chances[i] >= _LIKELY)
+    return (likely[0], ()) if len(likely) == 1 else ("", likely)
+
+
+def _said(text: str, procedure: Procedure, shelf: Shelf, asking: str, values: Mapping[str, str], today: date) -> Said:
+    """What a message says for all forms of a procedure; a field that several share is there once."""
+    fields = fields_of(procedure, shelf)
+    by_share = {found.share: name for name, found in fields.items() if found.share}
+    known = dict(values)
+    found: dict[str, str] = {}
+    problems = []
+    for code in dict.fromkeys(entry.item for entry in procedure.of_kind("form")):
+        form = shelf.form(code)
+        if form is None:
+            continue
+        filled = fill(
+            form, text, asking=asking if asking in form.fields else None, known=same(form, known, fields), today=today
+        )
+        for name, entry in filled.fields.items():
+            wanted = form.fields[name]
+            owner = name if name in fields else by_share.get(wanted.share, "")
+            if owner and owner not in found:
+                found[owner] = entry.value
+        problems += [problem for problem in filled.problems if problem not in problems]
+    withheld = tuple(name for name in found if fields[name].kind in SENSITIVE)
+    return Said(found, tuple(problems), withheld)
+
+
+class _Voice:
+    """Writes out what a step wants said. What is quoted from records goes through the citation check, as one answer."""
+
+    def __init__(self, shelf: Shelf, ask: Callable[..., Answer], state: State, today: date, before: State) -> None:
+        self.shelf, self.ask, self.state, self.today, self.before = shelf, ask, state, today, before
+        self.parts: list[Part] = []
+
+    def speak(self, effects: Sequence[Effect]) -> tuple[str, tuple[Citation, ...]]:
+        lines: list[str] = []
+        place = -1
+        for effect in effects:
+            size = len(self.parts)
+            if text := self._one(effect):
+                lines.append(text)
+            if len(self.parts) > size and place < 0:
+                place = len(lines)
+        citations: tuple[Citation, ...] = ()
+        if self.parts:
+            answer = checked(self.parts, self.shelf.library)
+            lines.insert(place, answer.text)
+            citations = answer.citations
+        return "\n\n".join(lines), citations
+
+    def _answer(self, answer: Answer) -> str:
+        """Keeps the parts of an answer to be written out with the others; a refusal is said as it is."""
+        if answer.refused:
+            return answer.text
+        self.parts += answer.parts
+        return ""
+
+    def _one(self, effect: Effect) -> str:
+        item = self.shelf.item(effect.item)
+        kind = effect.kind
+        if kind == "say":
+            return self._say(effect, item)
+        if kind == "problem":
+            return effect.about
+        if kind == "ask":
+            return self._ask_field(effect)
+        if kind == "summary":
+            return SAYS["confirm?"].format(summary=self._summary())
+        if kind == "guide" and item is not None:
+            reason = status(item, self.today)
+            return self._answer(refuse(reason) if reason else checked(compose(item, effect.kinds), self.shelf.library))
+        if kind == "quote" and item is not None:
+            self.parts.append(Part("about", TITLES["about"], (Sentence((cite(item, effect.about),)),)))
+        if kind == "choices":
+            items = [found for code in effect.codes if (found := self.shelf.item(code)) is not None]
+            return self._answer(checked([choices(items)], self.shelf.library))
+        if kind == "answer":
+            if item is not None:
+                answer = answer_item(
+                    effect.about, item, self.shelf.library, self.today, self.shelf.library.understander.characters
+                )
+                if not answer.refused or answer.reason != "unanswerable":
+                    return self._answer(answer)
+            return self._answer(self.ask(effect.about, today=self.today))
+        return ""
+
+    def _fields(self) -> dict[str, FormField]:
+        top = self.state.top or self.before.top
+        procedure = self.shelf.procedure(top.procedure) if top else None
+        return fields_of(procedure, self.shelf) if procedure else {}
+
+    def _say(self, effect: Effect, item: Item | None) -> str:
+        fields = self._fields()
+        labels = [fields[name].label for name in effect.fields if name in fields]
+        top = self.state.top
+        receipts = [
+            f"《{found.name if (found := self.shelf.item(code)) else code}》回执号{receipt}"
+            for code, receipt in self.state.receipts
+        ]
+        frames = self.state.frames
+        return SAYS[effect.about].format(
+            item=item.name if item else "", other=item.name if item else "", fields="、".join(labels),
+            field=labels[0] if labels else "", new=next(iter(top.rival.values()), "") if top else "",
+            who=effect.kinds[0] if effect.kinds else "", receipts="；".join(receipts),
+            receipt=self.state.receipts[-1][1] if self.state.receipts else "", open=len(frames),
+        )  # fmt: skip
+
+    def _ask_field(self, effect: Effect) -> str:
+        fields = self._fields()
+        if effect.about not in fields:
+            return ""
+        top = self.state.top
+        asked_for = fields[effect.about]
+        now = top.values.get(effect.about) if top else None
+        return f"{asked_for.ask}（现在填的是：{now}）" if now else asked_for.ask
+
+    def _summary(self) -> str:
+        top = self.state.top
+        assert top is not None
+        return "\n".join(f"· {found.label}：{top.values[name]}" for name, found in self._fields().items() if name in top.values)

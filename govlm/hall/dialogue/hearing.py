@@ -1,0 +1,138 @@
+"""What a message does in a conversation, as far as its words say it plainly. Everything that acts (submitting, cancelling, handing over)
+is decided here by rules over the whole message, never by a model: a model that errs must not do anything in a person's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from govlm.hall.forms.fill import Problem
+
+__all__ = ["ASKS", "Heard", "Said", "ordinal", "plain_act", "subject"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a message says for a form. withheld: fields among the values that may not be kept before the person has agreed."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    withheld: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A message, understood as far as it can be without the conversation.
+
+    act: what it does (examples.ACTS, and resume and submit), by the rules here where they are sure (`plain`), else by the model.  item:
+    the code that it is most likely about, "" = of none; named: it says so outright.  likely: codes that it may be about.  kinds: parts
+    of a guide that it asks for; asks: it is a question.  said: for the form of the open procedure; opening: for the form of `item`.
+    """
+
+    text: str
+    act: str = ""
+    plain: bool = False
+    item: str = ""
+    named: bool = False
+    likely: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    asks: bool = False
+    said: Said = field(default_factory=Said)
+    opening: Said = field(default_factory=Said)
+    ordinal: int = 0  # 第二个 = 2, the last = -1
+    subject: str = ""  # 换成我妈的: 妈
+
+
+_FILLER = r"[，。！？!?,.、；;~～…\s]|[啊呀哦噢哟吧呢嘛哈咯了的]|那|那就|就|我|都|也|谢谢|麻烦|您好?|你好?|这样|了吧"
+_YES = r"是|对|嗯|恩|好|行|中|可以|成|要|没错|没问题|没有问题|没意见|确认|确定|肯定|同意|愿意|允许|授权|符合|满足|具备|够条件|有|准备好|齐|备齐|带齐|知道|明白|清楚|提交|办理?|继续|接着|往下|下一步|开始|填|现在|ok|yes|okay|正确|准确|无误|信息|以上|核对过|看过"
+_NO = r"不是|不对|不行|不同意|不愿意|不可以|不符合|不满足|不够|没有|没|不|别|不要|不用|否|错了?|不确认|不提交|先不提交|还没|还没有|还不|不准备|no"
+_ALL_YES = re.compile(rf"(?:{_FILLER}|{_YES})*(?:{_YES})(?:{_FILLER}|{_YES})*")
+_ALL_NO = re.compile(rf"(?:{_FILLER}|{_NO}|{_YES}|还|先|齐)*(?:{_NO})(?:{_FILLER}|{_NO}|{_YES}|还|先)*")
+_NEGATED = re.compile(r"不|没|别|否|未")
+_NOT_WRONG = re.compile(r"没错|没问题|没有问题|没意见|无误|没有错")
+_CONFIRM = re.compile(r"确认|确定|提交|没错|没问题|没有问题|无误|正确|^(?:是|对|好|可以|行|同意|嗯)")
+_CANCEL = re.compile(
+    r"取消|(?:不|甭|别)(?:想|要|用)?(?:再)?(?:办|申请|申领|弄|搞|填|领|报销|提|登记)了|不(?:办|申请|弄|搞)了|算了|作罢|撤销申请|(?:放弃|停止|终止|结束)(?:办理|申请|填写)?"
+)
+_NOT_CANCEL = re.compile(
+    r"怎么|如何|能不能|可以.*吗|吗[？?]?$|[？?]$|取消(?:的|后|之后|以后|了会|预约|登记)|先不(?:办|填)|这(?:个|项|一项|条)(?:先)?不填|(?:别|不要|不想|不|没|没有)(?:要)?取消"
+)
+_HANDOFF = re.compile(
+    r"(?:转|找|要|接|换|叫|请|喊|帮我找|帮我转|跟|和|让)(?:一?下|个|你们的?|到)?(?:人工|真人|客服|工作人员|活人|专员|窗口的?人|办事员|人来|人跟我)|人工(?:服务|客服|坐席)?$|^(?:人工|客服|转接)|不想(?:跟|和)(?:机器|你)"
+)
+_REPEAT = re.compile(
+    r"(?:再|重新?|重复)(?:说|讲|念|问|发|来|给我说|给我讲)?(?:一遍|一次|一下)|^(?:啥|什么|嗯|啊|没听清|没听懂|没看清|没看懂|您?你?说什么|说啥|刚才(?:说|问)(?:什么|的?啥))[？?。！]*$|没(?:听|看)(?:清|明白|懂)|刚(?:才)?(?:说|问)的?(?:是)?(?:什么|啥)"
+)
+_BACK = re.compile(
+    r"(?:上一?步|上一?项|上一?个|前一?步|前一?项|前一?个|返回|退回|倒回|往回|回退|后退)(?!月|年|周|星期|礼拜)|回到(?:上|前)"
+)
+_SKIP = re.compile(
+    r"跳过|略过|(?:先|暂时|暂且)?(?:不|别|没法|没办法)(?:想|能|方便)?(?:填|写|说|提供|告诉|答|回答)(?!了?错)|(?:这个|这项|这一项|这条|它)?(?:先)?(?:空着|放一?放|放着)|(?:以后|回头|待会|等会|晚点|稍后)(?:再|儿再)?(?:填|说|补|写)|下一(?:个|项|步|题)|不知道|不清楚|记不(?:得|清|住)|忘了|保密"
+)
+_RESUME = re.compile(r"^(?:我们|咱们?|我|那|好|现在)?(?:还是|接着|继续|回到|回去|回来|往下)")
+_PROGRESS = re.compile(
+    r"(?:办|批|审|审核|处理|进行)?到(?:哪|什么)(?:一?步|儿|里|程度|环节)|进度|(?:批|办|审|弄|下来)(?:好|完|下来)?了?(?:没有?|没)[？?]?$|(?:查|看)(?:一?下)?(?:我的?)?(?:办件|申请)(?:情况|状态|记录)?"
+)
+ASKS = re.compile(
+    r"[？?]|吗|呢[。！]?$|什么|怎么|怎样|咋|哪|多少|几(?:天|个|份|时|号|点)|如何|是不是|能不能|可不可以|要不要|有没有|用不用|需不需要|为啥|为什么|多久|多长"
+)
+_CORRECT = re.compile(
+    r"(?:不对|不是|错了|写错|填错|说错|搞错|弄错|打错|记错|改成|改为|改一下|更正|应该是|应为|换成|修改|重填|重新填|才对|更改|纠正)"
+)
+_ORDINAL = re.compile(
+    r"第\s?([一二三四五六1-6])\s?(?:个|项|种|件|条)|^(?:选|要|办|就|就办)?\s?([一二三四五六1-6])(?:号|吧|个)?[。！.]?$|(最后|末)(?:一?)(?:个|项|件)|(前|头|上面)(?:一?|那)(?:个|项|件)|(后|下)(?:面|边)?(?:一?|那)(?:个|项|件)"
+)
+_KIN = r"爸爸?|妈妈?|父亲|母亲|老爸|老妈|爷爷|奶奶|外公|外婆|姥姥|姥爷|老公|老婆|丈夫|妻子|爱人|儿子|女儿|闺女|孩子|娃|哥哥?|弟弟?|姐姐?|妹妹?|婆婆|公公|岳父|岳母|孙子|孙女|自己|本人"
+_SUBJECT = re.compile(
+    rf"(?:换成?|改成?|改为|变成|换做)(?:给|帮|替)?(?:我|俺|咱)?(?:的)?({_KIN})(?:的|来)?(?:办|申请|吧|了|。|$)|(?:换成?|改成?)(?:给|帮|替)(?:我|俺)?({_KIN})"
+)
+_NUMERALS = {c: i for i, c in enumerate("一二三四五六", 1)} | {str(i): i for i in range(1, 7)}
+
+
+def plain_act(text: str) -> str:
+    """The act that a message (as `answers.asked.plain` writes it) does by its words alone; "" where they do not tell.
+
+    confirm and deny only where the whole message is a yes or a no. `submit`: a confirm that is outspoken enough to submit by.
+    """
+    if len(text) > 60:  # a story: what it does stands in no formula
+        return ""
+    bare = re.sub(r"^[，。！、\s]+|[，。！、\s]+$", "", text)
+    asks = bool(ASKS.search(bare))
+    for act, rule in (("handoff", _HANDOFF), ("repeat", _REPEAT)):
+        if rule.search(bare):
+            return act
+    if _CANCEL.search(bare) and not _NOT_CANCEL.search(bare):
+        return "cancel"
+    if _PROGRESS.search(bare):
+        return "progress"
+    if not asks:
+        if _ALL_YES.fullmatch(bare) and not _NEGATED.search(_NOT_WRONG.sub("", bare)):
+            return "submit" if _CONFIRM.search(bare) and len(bare) <= 24 else "confirm"
+        if _ALL_NO.fullmatch(bare) and not _ALL_YES.fullmatch(_NOT_WRONG.sub("是", bare)):
+            return "deny"
+    if _BACK.search(bare) and not asks:
+        return "back"
+    if _CORRECT.search(bare):
+        return "correct"
+    if _SKIP.search(bare) and not asks:
+        return "skip"
+    if _RESUME.search(bare) and not asks:
+        return "resume"
+    return "ask" if asks else ""
+
+
+def ordinal(text: str) -> int:
+    """Which of the things that were offered a message names: 1 the first, -1 the last; 0 none."""
+    match = _ORDINAL.search(text)
+    if not match:
+        return 0
+    first, alone, last, former, latter = match.groups()
+    return _NUMERALS[first or alone] if first or alone else -1 if last or latter else 1 if former else 0
+
+
+def subject(text: str) -> str:
+    """For whom it is to be done from now on: 妈 of 换成我妈的; "" where the message does not change it."""
+    match = _SUBJECT.search(text)
+    return next((group for group in match.groups() if group), "") if match else ""
