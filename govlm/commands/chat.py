@@ -46,7 +46,7 @@ def _plain(turn: Any) -> dict[str, Any]:
         "step": state.step,
         "asking": state.asking,
         "form": state.form,
-        "problems": [vars(problem) for problem in state.problems],
+        "problems": [problem._asdict() for problem in state.problems],
         "receipts": [list(receipt) for receipt in state.receipts],
         "handed_off": turn.handed_off,
     }

@@ -27,7 +27,7 @@ from govlm.hall.dialogue.hearing import ASKS, Heard, Said, ordinal, plain_act, s
 from govlm.hall.dialogue.procedures import Procedure
 from govlm.hall.dialogue.shelf import Shelf
 from govlm.hall.dialogue.state import Effect, State
-from govlm.hall.dialogue.step import SENSITIVE, agreed, fields_of, same, step
+from govlm.hall.dialogue.step import SENSITIVE, agreed, fields_of, same, step, wanted_values
 from govlm.hall.dialogue.words import SAYS
 from govlm.hall.forms.fill import fill
 from govlm.hall.forms.schema import FormField
@@ -169,10 +169,10 @@ class Conversations:
         if top is not None and procedure is not None:
             if top.pending == "consent" and by_words in ("confirm", "submit"):
                 said = Said(dict(held), (), tuple(held))
-            elif top.pending != "cancel" and act not in ("handoff", "repeat"):
-                said = _said(
-                    text, procedure, shelf, top.asking if not top.pending else "", dict(top.values) | dict(held), today
-                )
+            else:
+                asking = "" if top.pending else top.asking
+                if _may_fill(by_words, read, fields_of(procedure, shelf).get(asking)):
+                    said = _said(text, procedure, shelf, asking, dict(top.values) | dict(held), today)
         other = shelf.procedure(item) if item and (procedure is None or item not in procedure.items) else None
         if other is not None:
             opening = _said(text, other, shelf, "", {}, today)
@@ -189,9 +189,10 @@ class Conversations:
         procedure = shelf.procedure(frame.procedure)
         item = shelf.item(frame.item)
         assert procedure is not None and item is not None
+        to_verify = {"to_verify": "; ".join(" ".join(rule) for rule in frame.waived)} if frame.waived else {}
         return Submission(
             key=f"{after.key}-{frame.number}", item=frame.item, item_version=version(item), form=procedure.id,
-            form_version=" ".join(frame.versions.values()), values={**frame.values, "receipt": effect.about},
+            form_version=" ".join(frame.versions.values()), values={**wanted_values(procedure, frame.values, shelf), "receipt": effect.about, **to_verify},
         )  # fmt: skip
 
 
@@ -204,6 +205,18 @@ def _likely(scores: Any, codes: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         return codes[int(order[0])], ()
     likely = tuple(codes[int(i)] for i in order if chances[i] >= _LIKELY)
     return (likely[0], ()) if len(likely) == 1 else ("", likely)
+
+
+_ALONE = frozenset({"confirm", "submit", "deny"})  # acts that the whole message does
+_MOVES = frozenset({"cancel", "back", "skip", "repeat", "handoff", "progress", "resume"})
+
+
+def _may_fill(act: str, text: str, asked_for: FormField | None) -> bool:
+    """Whether a message that does an act by its words may say something for the form beside it."""
+    if act in _ALONE:
+        kinds = ("yesno", "choice") if act != "deny" else ("yesno", "choice", "count", "amount", "text")
+        return asked_for is not None and asked_for.kind in kinds
+    return act not in _MOVES or any(char.isdigit() for char in text)
 
 
 def _said(text: str, procedure: Procedure, shelf: Shelf, asking: str, values: Mapping[str, str], today: date) -> Said:
@@ -321,5 +334,7 @@ class _Voice:
 
     def _summary(self) -> str:
         top = self.state.top
-        assert top is not None
-        return "\n".join(f"· {found.label}：{top.values[name]}" for name, found in self._fields().items() if name in top.values)
+        procedure = self.shelf.procedure(top.procedure) if top else None
+        assert top is not None and procedure is not None
+        fields, values = self._fields(), wanted_values(procedure, top.values, self.shelf)
+        return "\n".join(f"· {found.label}：{values[name]}" for name, found in fields.items() if name in values)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from govlm.hall.forms.fill import Problem
+from govlm.hall.forms.rules import Problem
 
 __all__ = ["ASKS", "Heard", "Said", "ordinal", "plain_act", "subject"]
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from govlm.hall.forms.fill import Problem
+from govlm.hall.forms.rules import Problem
+from govlm.hall.privacy import mask
 
 __all__ = ["DEPTH", "Consent", "Effect", "Frame", "State"]
 
@@ -71,6 +72,9 @@ class Frame:
     versions: Mapping[str, str] = field(default_factory=dict)
     misses: int = 0
     pending: str = ""
+    entered: bool = False  # whether the step has said what it says
+    clash: tuple[str, ...] = ()  # kind and fields of the rule that is asked about
+    waived: tuple[tuple[str, ...], ...] = ()  # such rules that the person insists on; the office checks them
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,8 @@ class State:
         for name in ("problems", "said"):  # messages and questions may repeat what was said
             clear.pop(name)
             if getattr(self, name):
-                secrets[name] = json.dumps([asdict(entry) for entry in getattr(self, name)], ensure_ascii=False)
+                entries = [_without_numbers(entry) for entry in getattr(self, name)]
+                secrets[name] = json.dumps(entries, ensure_ascii=False)
         return clear, secrets
 
     @classmethod
@@ -157,6 +162,7 @@ class State:
             Frame(
                 **{
                     **frame, "skipped": tuple(frame["skipped"]), "passed": tuple(frame["passed"]),
+                    "clash": tuple(frame["clash"]), "waived": tuple(map(tuple, frame["waived"])),
                     "values": kept.get(("values", frame["number"]), {}), "rival": kept.get(("rival", frame["number"]), {}),
                 }
             )
@@ -174,3 +180,10 @@ class State:
             "receipts": tuple((a, b) for a, b in clear["receipts"]), "consents": tuple(Consent(**c) for c in clear["consents"]),
         }  # fmt: skip
         return cls(**{**clear, **rest})
+
+
+def _without_numbers(entry: Problem | Effect) -> dict[str, Any]:
+    """As it is kept: numbers that name a person are masked, as they may have been said before the person agreed to anything."""
+    if isinstance(entry, Problem):
+        return {**entry._asdict(), "message": mask(entry.message), "value": ""}
+    return {**asdict(entry), "about": mask(entry.about)}

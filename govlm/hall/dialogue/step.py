@@ -8,6 +8,7 @@ Nothing is submitted without an outspoken yes at the `confirm` step, and nothing
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -18,14 +19,15 @@ from govlm.hall.dialogue.procedures import Procedure, Step
 from govlm.hall.dialogue.state import DEPTH, Consent, Effect, Frame, State
 from govlm.hall.dialogue.words import CONSENT_VERSION
 from govlm.hall.forms.checks import check
-from govlm.hall.forms.fill import Problem
-from govlm.hall.forms.rules import conflicts
+from govlm.hall.forms.rules import Problem, conflicts
 from govlm.hall.forms.schema import Form, FormField
 
-__all__ = ["PURPOSE", "SENSITIVE", "Book", "agreed", "fields_of", "same", "step"]
+__all__ = ["PURPOSE", "SENSITIVE", "Book", "agreed", "fields_of", "same", "step", "wanted_values"]
 
 PURPOSE = "form"
 SENSITIVE = frozenset({"identity_card", "bank_card", "passport", "travel_permit"})  # kinds that are kept only when agreed to
+_OWN = SENSITIVE | {"name", "mobile", "date", "address", "email"}  # kinds that say who a person is
+_WAIVABLE = frozenset({"region", "age", "within_months"})  # rules that ask whether it is so: a yes is an answer, and the office checks it
 _SILENCE = timedelta(days=1)  # after which the person is told where things stand
 _MISSES = 3  # answers that do not fit, after which help is offered
 
@@ -71,11 +73,23 @@ def fields_of(procedure: Procedure, book: Book) -> dict[str, FormField]:
     return found
 
 
-def same(form: Form, values: dict[str, str], others: dict[str, FormField]) -> dict[str, str]:
-    """The values of a form's fields: its own, and those that fields of other forms share. others: all fields of the procedure."""
+def same(form: Form, values: Mapping[str, str], others: Mapping[str, FormField]) -> dict[str, str]:
+    """The values of a form's fields: its own, and those that fields of other forms share; without those that are not wanted any more by
+    what the others hold. others: all fields of the procedure."""
     shared = {field.share: values[name] for name, field in others.items() if field.share and name in values}
-    found = {name: values.get(name, shared.get(field.share, "") if field.share else "") for name, field in form.fields.items()}
-    return {name: value for name, value in found.items() if value}
+    found = {name: values.get(name) or shared.get(field.share or " ", "") for name, field in form.fields.items()}
+    return {name: value for name, value in found.items() if value and form.fields[name].wanted(found)}
+
+
+def wanted_values(procedure: Procedure, values: Mapping[str, str], book: Book) -> dict[str, str]:
+    """What is submitted: the values of all forms of a procedure that are wanted, those that share once."""
+    fields = fields_of(procedure, book)
+    kept: set[str] = set()
+    for entry in procedure.of_kind("form"):
+        form = book.form(entry.item)
+        if form is not None:
+            kept |= {form.fields[name].share or name for name in same(form, values, fields)}
+    return {name: values[name] for name, field in fields.items() if name in values and (field.share or name) in kept}
 
 
 class _Turn:
@@ -253,10 +267,7 @@ class _Turn:
             self.state = replace(self.state, frames=(*self.state.frames, replace(frame, values=inherited)), opened=opened)
             self.say("start", code)
         self.take(said)
-        if self.frame.pending or self.frame.asking or number:
-            self.ask_again()
-        else:
-            self.enter(self.frame.step)
+        self.proceed()
 
     def inherited(self, procedure: Procedure) -> dict[str, str]:
         """What open procedures know already of the fields that this one shares with them."""
@@ -308,6 +319,9 @@ class _Turn:
             self.substitute()
         elif heard.said.values or heard.said.problems:
             self.take(heard.said)
+            if heard.act == "skip" and self.frame.asking and self.frame.asking == frame.asking:
+                self.skip()
+                return
             if heard.kinds and heard.asks:
                 self.do("guide", item=heard.item if other else frame.item, kinds=heard.kinds)
             self.proceed()
@@ -354,7 +368,7 @@ class _Turn:
                 self.state = replace(self.state, consents=(*self.state.consents, consent))
                 self.change(pending="")
                 self.take(heard.said)
-                self.proceed(entered=self.at.kind != "form" and not heard.said.values)
+                self.proceed()
                 return True
             if no:
                 self.say("consent_refused")
@@ -395,6 +409,9 @@ class _Turn:
         if not values:
             return
         passed = (*(name for name in frame.passed if name not in values), *values)
+        if any(name in frame.clash for name in values):  # what was asked about has changed: it is looked at anew
+            frame = replace(frame, asking="", clash=())
+            self.change(asking="", clash=())
         self.change(
             values={**frame.values, **values}, passed=passed, misses=0, asking="" if frame.asking in values else frame.asking,
             skipped=tuple(name for name in frame.skipped if name not in values),
@@ -402,6 +419,7 @@ class _Turn:
 
     def object(self, problems: tuple[Problem, ...]) -> None:
         """Tells what is wrong, and asks for the first field of it."""
+        problems = tuple(p for p in problems if (p.kind, *p.fields) not in self.frame.waived)
         if not problems:
             return
         self.state = replace(self.state, problems=(*self.state.problems, *problems))
@@ -409,16 +427,17 @@ class _Turn:
             self.do("problem", problem)
         wanted = next((name for problem in problems for name in problem.fields if name in self.fields), "")
         if wanted and not self.frame.pending:
-            self.change(asking=wanted, misses=0)
+            rule = next((p for p in problems if wanted in p.fields), problems[0])
+            self.change(asking=wanted, misses=0, clash=(rule.kind, *rule.fields) if len(rule.fields) > 1 or rule.kind in _WAIVABLE else ())
 
-    def proceed(self, entered: bool = False) -> None:
-        """After the form has changed: the next question. entered: the step that waits is shown again, too."""
+    def proceed(self) -> None:
+        """After the form has changed: the next question."""
         frame = self.frame
         if frame.pending or frame.asking:
             self.ask_again()
         elif self.at.kind == "form":
             self.next_question()
-        elif entered:
+        elif not frame.entered:
             self.enter(frame.step)
         else:
             self.ask_again()
@@ -430,7 +449,9 @@ class _Turn:
             return ""
         kept = same(form, dict(self.frame.values), self.fields)
         names = self.at.fields or tuple(form.fields)
-        return next((name for name in names if name not in kept and name not in self.frame.skipped), "")
+        return next(
+            (n for n in names if n not in kept and n not in self.frame.skipped and form.fields[n].wanted(kept)), ""
+        )
 
     def next_question(self) -> None:
         form = self.book.form(self.at.item)
@@ -439,7 +460,7 @@ class _Turn:
             self.ask_again()
             return
         wanted = self.next_field()
-        self.change(asking=wanted)
+        self.change(asking=wanted, clash=())
         if wanted:
             self.ask_again()
         else:
@@ -454,7 +475,8 @@ class _Turn:
             if form is None:
                 continue
             values = same(form, dict(self.frame.values), fields)
-            found += conflicts(form, values, item, self.now.date())
+            rules = conflicts(form, values, item, self.now.date())
+            found += [rule for rule in rules if (rule.kind, *rule.fields) not in self.frame.waived]
             found += [
                 Problem((name,), "missing", f"“{form.fields[name].label}”还没有填。")
                 for name in form.required
@@ -466,7 +488,7 @@ class _Turn:
 
     def enter(self, id: str) -> None:
         """Goes to a step and says what it says."""
-        self.change(step=id, asking="", misses=0)
+        self.change(step=id, asking="", misses=0, entered=True, clash=())
         kind = self.at.kind
         if kind == "say":
             self.do("quote", self.at.source, item=self.at.item)
@@ -515,8 +537,12 @@ class _Turn:
 
     def agree(self) -> None:
         """A yes to the step that waits."""
-        at, heard = self.at, self.heard
-        if self.frame.asking:
+        at, heard, frame = self.at, self.heard, self.frame
+        if frame.asking and frame.clash and frame.clash[0] in _WAIVABLE and frame.asking in frame.values:
+            self.change(asking="", clash=(), waived=(*frame.waived, frame.clash))
+            self.say("waived")
+            self.proceed()
+        elif frame.asking:
             self.missed()
         elif at.kind == "confirm":
             if heard.act == "submit" and heard.plain and not self.clashes():
@@ -616,7 +642,7 @@ class _Turn:
 
     def substitute(self) -> None:
         """It is done for another person: what was said of the first is forgotten."""
-        own = {name for name, field in self.fields.items() if field.share.startswith("applicant")}
+        own = {name for name, field in self.fields.items() if field.person == "applicant" and field.kind in _OWN}
         values = {name: value for name, value in self.frame.values.items() if name not in own}
         passed = tuple(name for name in self.frame.passed if name not in own)
         self.change(values=values, passed=passed, asking="", pending="", rival={})
