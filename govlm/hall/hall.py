@@ -17,7 +17,8 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,14 @@ from govlm.hall.catalogue.documents import import_documents
 from govlm.hall.catalogue.report import CatalogueError, Report
 from govlm.hall.catalogue.store import Store
 from govlm.hall.library import Library, Progress, build
+from govlm.hall.protection.people import People
+from govlm.hall.protection.sessions import Sessions
+from govlm.hall.protection.vault import Vault
+from govlm.hall.protection.writer import Writer
+from govlm.hall.push.candidates import Candidates
+from govlm.hall.push.profile import check as check_profile
+from govlm.hall.push.ranking import Pushed
+from govlm.hall.push.service import Push
 from govlm.hall.understanding.understand import Understanding
 
 __all__ = ["Hall", "Hit"]
@@ -67,6 +76,8 @@ class Hall:
         self._model = model
         self._encoder: Any = None
         self._library: Library | None = None
+        self._candidates: tuple[Library, Candidates] | None = None
+        self.writer = Writer(store)
         self._lock = threading.RLock()
 
     # ------------------------------------------------------------------------------------------------- made and opened
@@ -112,6 +123,7 @@ class Hall:
         return hall
 
     def close(self) -> None:
+        self.writer.close()
         self.store.close()
 
     def __enter__(self) -> Hall:
@@ -177,9 +189,9 @@ class Hall:
             self.reindex(progress)
         return report
 
-    def backup(self, file: Path_) -> None:
-        """Writes the catalogue to an SQLite file, from which `restore` brings it back. Questions and imports go on."""
-        self.store.backup(file)
+    def backup(self, file: Path_, *, people: bool = False) -> None:
+        """Writes the catalogue to an SQLite file, from which `restore` brings it back. Questions and imports go on. As `Store.backup`."""
+        self.store.backup(file, people=people)
 
     def restore(self, file: Path_) -> None:
         """Makes the catalogue what a backup holds. CatalogueError: it is none, or damaged; nothing was changed then."""
@@ -293,6 +305,54 @@ class Hall:
         scores = library.understander.weights.passages.scores(library.passage_index.features(query))
         order = np.argsort(-scores, kind="stable")[:_READ]
         return [(library.documents[library.passages[i][0]], library.passages[i][1]) for i in order]
+
+    # ------------------------------------------------------------------------------------------------------------- people
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The keys of people's data: $GOVLM_KEYS, else keys.json in the folder, made at first use."""
+        return Vault.of(self.store, self.folder / "keys.json")
+
+    @cached_property
+    def people(self) -> People:
+        """Consents, profiles, events; export and erasure."""
+        return People(self.store, self.vault, self.writer)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        return Sessions(self.store, self.vault, self.writer)
+
+    @cached_property
+    def _push(self) -> Push:
+        def candidates() -> Candidates:
+            library, found = self.library, self._candidates
+            if found is None or found[0] is not library:
+                found = self._candidates = library, Candidates(library.items.values(), library.documents.values())
+            return found[1]
+
+        return Push(self.people, candidates)
+
+    def put_profile(self, person_id: str, values: Mapping[str, str], now: datetime | None = None) -> None:
+        """Keeps what a person tells of themselves (names and values: govlm.hall.push.profile). ConsentError: not without consent."""
+        check_profile(values)
+        self.people.put_profile(person_id, values, now=now or datetime.now())
+
+    def record(self, person_id: str, event: Any) -> bool:
+        """Keeps that a person asked about, viewed, applied for or dismissed something: {"kind": "viewed", "item": code}. As `Push.record`."""
+        return self._push.record(person_id, event)
+
+    def push(
+        self, person_id: str, k: int = 5, today: date | None = None, region: str = "", *, count: bool = True
+    ) -> list[Pushed]:
+        """Up to k recommendations, each with its reason. As `Push.push`."""
+        return self._push.push(person_id, k, today, region, count=count)
+
+    def opt_out(self, person_id: str) -> None:
+        """No more recording, and no personal recommendations."""
+        self._push.opt_out(person_id)
+
+    def opt_in(self, person_id: str) -> None:
+        self._push.opt_in(person_id)
 
     # ------------------------------------------------------------------------------------------------------------ encoder
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from govlm.hall.protection.sessions import Sessions, utc
 from govlm.hall.protection.vault import Vault
 from govlm.hall.protection.writer import Writer
 
-__all__ = ["PURPOSES", "Consent", "ConsentError", "Deleted", "Event", "People", "Policy"]
+__all__ = ["PURPOSES", "Consent", "ConsentError", "Deleted", "Event", "People", "Policy", "parsed"]
 
 PURPOSES = {"handling": "办理事项", "profile": "个性化推荐"}  # what consent is asked for; `text_version` says in which words
 _TEXT_VERSION = re.compile(r"[0-9A-Za-z._-]{1,12}")
@@ -169,12 +169,12 @@ class People:
 
         return self._writer.submit(write)
 
-    def record_some(self, person_id: str, kind: str, choose: Any, *, now: datetime) -> list[str]:
+    def record_some(self, person_id: str, kind: str, choose: Callable[[list[Event]], list[str]], *, now: datetime) -> list[str]:
         """As `record`, for the codes that choose(events) picks within the transaction; returns them. Nothing is kept of one opted out."""
         row, time = self.filed(person_id), utc(now)
 
         def write(connection: Any) -> list[str]:
-            codes: list[str] = choose(self._events(connection, row))
+            codes = choose(self._events(connection, row))
             if codes and not self._opted_out(connection, row):
                 self._seen(connection, row, time)
                 rows = [{"person": row, "kind": kind, "code": code, "at": time} for code in codes]
@@ -379,7 +379,8 @@ class People:
     def _seen(self, connection: Any, row: str, time: str) -> None:
         """The person's row, made where there is none."""
         table = tables()["people"]
-        if not connection.execute(table.update().where(table.c.person == row).values(seen=time)).rowcount:
+        latest = self._sa.case((table.c.seen < time, time), else_=table.c.seen)
+        if not connection.execute(table.update().where(table.c.person == row).values(seen=latest)).rowcount:
             try:
                 with connection.begin_nested():
                     connection.execute(table.insert().values(person=row, created=time, seen=time, opted_out=False))

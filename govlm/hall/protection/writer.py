@@ -96,15 +96,15 @@ class Writer:
                         if self._breaks_all(connection, error):
                             raise _first(error) from None
                         failed.append((future, error))
-        except BaseException as error:
-            told = str(error) if isinstance(error, CatalogueError) else f"nothing was written: {type(error).__name__}"
+        except BaseException as reason:
+            told = str(reason) if isinstance(reason, CatalogueError) else f"nothing was written: {type(reason).__name__}"
             for _, future in batch:
                 future.set_exception(CatalogueError(told))
             return
         for future, result in done:
             future.set_result(result)
-        for future, error in failed:
-            future.set_exception(self._told(error))
+        for future, cause in failed:
+            future.set_exception(self._told(cause))
 
     def _breaks_all(self, connection: Any, error: Exception) -> bool:
         """Whether the transaction cannot go on: the database itself failed, not what was asked of it."""
