@@ -59,7 +59,7 @@ def test_wheel_installs_without_a_compiler(built: Path, tmp_path: Path) -> None:
     assert any(n.startswith("govlm/_core.") and n.endswith(".so") for n in names)
     model = {f"assets/{BUNDLED}/{name}" for name in ("config.json", "model.int8.safetensors", "vocab.txt", "README.md")}
     data = {*model, "assets/demo/train.jsonl", "py.typed", "_core.pyi", "_onednn/libdnnl.so.3", "_onednn/LICENSE"}
-    data |= {"hall/catalogue/mappings/guangdong.json", "hall/catalogue/migrations/versions/v0001_catalogue.py"}
+    data |= {"hall/catalogue/mappings/guangdong.json", "hall/catalogue/migrations/versions/v0002_people.py"}
     assert {f"govlm/{name}" for name in data} <= set(names)
     assert not [n for n in names if "training" in n]
     bare = str(tmp_path / "venv" / "bin")

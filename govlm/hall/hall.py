@@ -37,6 +37,14 @@ from govlm.hall.dialogue.shelf import Procedures
 from govlm.hall.dialogue.state import State
 from govlm.hall.forms.schema import FormField
 from govlm.hall.library import Library, Progress, build
+from govlm.hall.protection.people import People
+from govlm.hall.protection.sessions import Sessions
+from govlm.hall.protection.vault import Vault
+from govlm.hall.protection.writer import Writer
+from govlm.hall.push.candidates import Candidates
+from govlm.hall.push.profile import check as check_profile
+from govlm.hall.push.ranking import Pushed
+from govlm.hall.push.service import Push
 from govlm.hall.understanding.understand import Understanding
 
 __all__ = ["Hall", "Hit"]
@@ -72,6 +80,8 @@ class Hall:
         self._model = model
         self._encoder: Any = None
         self._library: Library | None = None
+        self._candidates: tuple[Library, Candidates] | None = None
+        self.writer = Writer(store)
         self._lock = threading.RLock()
 
     # ------------------------------------------------------------------------------------------------- made and opened
@@ -117,6 +127,7 @@ class Hall:
         return hall
 
     def close(self) -> None:
+        self.writer.close()
         self.store.close()
 
     def __enter__(self) -> Hall:
@@ -182,9 +193,9 @@ class Hall:
             self.reindex(progress)
         return report
 
-    def backup(self, file: Path_) -> None:
-        """Writes the catalogue to an SQLite file, from which `restore` brings it back. Questions and imports go on."""
-        self.store.backup(file)
+    def backup(self, file: Path_, *, people: bool = False) -> None:
+        """Writes the catalogue to an SQLite file, from which `restore` brings it back. Questions and imports go on. As `Store.backup`."""
+        self.store.backup(file, people=people)
 
     def restore(self, file: Path_) -> None:
         """Makes the catalogue what a backup holds. CatalogueError: it is none, or damaged; nothing was changed then."""
@@ -326,7 +337,55 @@ class Hall:
 
     @cached_property
     def _conversations(self) -> Conversations:
-        return self.conversations(self._sessions)
+        return self.conversations(self.sessions)
+
+    # ------------------------------------------------------------------------------------------------------------- people
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The keys of people's data: $GOVLM_KEYS, else keys.json in the folder, made at first use."""
+        return Vault.of(self.store, self.folder / "keys.json")
+
+    @cached_property
+    def people(self) -> People:
+        """Consents, profiles, events; export and erasure."""
+        return People(self.store, self.vault, self.writer)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        return Sessions(self.store, self.vault, self.writer)
+
+    @cached_property
+    def _push(self) -> Push:
+        def candidates() -> Candidates:
+            library, found = self.library, self._candidates
+            if found is None or found[0] is not library:
+                found = self._candidates = library, Candidates(library.items.values(), library.documents.values())
+            return found[1]
+
+        return Push(self.people, candidates)
+
+    def put_profile(self, person_id: str, values: Mapping[str, str], now: datetime | None = None) -> None:
+        """Keeps what a person tells of themselves (names and values: govlm.hall.push.profile). ConsentError: not without consent."""
+        check_profile(values)
+        self.people.put_profile(person_id, values, now=now or datetime.now())
+
+    def record(self, person_id: str, event: Any) -> bool:
+        """Keeps that a person asked about, viewed, applied for or dismissed something: {"kind": "viewed", "item": code}. As `Push.record`."""
+        return self._push.record(person_id, event)
+
+    def push(
+        self, person_id: str, k: int = 5, today: date | None = None, region: str = "", *, count: bool = True
+    ) -> list[Pushed]:
+        """Up to k recommendations, each with its reason. As `Push.push`."""
+        return self._push.push(person_id, k, today, region, count=count)
+
+    def opt_out(self, person_id: str) -> None:
+        """No more recording, and no personal recommendations."""
+        self._push.opt_out(person_id)
+
+    def opt_in(self, person_id: str) -> None:
+        self._push.opt_in(person_id)
 
     # ------------------------------------------------------------------------------------------------------------ encoder
 

@@ -18,10 +18,11 @@ from typing import Any
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.catalogue.tables import library
 
-__all__ = ["REVISIONS", "Database", "tables"]
+__all__ = ["CATALOGUE", "REVISIONS", "Database", "tables"]
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-REVISIONS = ("0001",)  # of the tables, in order; the last is what this version of govlm reads and writes
+REVISIONS = ("0001", "0002")  # of the tables, in order; the last is what this version of govlm reads and writes
+CATALOGUE = ("items", "documents", "passages", "meta")  # the tables that hold nobody's data
 _BUSY = 30.0  # seconds that a writer waits for another process's
 _LOCK = 0x676F766C  # of PostgreSQL's advisory locks, held while tables are made or changed
 _CHECKED_SIZE = 256 << 20  # bytes up to which a file is checked whole when it is opened
@@ -37,8 +38,17 @@ def tables() -> dict[str, Any]:
         "documents": (*common, "title", "region", "level", "valid_from", "valid_to", "record"),
         "passages": ("document", "position", "id", "start", "end", "heading"),
         "meta": ("key", "value"),
+        "people": ("person", "created", "seen", "opted_out"),
+        "sessions": ("session", "person", "version", "state", "created", "seen"),
+        "session_values": ("session", "name", "value"),
+        "submissions": ("id", "session", "person", "key", "item", "item_version", "form", "form_version", "at"),
+        "submission_values": ("id", "name", "value"),
+        "profile_values": ("person", "name", "value"),
+        "events": ("number", "person", "kind", "code", "at"),
+        "consents": ("number", "person", "purpose", "text_version", "given", "withdrawn"),
     }
-    kinds = {"version": sa.Integer, "position": sa.Integer, "removed": sa.Boolean, "start": sa.Integer, "end": sa.Integer}
+    whole = ("version", "position", "start", "end", "number", "item_version")
+    kinds = dict.fromkeys(whole, sa.Integer) | {"removed": sa.Boolean, "opted_out": sa.Boolean}
     return {
         table: sa.table(table, *(sa.column(name, kinds.get(name, sa.Text)) for name in names))
         for table, names in columns.items()
@@ -97,13 +107,17 @@ class Database:
                 yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Any]:
-        """The only connection that writes; what it wrote is seen by all at once at the end, or never."""
+    def write(self, *, catalogue: bool = True) -> Iterator[Any]:
+        """The only connection that writes; what it wrote is seen by all at once at the end, or never.
+
+        catalogue: False leaves the catalogue alone: PostgreSQL then lets an import go on beside it. SQLite has one writer in any case.
+        """
         sa = library("sqlalchemy", "the catalogue's database")
-        with self._writing, self.explained(), self.engine.connect() as connection:
+        alone = self._writing if catalogue or self.sqlite else contextlib.nullcontext()
+        with alone, self.explained(), self.engine.connect() as connection:
             connection = connection.execution_options(govlm_writes=True)
             with connection.begin():
-                if not self.sqlite:
+                if catalogue and not self.sqlite:
                     connection.execute(sa.text("LOCK TABLE meta IN EXCLUSIVE MODE"))
                 yield connection
 
@@ -193,6 +207,7 @@ def _prepare(connection: Any, record: Any) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA secure_delete=ON")  # what is erased leaves no trace in the file's free pages
     cursor.close()
 
 

@@ -22,14 +22,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from govlm.hall.catalogue.database import Database, tables
+from govlm.hall.catalogue.database import CATALOGUE, Database, tables
 from govlm.hall.catalogue.records import Document, Item, Passage, from_dict, to_dict
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.catalogue.tables import library
 
-__all__ = ["Index", "Snapshot", "Store"]
+__all__ = ["PEOPLE_KEY", "Index", "Snapshot", "Store"]
 
 Target = str | os.PathLike[str]
+PEOPLE_KEY = "people_key"  # in `meta`: which key file people's data belongs to
 
 
 class Index(NamedTuple):
@@ -185,6 +186,7 @@ class Store:
     def recover(cls, target: Target, backup: Target) -> Store:
         """Puts a backup in the place of an SQLite catalogue that cannot be opened any more.
 
+        People's data is what the backup holds of it (see `backup`); none, where it holds none.
         The damaged files are kept beside it, named .damaged. No process may have the catalogue open.
         """
         database = Database(target)
@@ -193,7 +195,7 @@ class Store:
                 f"{database.name}: only a file can be recovered; create a new database and restore the backup there"
             )
         with cls.open(backup) as source:
-            source._copy_to(database.path)
+            source._copy_to(database.path, people=True)
         return cls.open(database.path)
 
     def close(self) -> None:
@@ -215,6 +217,11 @@ class Store:
         """One state of the catalogue for everything that is read within the `with`."""
         with self._database.read() as connection:
             yield Snapshot(connection, self._database.damaged)
+
+    @property
+    def database(self) -> Database:
+        """For the tables of people (govlm.hall.protection); the catalogue's own are changed by the methods here alone."""
+        return self._database
 
     @property
     def version(self) -> int:
@@ -308,13 +315,18 @@ class Store:
 
     # ---- kept safe
 
-    def backup(self, path: Target) -> None:
-        """Writes the catalogue, as it is at this moment, to an SQLite file, which replaces one of that name. Readers and writers go on."""
-        self._copy_to(Path(path))
+    def backup(self, path: Target, *, people: bool = False) -> None:
+        """Writes the catalogue, as it is at this moment, to an SQLite file, which replaces one of that name. Readers and writers go on.
+
+        people: also sessions, submissions, profiles, events and consents, as they are kept: encrypted, so that the key file is needed with
+        it (keep that elsewhere). Without, a backup holds nobody's data and may be handed on.
+        """
+        self._copy_to(Path(path), people)
 
     def restore(self, path: Target) -> int:
         """Makes the catalogue what a backup holds, in one transaction; returns its version. Records that change get a new version.
 
+        People's data stays as it is, whatever the backup holds; `recover` brings it back.
         CatalogueError: the backup is none or damaged; nothing was changed then.
         """
         with Store.open(path) as source, source.snapshot() as view:
@@ -334,20 +346,37 @@ class Store:
                     for passage in document.passages:
                         if not 0 <= passage.start < passage.end <= len(document.text):
                             problems.append(f"文件{document.code}的段落{passage.id}超出正文")
+            problems += self._loose()
         except CatalogueError as error:
             problems.append(str(error))
         return problems
 
-    def _copy_to(self, path: Path) -> None:
+    def _loose(self) -> list[str]:
+        """Rows of people's data without what they belong to."""
+        sa, known, problems = library("sqlalchemy", "the catalogue's database"), tables(), []
+        with self._database.read() as connection:
+            for child, parent, key in (
+                ("session_values", "sessions", "session"), ("submission_values", "submissions", "id"),
+                ("profile_values", "people", "person"), ("events", "people", "person"),
+            ):  # fmt: skip
+                there = sa.select(known[parent].c[key])
+                query = sa.select(sa.func.count()).select_from(known[child]).where(known[child].c[key].not_in(there))
+                if found := connection.execute(query).scalar():
+                    problems.append(f"{child}有{found}行不属于任何{parent}")
+        return problems
+
+    def _copy_to(self, path: Path, people: bool) -> None:
         """Copies every row to a new SQLite file, put in place when it is whole; what was there and is no catalogue is kept as .damaged."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         _unlink(temporary)
         try:
             with Store.create(temporary) as target, self._database.read() as source, target._database.write() as connection:
                 for name, table in tables().items():
+                    if name not in CATALOGUE and not people:
+                        continue
                     rows = [dict(row) for row in source.execute(table.select()).mappings()]
-                    if name == "meta":  # the index belongs to the place where it was built
-                        rows = [row for row in rows if row["key"] != "index"]
+                    if name == "meta":  # the index belongs to the place where it was built, and the keys to people's data
+                        rows = [row for row in rows if row["key"] != "index" and (people or row["key"] != PEOPLE_KEY)]
                         connection.execute(table.delete())
                     if rows:
                         connection.execute(table.insert(), rows)

@@ -1,0 +1,1 @@
+"""What a hall keeps of people: encrypted, under pseudonyms, with their consent, for a time that is set."""

@@ -1,0 +1,88 @@
+"""A new key in the place of an old one, while the hall goes on.
+
+old = vault.ring.current
+vault.add_key()                      # written with from now on, by every process
+rotate(store, vault, writer)         # what is there is encrypted anew, some rows at a time
+retire(store, vault, old)            # the old key is taken out of the file
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from govlm.hall.catalogue.database import tables
+from govlm.hall.catalogue.store import Store
+from govlm.hall.catalogue.tables import library
+from govlm.hall.protection.vault import Vault, VaultError
+from govlm.hall.protection.writer import Writer
+
+__all__ = ["PLACES", "retire", "rotate"]
+
+# Every encrypted column: table, its column, the row's key; the field bound to a value is the row's `name`, or the column's own.
+PLACES = (
+    ("sessions", "state", "session"),
+    ("session_values", "value", "session"),
+    ("submissions", "key", "id"),
+    ("submission_values", "value", "id"),
+    ("profile_values", "value", "person"),
+)
+
+
+def rotate(store: Store, vault: Vault, writer: Writer, batch: int = 200) -> int:
+    """Encrypts with the current key what was encrypted with another; returns how many values. Others read and write meanwhile.
+
+    A value that somebody else changes at that moment stays theirs. It can be broken off and called again.
+    """
+    done = 0
+    for place in PLACES:
+        after: tuple[str, ...] = ()
+        while rows := _older(store, place, f"v1.{vault.ring.current}.%", after, batch):
+            done += _again(vault, writer, place, rows)
+            after = tuple(rows[-1][:-1])
+    return done
+
+
+def retire(store: Store, vault: Vault, key: str) -> None:
+    """Takes a key out of the key file. VaultError: values are still written with it; `rotate` first."""
+    sa = library("sqlalchemy", "the hall's database")
+    with store.database.read() as connection:
+        for name, column, _ in PLACES:
+            found = tables()[name].c[column]
+            left = connection.execute(sa.select(sa.func.count()).where(found.like(f"v1.{key}.%"))).scalar()
+            if left:
+                raise VaultError(f"key {key}: {left} values of {name} are still written with it; rotate first")
+    vault.drop_key(key)
+
+
+def _keys(place: tuple[str, str, str]) -> list[Any]:
+    table = tables()[place[0]]
+    return [table.c[place[2]], *([table.c.name] if "name" in table.c else [])]
+
+
+def _older(store: Store, place: tuple[str, str, str], like: str, after: tuple[str, ...], batch: int) -> list[Any]:
+    """Up to `batch` rows (key…, value) that are not of the current key, beyond `after`."""
+    sa = library("sqlalchemy", "the hall's database")
+    keys, value = _keys(place), tables()[place[0]].c[place[1]]
+    query = sa.select(*keys, value).where(value.not_like(like)).order_by(*keys).limit(batch)
+    if after:
+        query = query.where(sa.tuple_(*keys) > sa.tuple_(*after) if len(keys) > 1 else keys[0] > after[0])
+    with store.database.read() as connection:
+        return list(connection.execute(query))
+
+
+def _again(vault: Vault, writer: Writer, place: tuple[str, str, str], rows: list[Any]) -> int:
+    name, column, _ = place
+    keys, table = _keys(place), tables()[place[0]]
+    fresh = []
+    for *key, value in rows:
+        field = key[1] if len(key) > 1 else column
+        fresh.append((key, value, vault.encrypt(name, key[0], field, vault.decrypt(name, key[0], field, value))))
+
+    def write(connection: Any) -> int:
+        done = 0
+        for key, old, new in fresh:
+            where = [column_ == part for column_, part in zip(keys, key, strict=True)]
+            done += connection.execute(table.update().where(*where, table.c[column] == old).values({column: new})).rowcount
+        return done
+
+    return writer.submit(write)
