@@ -30,12 +30,14 @@ from govlm.hall.answers.answer import answer_choices, answer_item, answer_policy
 from govlm.hall.answers.rendering import Answer, refuse
 from govlm.hall.catalogue.columns import import_items
 from govlm.hall.catalogue.documents import import_documents
+from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import CatalogueError, Report
 from govlm.hall.catalogue.store import Store
 from govlm.hall.dialogue.driver import Conversations, SessionStore, Turn
 from govlm.hall.dialogue.shelf import Procedures
 from govlm.hall.dialogue.state import State
-from govlm.hall.forms.schema import FormField
+from govlm.hall.forms.fill import Filled, fill
+from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.library import Library, Progress, build
 from govlm.hall.protection.people import People
 from govlm.hall.protection.sessions import Sessions
@@ -82,6 +84,7 @@ class Hall:
         self._library: Library | None = None
         self._candidates: tuple[Library, Candidates] | None = None
         self.writer = Writer(store)
+        self._forms: tuple[int, list[Item]] = (-1, [])  # items with forms, of that version of the catalogue
         self._lock = threading.RLock()
 
     # ------------------------------------------------------------------------------------------------- made and opened
@@ -386,6 +389,45 @@ class Hall:
 
     def opt_in(self, person_id: str) -> None:
         self._push.opt_in(person_id)
+
+    # -------------------------------------------------------------------------------------------------------------- forms
+
+    def form(self, form_id: str) -> tuple[Item, Form]:
+        """The item and its form. form_id: the form's $id, or the code, the name or an alias of an item that has a form.
+
+        CatalogueError: there is none, several items bear the name, or the form's schema is wrong.
+        """
+        version, items = self._forms
+        with self.store.snapshot() as view:
+            if view.version != version:
+                items = [item for item in view.items() if item.form]
+                self._forms = view.version, items
+        for keys in (lambda item: (item.form.get("$id"),), lambda item: (item.code,), lambda item: (item.name, *item.aliases)):
+            found = [item for item in items if form_id in keys(item)]
+            if len(found) > 1:
+                raise CatalogueError(
+                    f"form {form_id!r}: {len(found)} items have it ({', '.join(i.code for i in found[:4])}); give a code"
+                )
+            if found:
+                try:
+                    return found[0], Form.of(found[0].form)
+                except ValueError as error:
+                    raise CatalogueError(f"item {found[0].code}: {error}") from None
+        known = ", ".join(sorted(str(item.form.get("$id")) for item in items)[:20])
+        raise CatalogueError(f"form {form_id!r}: no item has it; there are {known or 'none'}")
+
+    def fill(
+        self,
+        form_id: str,
+        text: str,
+        *,
+        asking: str | None = None,
+        known: Mapping[str, str] | None = None,
+        today: date | None = None,
+    ) -> Filled:
+        """What the text says for a form: values with their places, and problems. form_id: as for `form`; the rest: as for `fill`."""
+        item, form = self.form(form_id)
+        return fill(form, text, asking=asking, known=known or {}, today=today, item=item)
 
     # ------------------------------------------------------------------------------------------------------------ encoder
 

@@ -5,7 +5,8 @@
 
 Import, then export by the same mapping gives back every row as it was: what a field cannot hold exactly stands in `Item.extra` under
 the name of its column, and a column without a field does too. A raw value in `extra` is exported only while the field still says the
-same; an item that was edited since is exported as edited.
+same; an item that was edited since is exported as edited. A form may stand in a file of its own: {"$ref": "forms/dibao.json"}, from the
+folder of the items' file, is replaced by what it holds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,12 @@ from govlm.hall.catalogue.cells import LABELS, NAMES, parse, show
 from govlm.hall.catalogue.mapping import ABSENT, Column, ColumnMapping, Wrong, builtin, derived, load, same
 from govlm.hall.catalogue.records import FIELDS, Item, from_dict, to_dict
 from govlm.hall.catalogue.report import CatalogueError, Report
+from govlm.hall.forms.schema import Form
 
 __all__ = ["export_items", "from_row", "import_items", "to_row"]
 
+_LOST_FORM = "表单文件"  # key of `extra`: the $ref of a form that could not be read
+_FORM_LIMIT = 1 << 20  # bytes
 MISSING_COLUMNS = "缺少的列"  # key of `extra`: columns of the mapping that the row did not have
 _EXPECTED = (
     "authority",
@@ -80,6 +85,8 @@ def import_items(path: Source, mapping: Source | ColumnMapping | Mapping[str, An
         if item is None:
             report.skipped += 1
             continue
+        if item.form:
+            item = _with_form(item, path.parent, number, report)
         if item.code in items:
             equal = "内容相同" if items[item.code] == item else "内容不同，保留先出现的"
             report.add("重复", f"与第{first[item.code]}行的编码相同，{equal}", number)
@@ -141,6 +148,38 @@ def _check(item: Item, number: int, report: Report) -> None:
             report.add("缺少", "没有内容", number, LABELS[name])
     if item.valid_from and item.valid_to and item.valid_to < item.valid_from:
         report.add("类型", "失效日期早于生效日期", number)
+
+
+def _with_form(item: Item, folder: Path, number: int, report: Report) -> Item:
+    """The item with the form that it refers to. What is wrong with a form is reported; one that cannot be read is left out."""
+    form, shown = item.form, LABELS["form"]
+    if set(form) == {"$ref"}:
+        name = form["$ref"]
+        read, wrong = _read_form(folder, name) if isinstance(name, str) else ({}, "$ref应当是文件名")
+        if wrong:
+            report.add("表单", f"{wrong}：{str(name)[:80]}", number, shown)
+            return replace(item, form={}, extra={**item.extra, _LOST_FORM: name})
+        item = replace(item, form=read)
+    for problem in Form.problems(item.form):
+        report.add("表单", problem, number, shown)
+    return item
+
+
+def _read_form(folder: Path, name: str) -> tuple[dict[str, Any], str]:
+    """(the schema, what is wrong). Only files below the folder are read."""
+    root = folder.resolve()
+    try:
+        file = (root / name).resolve()
+        if root not in file.parents:
+            return {}, "表单文件不在事项文件的目录里"
+        if file.stat().st_size > _FORM_LIMIT:
+            return {}, "表单文件太大"
+        schema = json.loads(file.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        return {}, "没有这个表单文件"
+    except (OSError, ValueError, RecursionError):
+        return {}, "表单文件不能读取，或者不是JSON"
+    return (schema, "") if isinstance(schema, dict) else ({}, "表单文件里不是JSON对象")
 
 
 def made_code(authority: str, name: str) -> str:

@@ -15,7 +15,7 @@ from govlm.hall.addresses import Divisions, find_addresses
 from govlm.hall.privacy import find
 from govlm.hall.values import find_amounts, find_dates, normal
 
-__all__ = ["Slot", "find_slots"]
+__all__ = ["Slot", "find_slots", "names_alone"]
 
 
 class Slot(NamedTuple):
@@ -112,11 +112,18 @@ def find_slots(text: str, today: date | None = None, divisions: Divisions | None
 
 def _names(text: str) -> Iterator[tuple[int, int]]:
     for lead in _LEADS.finditer(text):
-        for end in range(min(lead.end() + 12, len(text)), lead.end() + 1, -1):  # the longest that something may stand behind
-            name = _NAME.fullmatch(text, lead.end(), end)
-            if name is not None and _AFTER.match(text, end) and not _NO_NAME.match(name.group()):
-                yield name.span()
-                break
+        end = names_alone(text, lead.end())
+        if end:
+            yield lead.end(), end
+
+
+def names_alone(text: str, start: int) -> int:
+    """The end of the name that begins at `start`, the longest that something may stand behind; 0 = none there."""
+    for end in range(min(start + 12, len(text)), start + 1, -1):
+        name = _NAME.fullmatch(text, start, end)
+        if name is not None and _AFTER.match(text, end) and not _NO_NAME.match(name.group()):
+            return end
+    return 0
 
 
 def _organisations(text: str) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,125 @@
+"""What must hold between fields: the birth date and the identity number, an end and its beginning, parts and their sum.
+
+    birth_matches_id  [birth, id]      sex_matches_id  [sex, id]      age  [birth or id, sex]: minimum, maximum, whole years, or by sex
+    order  [start, end]: end is not before start                      within_months  [start, end]: end at most `months` after start
+    at_most  [a, b]: a <= b            sum  [total, part, part, …]     different  [a, b]
+    region  [address or region]: lies in one of `within` (names), else in the region of the item; nothing is said of an address
+            that names no province and no city
+
+A rule speaks only where all its fields hold values. Its question is the form's own (`ask`); nothing is corrected by itself.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
+
+from govlm.hall.addresses import parse_address
+from govlm.hall.catalogue.records import Item
+from govlm.hall.forms.schema import Form, Rule
+
+__all__ = ["Problem", "conflicts"]
+
+
+class Problem(NamedTuple):
+    """What is wrong with an answer. message: one Chinese sentence, says what to give; value: as written, personal; -1 = no place.
+
+    kind: the kind of the field whose check failed (identity_card, date, …), "vague" (said, but not exactly), "ambiguous" (could
+    belong to several fields), "twice" (two values for one field), or the kind of a rule.
+    """
+
+    fields: tuple[str, ...]
+    kind: str
+    message: str
+    value: str = ""
+    start: int = -1
+    end: int = -1
+
+
+def conflicts(form: Form, values: Mapping[str, str], item: Item | None = None, today: date | None = None) -> list[Problem]:
+    """The rules that do not hold, in the form's order. item: whose region a region rule without `within` means.
+
+    values: normalised. today: for ages (default: the day it is).
+    """
+    today = today or date.today()
+    found = []
+    for rule in form.rules:
+        given = [values.get(name, "") for name in rule.fields]
+        if all(given) and not _holds(rule, given, today, item):
+            found.append(Problem(rule.fields, rule.kind, rule.ask))
+    return found
+
+
+def _holds(rule: Rule, given: list[str], today: date, item: Item | None) -> bool:
+    """True also where a value is of another form than expected: that is for `check` to say."""
+    try:
+        if rule.kind == "region":
+            return _in_region(rule, given[0], item.region if item else "")
+        return _HOLDS[rule.kind](rule, given, today)
+    except (ValueError, InvalidOperation, IndexError):
+        return True
+
+
+def _birth(value: str) -> date:
+    return date(int(value[6:10]), int(value[10:12]), int(value[12:14])) if len(value) == 18 else date.fromisoformat(value)
+
+
+def _sex(identity: str) -> str:
+    return "男" if int(identity[16]) % 2 else "女"
+
+
+def _day(value: str, last: bool = False) -> date:
+    """A date; of a month its first day, or its last one."""
+    if len(value) != 7:
+        return date.fromisoformat(value)
+    year, month = int(value[:4]), int(value[5:])
+    return date(year, month, calendar.monthrange(year, month)[1] if last else 1)
+
+
+def _age(rule: Rule, given: list[str], today: date) -> bool:
+    birth = _birth(given[0])
+    years = today.year - birth.year - ((today.month, today.day) < (birth.month, birth.day))
+    sex = given[1] if len(given) > 1 else _sex(given[0]) if len(given[0]) == 18 else ""
+    for key, holds in (("minimum", int.__ge__), ("maximum", int.__le__)):
+        limit = rule.options.get(key)
+        limit = limit.get(sex) if isinstance(limit, Mapping) else limit
+        if limit is not None and not holds(years, int(limit)):
+            return False
+    return True
+
+
+def _within_months(rule: Rule, given: list[str], today: date) -> bool:
+    start, end = _day(given[0], last=True), _day(given[1])
+    year, month = divmod(start.year * 12 + start.month - 1 + int(rule.options["months"]), 12)
+    return end <= date(year, month + 1, min(start.day, calendar.monthrange(year, month + 1)[1]))
+
+
+def _sum(rule: Rule, given: list[str], today: date) -> bool:
+    total, *parts = map(Decimal, given)
+    return total == sum(parts)
+
+
+def _in_region(rule: Rule, value: str, region: str) -> bool:
+    within = rule.options.get("within", ())
+    if any(place in value for place in within):
+        return True
+    place = parse_address(value)
+    if within or not region:
+        return not within or not (place.province or place.city)
+    shared = min(len(place.code), len(region))
+    return place.code[:shared] == region[:shared]
+
+
+_HOLDS = {
+    "birth_matches_id": lambda rule, given, today: date.fromisoformat(given[0]) == _birth(given[1]),
+    "sex_matches_id": lambda rule, given, today: given[0] not in ("男", "女") or given[0] == _sex(given[1]),
+    "age": _age,
+    "order": lambda rule, given, today: _day(given[0]) <= _day(given[1], last=True),
+    "within_months": _within_months,
+    "at_most": lambda rule, given, today: Decimal(given[0]) <= Decimal(given[1]),
+    "sum": _sum,
+    "different": lambda rule, given, today: given[0] != given[1],
+}
