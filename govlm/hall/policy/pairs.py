@@ -7,13 +7,14 @@ text: the pairs of 20 pieces and more, each count as a power of 2 in steps of an
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FIRST", "Pairs", "load", "write"]
+__all__ = ["FIRST", "Pairs", "document_frequencies", "load", "write"]
 
 FIRST, LAST = 0x4E00, 0x9FA6  # the characters counted, and the one after
 _ALONE = 0x7FFF  # in the place of the second character: the first one by itself
@@ -59,6 +60,18 @@ def load() -> Pairs:
         documents, least = stored["documents"].tolist()
     keys = np.cumsum(sum(planes[i] << (8 * i) for i in range(len(planes))))
     return Pairs(keys, (least * 2.0 ** (steps.astype(np.float32) / _STEPS)).astype(np.float32), documents, least)
+
+
+def document_frequencies(documents: Sequence[str]) -> tuple[I64, I64]:
+    """(keys, rising, and in how many of the documents each stands): of pairs, and of single characters."""
+    points = np.array([ord(char) for text in documents for char in text + "\n"], np.int64)
+    owner = np.repeat(np.arange(len(documents)), [len(text) + 1 for text in documents]) << 30
+    chinese = (points >= FIRST) & (points < LAST)
+    both = chinese[:-1] & chinese[1:]
+    pairs = (owner[:-1] | points[:-1] - FIRST << 15 | points[1:] - FIRST)[both]
+    alone = (owner | points - FIRST << 15 | _ALONE)[chinese]
+    keys, counts = np.unique(np.unique(np.concatenate([pairs, alone])) & (1 << 30) - 1, return_counts=True)
+    return keys, counts
 
 
 def write(keys: I64, counts: I64, documents: int, least: int = 20, path: Path = _PATH) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 from govlm.hall.catalogue.passages import top
@@ -15,7 +14,6 @@ _MARK = re.compile(r"[。！？!?；;]+[”’」』）)\"]*|\n")
 _OPEN, _CLOSE = "（(《【[“「", "）)》】]”」"
 _LONGEST = 600  # characters of a sentence: what has no full stop is cut at a clause, or here
 CLAUSE_END = "，,、；;：:。！？!?"
-_NUMBER_BEFORE = re.compile(r"[0-9.,:：/\-–—～~]$")
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,3 @@ def clause_prefix(sentence: Sentence, length: int) -> Sentence | None:
     if not stop or not any(char.isalnum() for char in sentence.text[:stop]):
         return None
     return replace(sentence, text=sentence.text[:stop], end=sentence.start + stop, whole=False)
-
-
-def passage_at(document: Document, place: int) -> str:
-    """The id of the passage that tiles the document there; "" where none does."""
-    tiles = top(document.passages)
-    at = bisect_right([entry.start for entry in tiles], place) - 1
-    return tiles[at].id if at >= 0 and place < tiles[at].end else ""
