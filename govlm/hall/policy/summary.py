@@ -1,0 +1,99 @@
+"""Extractive summaries: whole sentences of the text, verbatim and in its order, never above a length.
+
+Each sentence has a salience (a linear model, `fitting.py`); sentences are taken one by one, the best first, each held against
+those that are there already (maximal marginal relevance, Carbonell and Goldstein 1998), as long as they fit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from govlm.hall.answers.citations import Citation, cite_span, version
+from govlm.hall.catalogue.records import Document
+from govlm.hall.policy.salience import FEATURE_NAMES, Vectors, features
+from govlm.hall.policy.source import Sentence, clause_prefix, sentences, source
+from govlm.hall.retrieval.ranking import Ranker
+
+__all__ = ["LENGTH", "Summary", "load", "pick", "summarise"]
+
+LENGTH = 200  # characters of a summary
+_WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "policy" / "salience.json"
+_REPEATS = 0.75  # of the cosine with a sentence that is there, taken off
+_SAME = 0.8  # cosine from which on a sentence says nothing new
+_LEAST = 6  # characters worth taking
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """sentences: verbatim spans of the source, in its order. text: those, a line each. citations: the same spans, for a Document
+    with passages; () for a bare text."""
+
+    sentences: tuple[Sentence, ...]
+    citations: tuple[Citation, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "\n".join(sentence.text for sentence in self.sentences)
+
+
+@functools.cache
+def load() -> Ranker:
+    """The weights that come with the package."""
+    return Ranker.load(_WEIGHTS, FEATURE_NAMES)
+
+
+def summarise(document: Document | str, length: int = LENGTH, weights: Ranker | None = None) -> Summary:
+    """The sentences that say most, at most `length` characters with the line ends between them.
+
+    Only where no whole sentence fits, the best one is cut at the end of a clause (its `whole` is False). An empty text gives no
+    sentences. ValueError for a length below 1, TypeError for what is neither a text nor a Document.
+    """
+    if length < 1:
+        raise ValueError(f"length must be 1 or more, not {length}")
+    of = source(document)
+    units = sentences(of)
+    if not units:
+        return Summary(())
+    rows, alike = features(units, of.title, len(of.text))
+    scores = (weights or load()).scores(rows.astype(np.float32)).astype(np.float64)
+    chosen = pick(units, scores, alike, length)
+    found = tuple(sorted(chosen, key=lambda sentence: sentence.start))
+    if not of.passages:
+        return Summary(found)
+    now = version(of)
+    return Summary(found, tuple(cite_span(of, unit.passage, unit.start, unit.end, now) for unit in found))
+
+
+def pick(units: Sequence[Sentence], scores: F64, alike: Vectors | None, length: int) -> list[Sentence]:
+    """Sentences, best first, that fit into `length`. alike: None = whatever repeats may repeat."""
+    sizes = np.array([len(unit.text) for unit in units])
+    near = np.zeros(len(units))
+    free = (sizes >= _LEAST) if (sizes >= _LEAST).any() else np.ones(len(units), np.bool_)
+    left, chosen = length, []
+    while True:
+        fits = free & (sizes <= left)
+        if not fits.any():
+            break
+        at = int(np.where(fits, scores - _REPEATS * near, -np.inf).argmax())
+        free[at] = False
+        if near[at] > _SAME:
+            continue
+        chosen.append(units[at])
+        left -= int(sizes[at]) + 1
+        if alike is not None:
+            near = np.maximum(near, alike.similarity(at))
+    if chosen:
+        return chosen
+    for at in np.argsort(-scores, kind="stable").tolist():
+        cut = clause_prefix(units[at], length)
+        if cut is not None:
+            return [cut]
+    return []
