@@ -430,8 +430,8 @@ def _storable(text: str) -> str:
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, ensure_ascii=False, sort_keys=True)
-    return text if _storable(text) == text else json.dumps(values, sort_keys=True)
+    text = json.dumps(values, ensure_ascii=False)  # as they stand: the fields of a form are asked in their order
+    return text if _storable(text) == text else json.dumps(values)
 
 
 def _row(record: Item | Document, values: Mapping[str, Any], names: Sequence[str]) -> Row:

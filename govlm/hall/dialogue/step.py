@@ -27,7 +27,9 @@ __all__ = ["PURPOSE", "SENSITIVE", "Book", "agreed", "fields_of", "same", "step"
 PURPOSE = "form"
 SENSITIVE = frozenset({"identity_card", "bank_card", "passport", "travel_permit"})  # kinds that are kept only when agreed to
 _OWN = SENSITIVE | {"name", "mobile", "date", "address", "email"}  # kinds that say who a person is
-_WAIVABLE = frozenset({"region", "age", "within_months"})  # rules that ask whether it is so: a yes is an answer, and the office checks it
+_WAIVABLE = frozenset(
+    {"region", "age", "within_months"}
+)  # rules that ask whether it is so: a yes is an answer, and the office checks it
 _SILENCE = timedelta(days=1)  # after which the person is told where things stand
 _MISSES = 3  # answers that do not fit, after which help is offered
 
@@ -151,7 +153,7 @@ class _Turn:
             self.do("handoff")
         elif heard.act == "repeat" and self.state.said:
             self.effects += self.state.said
-        elif heard.act == "progress" and not heard.said.values:
+        elif heard.act == "progress" and not heard.said.values and (heard.plain or self.state.top is None):
             self.say("progress" if self.state.receipts else "progress_none")
             self.ask_again()
         elif self.state.top is None:
@@ -428,7 +430,11 @@ class _Turn:
         wanted = next((name for problem in problems for name in problem.fields if name in self.fields), "")
         if wanted and not self.frame.pending:
             rule = next((p for p in problems if wanted in p.fields), problems[0])
-            self.change(asking=wanted, misses=0, clash=(rule.kind, *rule.fields) if len(rule.fields) > 1 or rule.kind in _WAIVABLE else ())
+            self.change(
+                asking=wanted,
+                misses=0,
+                clash=(rule.kind, *rule.fields) if len(rule.fields) > 1 or rule.kind in _WAIVABLE else (),
+            )
 
     def proceed(self) -> None:
         """After the form has changed: the next question."""
@@ -449,9 +455,7 @@ class _Turn:
             return ""
         kept = same(form, dict(self.frame.values), self.fields)
         names = self.at.fields or tuple(form.fields)
-        return next(
-            (n for n in names if n not in kept and n not in self.frame.skipped and form.fields[n].wanted(kept)), ""
-        )
+        return next((n for n in names if n not in kept and n not in self.frame.skipped and form.fields[n].wanted(kept)), "")
 
     def next_question(self) -> None:
         form = self.book.form(self.at.item)

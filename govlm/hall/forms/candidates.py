@@ -137,7 +137,7 @@ def _chinese(text: str) -> Decimal | None:
         elif _SCALE[char] >= 10_000:
             total, section, digit = (total + section + digit) * _SCALE[char], 0, 0
         else:
-            section, digit = section + (digit if digit or i and text[i - 1] in "零〇" else 1) * _SCALE[char], 0
+            section, digit = section + (digit if digit or (i and text[i - 1] in "零〇") else 1) * _SCALE[char], 0
         if char in _SCALE:
             last = _SCALE[char]
     if digit and last >= 100 and len(text) > 1 and text[-2] in _SCALE:  # 两千八

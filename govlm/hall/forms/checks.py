@@ -82,7 +82,7 @@ def _identity(label: str, value: str, today: date) -> str | None:
     if not _PLACE.match(value):
         return f"{label}的前6位(地区码)不对，没有这样的地区，请核对后重新填写。"
     year, month, day = int(value[6:10]), int(value[10:12]), int(value[12:14])
-    if not 1850 <= year or not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year, month)[1]:
+    if not year >= 1850 or not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year, month)[1]:
         return f"{label}第7到14位的出生日期不存在，请核对后重新填写。"
     if date(year, month, day) > today:
         return f"{label}第7到14位的出生日期晚于今天，请核对后重新填写。"

@@ -68,7 +68,7 @@ def fill(
     text: str,
     *,
     asking: str | None = None,
-    known: Mapping[str, str] = {},  # noqa: B006  # never written to
+    known: Mapping[str, str] = {},  # never written to
     today: date | None = None,
     item: Item | None = None,
 ) -> Filled:

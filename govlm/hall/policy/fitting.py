@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from govlm.hall.evaluation.rouge import tokens
-from govlm.hall.policy.salience import FEATURE_NAMES, F64, features, text_rank, vectors
+from govlm.hall.policy.salience import F64, FEATURE_NAMES, features, text_rank, vectors
 from govlm.hall.policy.source import sentences, source
 from govlm.hall.policy.summary import LENGTH, pick
 from govlm.hall.retrieval.ranking import Ranker

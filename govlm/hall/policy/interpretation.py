@@ -70,7 +70,8 @@ _ASKS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "effect": (_EFFECT, ((r"本(?:办法|规定|细则|通知|条例|意见|方案|实施|法|公告)", 1.0), (r"有效期", 0.5))),
 }  # fmt: skip
 _COMPILED = {
-    name: (re.compile(must), tuple((re.compile(pattern), weight) for pattern, weight in cues)) for name, (must, cues) in _ASKS.items()
+    name: (re.compile(must), tuple((re.compile(pattern), weight) for pattern, weight in cues))
+    for name, (must, cues) in _ASKS.items()
 }
 _OFFICIAL = re.compile(
     r"负责|牵头|各区人民政府|各级人民政府|部门(?:应|要|负责|会同)|直属机构|贯彻|统筹|追究|违反|处分|处罚|罚款|骗取|制定本|印发|应当建立|监督"
@@ -182,7 +183,9 @@ def _with_items(text: str, units: Sequence[Sentence], at: int) -> Point | None:
     end, whole = unit.end, True
     if unit.text[-1] in "：:":
         for following in units[at + 1 :]:
-            if following.passage != unit.passage or not (_ITEM.match(following.text) or end > unit.end and text[end - 1] in "；;"):
+            if following.passage != unit.passage or not (
+                _ITEM.match(following.text) or (end > unit.end and text[end - 1] in "；;")
+            ):
                 break
             if following.end - unit.start > _LIST:
                 whole = False

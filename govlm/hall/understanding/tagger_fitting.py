@@ -24,7 +24,13 @@ __all__ = ["HELD_OUT", "cluener_rows", "fit", "parsed_addresses", "training_rows
 HELD_OUT = 10
 SEED = 20
 TODAY = date(2026, 1, 1)  # what dates are counted from while features are made
-_KINDS = {"name": "name", "address": "address", "company": "organisation", "government": "organisation", "organization": "organisation"}
+_KINDS = {
+    "name": "name",
+    "address": "address",
+    "company": "organisation",
+    "government": "organisation",
+    "organization": "organisation",
+}
 Floats = NDArray[np.float32]
 
 
@@ -208,5 +214,7 @@ def _marginals(
     np.add.at(pairs, (gold[:, :-1][both], gold[:, 1:][both]), -1)
     score = np.take_along_axis(emissions, gold[..., None], 2)[..., 0][there].sum(dtype=np.float64)
     score += transitions[gold[:, :-1][both], gold[:, 1:][both]].sum(dtype=np.float64)
-    likelihood = np.log(np.where(there, scale, 1)).sum(dtype=np.float64) + top[..., 0][there].sum(dtype=np.float64) + np.log(final).sum()
+    likelihood = (
+        np.log(np.where(there, scale, 1)).sum(dtype=np.float64) + top[..., 0][there].sum(dtype=np.float64) + np.log(final).sum()
+    )
     return float(likelihood - score), chance, pairs
