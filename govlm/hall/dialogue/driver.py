@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from govlm.hall.answers.answer import answer_item
 from govlm.hall.answers.asked import asked, plain
@@ -32,6 +33,7 @@ from govlm.hall.dialogue.words import SAYS
 from govlm.hall.forms.fill import fill
 from govlm.hall.forms.schema import FormField
 from govlm.hall.protection.sessions import Saved, StaleSession, Submission
+from govlm.hall.understanding.understand import Understander
 
 __all__ = ["Conversations", "SessionStore", "Turn"]
 
@@ -139,12 +141,7 @@ class Conversations:
         characters = understander.characters
         read = plain(text[:_READ], characters)
         by_words = plain_act(read)
-        query = understander.query(text)
-        model_act, scores, outside = "smalltalk", np.zeros(0, np.float32), True
-        if np.count_nonzero(query.codes):
-            scores, features = understander.item_scores(query)
-            outside = understander.outside(query, scores, features) > understander.weights.threshold
-            model_act = understander.act(query)
+        model_act, scores, outside = _model(understander, text)
         named = shelf.named(read)
         item, likely = "", ()
         if len(named) == 1:
@@ -194,6 +191,21 @@ class Conversations:
             key=f"{after.key}-{frame.number}", item=frame.item, item_version=version(item), form=procedure.id,
             form_version=" ".join(frame.versions.values()), values={**wanted_values(procedure, frame.values, shelf), "receipt": effect.about, **to_verify},
         )  # fmt: skip
+
+
+def _model(understander: Understander, text: str) -> tuple[str, NDArray[np.float32], bool]:
+    """(act, scores of the items, whether the hall cannot answer). A model that fails is as if it had understood nothing."""
+    nothing = "", np.zeros(0, np.float32), True
+    try:
+        query = understander.query(text)
+        if not np.count_nonzero(query.codes):
+            return "smalltalk", *nothing[1:]
+        scores, features = understander.item_scores(query)
+        outside = understander.outside(query, scores, features) > understander.weights.threshold
+        return understander.act(query), scores, outside
+    except Exception:  # whatever it is: rules go on without it
+        _LOG.exception("the model failed; the message is understood by rules alone")
+        return nothing
 
 
 def _likely(scores: Any, codes: Sequence[str]) -> tuple[str, tuple[str, ...]]:

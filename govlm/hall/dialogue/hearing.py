@@ -52,7 +52,7 @@ _ALL_YES = re.compile(rf"(?:{_FILLER}|{_YES})*(?:{_YES})(?:{_FILLER}|{_YES})*")
 _ALL_NO = re.compile(rf"(?:{_FILLER}|{_NO}|{_YES}|还|先|齐)*(?:{_NO})(?:{_FILLER}|{_NO}|{_YES}|还|先)*")
 _NEGATED = re.compile(r"不|没|别|否|未")
 _NOT_WRONG = re.compile(r"没错|没问题|没有问题|没意见|无误|没有错")
-_CONFIRM = re.compile(r"确认|确定|提交|没错|没问题|没有问题|无误|正确|^(?:是|对|好|可以|行|同意|嗯)")
+_CONFIRM = re.compile(r"确认|确定|提交|没错|没问题|没有问题|无误|正确|^(?:是|对)")
 _CANCEL = re.compile(
     r"取消|(?:不|甭|别)(?:想|要|用)?(?:再)?(?:办|申请|申领|弄|搞|填|领|报销|提|登记)了|不(?:办|申请|弄|搞)了|算了|作罢|撤销申请|(?:放弃|停止|终止|结束)(?:办理|申请|填写)?"
 )
@@ -103,21 +103,22 @@ def plain_act(text: str) -> str:
     for act, rule in (("handoff", _HANDOFF), ("repeat", _REPEAT)):
         if rule.search(bare):
             return act
-    if _CANCEL.search(bare) and not _NOT_CANCEL.search(bare):
+    cancel = _CANCEL.search(bare)
+    if cancel and not _NOT_CANCEL.search(bare) and (not asks or cancel.end() >= len(bare) - 3):
         return "cancel"
     if _PROGRESS.search(bare):
         return "progress"
     if not asks:
         if _ALL_YES.fullmatch(bare) and not _NEGATED.search(_NOT_WRONG.sub("", bare)):
             return "submit" if _CONFIRM.search(bare) and len(bare) <= 24 else "confirm"
+        if _SKIP.search(bare) and not _CORRECT.search(bare):
+            return "skip"
         if _ALL_NO.fullmatch(bare) and not _ALL_YES.fullmatch(_NOT_WRONG.sub("是", bare)):
             return "deny"
     if _BACK.search(bare) and not asks:
         return "back"
     if _CORRECT.search(bare):
         return "correct"
-    if _SKIP.search(bare) and not asks:
-        return "skip"
     if _RESUME.search(bare) and not asks:
         return "resume"
     return "ask" if asks else ""
