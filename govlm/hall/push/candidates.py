@@ -6,7 +6,6 @@ than in its business type or a theme, there more than in its conditions. So it w
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -72,11 +71,11 @@ class Candidates:
     """The items and documents of a catalogue; thread-safe, since what is kept is only ever added to."""
 
     def __init__(self, items: Iterable[Item], documents: Iterable[Document]) -> None:
-        self.records: dict[str, Item | Document] = {record.code: record for record in (*items, *documents)}
+        records: list[Item | Document] = [*items, *documents]
+        self.records = {record.code: record for record in records}
         self._fits: dict[str, dict[str, float]] = {}
         self._oldest = {code: _from_age(record) for code, record in self.records.items()}
-        regions = [record.region for record in self.records.values() if record.region]
-        self.region = os.path.commonprefix(regions)[: len(os.path.commonprefix(regions)) // 2 * 2] if regions else ""
+        self.region = _shared([record.region for record in records if record.region])
 
     def name(self, code: str) -> str:
         record = self.records[code]
@@ -109,6 +108,14 @@ class Candidates:
             rated = {code: _rate(record, words) for code, record in self.records.items()}
             found = self._fits[fact] = {code: rate for code, rate in rated.items() if rate}
         return found
+
+
+def _shared(regions: list[str]) -> str:
+    """The region that holds all of them: 4401 of 440106 and 4401; "" where there is none."""
+    first = min(regions, default="")
+    last = max(regions, default="")
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: same // 2 * 2]
 
 
 def _rate(record: Item | Document, words: Mapping[str, float]) -> float:

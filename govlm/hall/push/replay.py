@@ -1,6 +1,6 @@
 """How well a ranking foretells what people then did: a log is cut on some day, the ranking sees what was before it.
 
-    found = replay(log, "2026-03-01", personal_ranker(candidates))
+    found = replay(log, [date(2026, 3, 1)], personal_ranker(candidates))
     found.hit_rate, found.ndcg, found.people
 
 Measured on a simulated log (`simulate`), which tells whether the ranking uses what there is to use, not how people really act.
@@ -9,7 +9,7 @@ Measured on a simulated log (`simulate`), which tells whether the ranking uses w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
@@ -29,15 +29,26 @@ Ranker = Callable[[Mapping[str, str], Sequence[Event], Stats, date], list[str]]
 @dataclass(frozen=True)
 class Replayed:
     """hit_rate: of people for whom one of the first k is what they then applied for.  ndcg: at k, binary gain (Järvelin and Kekäläinen
-    2002).  people: who applied for something new within the horizon."""
+    2002).  people: lists, of those who applied for something
+    new within the horizon."""
 
     hit_rate: float
     ndcg: float
     people: int
 
 
-def replay(log: Log, cut: date, ranker: Ranker, k: int = 5, horizon: int = 60) -> Replayed:
-    """Each person's list on the day `cut` against what they applied for within `horizon` days from it, and had not applied for before."""
+def replay(log: Log, cuts: Iterable[date], ranker: Ranker, k: int = 5, horizon: int = 30) -> Replayed:
+    """Each person's list on each day of `cuts` against what they applied for within `horizon` days from it, and had not applied for before;
+    the mean over all lists."""
+    found = [_replay(log, cut, ranker, k, horizon) for cut in cuts]
+    people = sum(count for _, _, count in found)
+    return Replayed(
+        sum(hits for hits, _, _ in found) / max(1, people), sum(gains for _, gains, _ in found) / max(1, people), people
+    )
+
+
+def _replay(log: Log, cut: date, ranker: Ranker, k: int, horizon: int) -> tuple[float, float, int]:
+    """(hits, gains, people) of one day."""
     before: dict[str, list[Event]] = {}
     after: dict[str, set[str]] = {}
     past: list[tuple[str, Event]] = []
@@ -66,7 +77,7 @@ def replay(log: Log, cut: date, ranker: Ranker, k: int = 5, horizon: int = 60) -
         hits += any(code in wanted for code in codes)
         best = sum(1 / math.log2(i + 2) for i in range(min(k, len(wanted))))
         gains += sum(1 / math.log2(i + 2) for i, code in enumerate(codes) if code in wanted) / best
-    return Replayed(hits / max(1, people), gains / max(1, people), people)
+    return hits, gains, people
 
 
 def personal_ranker(candidates: Candidates, weights: Mapping[str, float] = WEIGHTS) -> Ranker:
