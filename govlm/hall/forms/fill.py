@@ -8,6 +8,7 @@ only behind a correcting word (不对，是…).
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ _CORRECTING = re.compile(
 _BREAK = re.compile("[，,。；;！!？?\n]")
 _SENTENCE = re.compile("[。；;！!？?\n]")
 _CONFIDENCE = {5: 0.95, 4: 0.95, 3: 0.9, 2: 0.85, 1: 0.75, 0: 0.7}
-_COMMON_UNIT = re.compile("(?:年|个?月|天|岁|次)$")  # of durations, said of many things
+_COMMON_UNIT = re.compile("(?:年|个?月|天|岁|次)$|^[一1]个人$")  # of durations, said of many things
 _FITS = {"number": ("amount", "count")}
 
 
@@ -68,7 +69,7 @@ def fill(
     text: str,
     *,
     asking: str | None = None,
-    known: Mapping[str, str] = {},  # noqa: B006  # never written to
+    known: Mapping[str, str] = {},  # never written to
     today: date | None = None,
     item: Item | None = None,
 ) -> Filled:
@@ -158,19 +159,20 @@ class _Assignment:
             return
         role = self.people.at(entry.start)
         foreign = role == "other"
-        if role and not foreign:
+        both = re.search("[也全]?都[是为填在]?$", self.text[max(0, entry.start - 4) : entry.start])
+        if role and not foreign and not both:
             eligible = [each for each in eligible if each.person == role] or [
                 each for each in eligible if each.person == "applicant"
             ]
         levels = [(self._level(entry, each), each) for each in eligible]
         best = max(level for level, _ in levels)
-        top = [each for level, each in levels if level == best]
+        top = [each for level, each in levels if level == best or (both and level[0] == best[0])]
         level = best[0]
         if not level and not self._free(entry, top):
             return
-        if len(top) > 1:
+        if len(top) > 1 and not both:
             top = self._narrowed(entry, top, level)
-        if len(top) > 1 and level >= 4 and self._both(entry, best[1]):
+        if len(top) > 1 and level >= 4 and both:
             for each in top:
                 self._claim(entry, each.name, level)
             return
@@ -236,7 +238,7 @@ class _Assignment:
                     level, where, own = 4, -cue.start, cue.own
         if asked and level < 3:
             level, where = 3, -1
-        if unit > level and not _COMMON_UNIT.search(self.text, entry.start, entry.end):
+        if unit > level and not _COMMON_UNIT.search(self.text[entry.start : entry.end]):
             level, where = unit, -1
         if entry.kind == "number" and not asked and (level < 5 or entry.start - where > 8):
             level = 0  # digits are said for many things
@@ -300,11 +302,9 @@ class _Assignment:
             else top
         )
 
-    def _both(self, entry: Candidate, where: int) -> bool:
-        """户籍地址和现住址都是…"""
-        return where > 0 and re.match("[的地址号]{0,3}(?:也?都|全)", self.text[where : entry.start]) is not None
-
     def _ambiguous(self, entry: Candidate, top: Sequence[FormField]) -> None:
+        if any(c.candidate.start < entry.end and entry.start < c.candidate.end for listed in self.claims.values() for c in listed):
+            return
         labels = "”还是“".join(each.label for each in top[:4])
         message = (
             f"您说的这一项是“{labels}”？请说明是哪一项。" if len(top) > 1 else f"您说的这一项是“{labels}”吗？请说明是谁的。"
@@ -332,7 +332,7 @@ class _Assignment:
         pairs = [rule.fields for rule in self.form.rules if rule.kind == "order"]
         found: dict[Candidate, str] = {}
         dates = [entry for entry in self.found if entry.kind == "date"]
-        for first, second in zip(dates, dates[1:], strict=False):
+        for first, second in itertools.pairwise(dates):
             between = self.text[first.end : second.start]
             if not re.fullmatch(r"[\s，,]*(?:[到至~—–-]+|一直到|直到)[了]?\s*", between):
                 continue
@@ -372,15 +372,15 @@ def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, tod
         elif _CORRECTING.search(plain, max(0, here.start - 3), here.end):
             continue
         else:
-            message = f"{each.label}说了两个不同的内容，请问以哪一个为准？"
+            text = f"{each.label}说了两个不同的内容，请问以哪一个为准？"
             result.problems.append(
-                Problem((each.name,), "twice", message, raw[there.start : there.end], there.start, there.end)
+                Problem((each.name,), "twice", text, raw[there.start : there.end], there.start, there.end)
             )
             return
     entry = chosen.candidate
     said = raw[entry.start : entry.end]
     value, problem = _value(each, entry, form)
-    message = problem or check(each, value, today)
+    message: str | None = problem or check(each, value, today)
     if message:
         kind = "vague" if problem else each.kind
         result.problems.append(Problem((each.name,), kind, message, said, entry.start, entry.end))
