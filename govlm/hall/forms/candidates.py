@@ -99,9 +99,9 @@ _SCALE = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 10**8}
 _CHINESE = "零〇一二三四五六七八九十百千万亿两"
 _NUMBER = re.compile(
     rf"(?<![0-9A-Za-z.])[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,4}}(?:\.[0-9]{{1,4}})?|(?<![0-9A-Za-z.])[0-9]{{1,9}}(?:\.[0-9]{{1,4}})?(?:[百千万][0-9]?)?(?![0-9A-Za-z])"
-    rf"|[{_CHINESE}]{{1,16}}|双(?=胞胎)|[俩仨](?![\u4e00-\u9fff]*[儿子]们)"
+    rf"|[{_CHINESE}]{{1,3}}[来多几][十百千万]|[{_CHINESE}]{{1,16}}|双(?=胞胎)|[俩仨](?![\u4e00-\u9fff]*[儿子]们)"
 )
-_SEVERAL = re.compile("[一二三四五六七八九][一二三四五六七八九][十百千万]|几[十百千万]")
+_SEVERAL = re.compile("[一二三四五六七八九][一二三四五六七八九][十百千万]|[几来多][十百千万]")
 _VAGUE_AFTER = re.compile(r"\s?(?:[多来几]|好几|出头)|[零半]?[一二三四五六七八九十0-9]{0,2}个?(?<=\d|[年\u4e00-\u9fff])(?!)")
 _ABOUT = re.compile(r"(?:大概|大约|约|差不多|将近|接近|估计)[有是在每个月年]{0,3}$")
 _ABOUT_AFTER = re.compile(r"(?:元|块钱?|[年人天])?(?:左右|上下|差不多)")
@@ -176,7 +176,9 @@ def _numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
         start, end = match.span()
         if any(taken[start:end]):
             continue
-        value = number(match.group())
+        if match.group()[-1:] == "一" and len(match.group()) > 1 and re.match("个?[月年天次人]", text[end : end + 2]):
+            end -= 1  # 三千五一个月
+        value = number(text[start:end])
         state = _state(text, start, end)
         more = re.match(r"\s?(?:多|来|好几|出头)", text[end : end + 3])
         tail = end + (more.end() if more else 0)
@@ -186,7 +188,9 @@ def _numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
         said = _written(value) if value is not None else match.group()
         if counted:
             rest = re.match(r"[零又半]", text[counted.end() : counted.end() + 1])  # 十三年零四个月, 两年半
-            yield Candidate("count", start, counted.end(), said, "vague" if rest else state, tuple(units[counted.group().strip()]))
+            yield Candidate(
+                "count", start, counted.end(), said, "vague" if rest else state, tuple(units[counted.group().strip()])
+            )
         elif money:
             yield Candidate("amount", start, money.end(), said, state)
         elif (
@@ -243,7 +247,7 @@ def _dates(text: str, today: date, taken: bytearray) -> Iterator[Candidate]:
                 continue
             year = _year(match["year"], today)
             days = find_dates(f"2000年{match['month']}月{match['day'] or '1'}日", today)
-            month = days[0].first.month if days else 0
+            month = days[0].first.month if days and days[0].day else 0
             if not month:  # 2月30日: no such day, which is to be told
                 numbers = [
                     number(match["month"].translate(_SPOKEN) if match["month"].isdigit() else match["month"]),
@@ -299,9 +303,9 @@ def _choices(field: FormField, text: str, found_cues: Sequence[Cue]) -> Iterator
     ends = {cue.end for cue in found_cues}
     for match in pattern.finditer(text):
         start, end = match.span()
-        if len(match.group()) == 1 and start not in ends:
-            if not _SINGLE_BEFORE.search(text[:start][-1:]) or not _SINGLE_AFTER.match(text, end):
-                continue
+        apart = _SINGLE_BEFORE.search(text[max(0, start - 1) : start]) and _SINGLE_AFTER.match(text, end)
+        if len(match.group()) == 1 and start not in ends and not apart:
+            continue
         state = "denied" if _NOT.search(text[max(0, start - 3) : start]) else ""
         yield Candidate(field.kind, start, end, words[match.group()], state, (field.name,))
     if field.kind == "yesno":
@@ -352,7 +356,9 @@ _EMPTY = re.compile("什么|哪|怎么|多少|啥|不知道|没有$|还没|可�
 # ----------------------------------------------------------------------------------------------------------------------- all
 
 
-_LABEL = re.compile("(?:的)?(?:全称|名称|名字|地址)?[是叫为在：:]")  # behind a cue that names what comes, and is no answer itself
+_LABEL = re.compile(
+    "(?:的)?(?:全称|名称|名字|地址)?[是叫为在：:]"
+)  # behind a cue that names what comes, and is no answer itself
 
 
 def candidates(
@@ -396,8 +402,15 @@ def candidates(
             if take(start, end)
         ]
     numbers = list(_numbers(form, text, taken))
-    counted = {place for entry in numbers if entry.kind == "count" and text[entry.start : entry.end] not in ("一个人", "1个人") for place in range(entry.start, entry.end)}
-    labels = {(cue.start, cue.end): cue.field for listed in found_cues.values() for cue in listed if _LABEL.match(text, cue.end)}
+    counted = {
+        place
+        for entry in numbers
+        if entry.kind == "count" and text[entry.start : entry.end] not in ("一个人", "1个人")
+        for place in range(entry.start, entry.end)
+    }
+    labels = {
+        (cue.start, cue.end): cue.field for listed in found_cues.values() for cue in listed if _LABEL.match(text, cue.end)
+    }
     found += numbers
     if "region" in kinds:
         found += [
@@ -428,7 +441,7 @@ def _denied(text: str, entry: Candidate) -> bool:
 
 
 def _alone(text: str, start: int, end: int) -> bool:
-    return bool(re.search(r"(?:^|[，,。；;：:\s\n])$", text[:start][-1:])) and bool(
+    return bool(re.search(r"(?:^|[，,。；;：:\s\n])$", text[max(0, start - 1) : start])) and bool(
         re.match(r"$|[，,。；;\s\n]", text[end : end + 1])
     )
 

@@ -60,6 +60,7 @@ _CORRECTING = re.compile(
 _BREAK = re.compile("[，,。；;！!？?\n]")
 _SENTENCE = re.compile("[。；;！!？?\n]")
 _CONFIDENCE = {5: 0.95, 4: 0.95, 3: 0.9, 2: 0.85, 1: 0.75, 0: 0.7}
+_MOST = 10  # questions back about one message
 _COMMON_UNIT = re.compile("(?:年|个?月|天|岁|次)$|^[一1]个人$")  # of durations, said of many things
 _FITS = {"number": ("amount", "count")}
 
@@ -131,6 +132,11 @@ class _Assignment:
         self.ends = {name: [cue.end for cue in listed] for name, listed in found_cues.items()}
         self.births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
         self.used: set[tuple[int, int]] = set()
+        first = _CORRECTING.search(text)
+        self.corrected = first.end() if first else None  # where the first correcting word ends
+        self.among = any(other.kind in CHECKED or other.kind == "address" for other in found)
+        self.denied = sorted(other.end for other in found if other.state == "denied")
+        self.own = {other.kind for other in found if self.people.at(other.start) in ("", "applicant")}
         self.breaks = [match.start() for match in _BREAK.finditer(text)]
         self.sentences = [match.start() for match in _SENTENCE.finditer(text)]
         self.claims: dict[str, list[_Claim]] = {}
@@ -181,11 +187,7 @@ class _Assignment:
                 self._ambiguous(entry, top)
             return
         if foreign and level != 3 and self._personal(top[0]) and top[0].person == "applicant" and not (level >= 4 and best[2]):
-            if not any(
-                other.kind == entry.kind and self.people.at(other.start) in ("", "applicant")
-                for other in self.found
-                if other != entry
-            ):
+            if entry.kind not in self.own:
                 self._ambiguous(entry, top)
             return
         self._consume(entry, top[0])
@@ -240,7 +242,8 @@ class _Assignment:
             level, where = 3, -1
         if unit > level and not _COMMON_UNIT.search(self.text[entry.start : entry.end]):
             level, where = unit, -1
-        if entry.kind == "number" and not asked and (level < 5 or entry.start - where > 8):
+        corrected = _CORRECTING.search(self.text, max(0, entry.start - 8), entry.start)
+        if entry.kind == "number" and not asked and not corrected and (level < 5 or entry.start - where > 8):
             level = 0  # digits are said for many things
         return level, where, own
 
@@ -260,9 +263,8 @@ class _Assignment:
         return False
 
     def _denied_before(self, entry: Candidate) -> bool:
-        return any(
-            other.state == "denied" and other.end <= entry.start and entry.start - other.end < 12 for other in self.found
-        )
+        place = bisect.bisect_right(self.denied, entry.start) - 1
+        return place >= 0 and entry.start - self.denied[place] < 12
 
     def _free(self, entry: Candidate, top: Sequence[FormField]) -> bool:
         """Whether a value without a cue may stand by itself."""
@@ -273,12 +275,9 @@ class _Assignment:
         return self._mostly(entry)
 
     def _company(self, entry: Candidate) -> bool:
-        return (
-            entry.kind == "address"
-            or self.text[max(0, entry.start - 2) : entry.start][-1:] in "叫是"
-            or any(other.kind in CHECKED or other.kind == "address" for other in self.found)
-            or re.search("叫|姓名|名字|是$", self.text[max(0, entry.start - 6) : entry.start]) is not None
-        )
+        """Whether a name that nothing announces stands beside other answers, or behind 叫 or 是."""
+        led = re.search("(?:叫|姓名|名字|是)$", self.text[max(0, entry.start - 6) : entry.start])
+        return entry.kind == "address" or self.among or led is not None
 
     def _mostly(self, entry: Candidate) -> bool:
         """Whether the message is hardly more than this value."""
@@ -289,7 +288,7 @@ class _Assignment:
         """One of several: the asked one, the applicant's own, or the one that is corrected."""
         if self.asked in top and level <= 3:
             return [each for each in top if each is self.asked]
-        if _CORRECTING.search(self.text, 0, entry.start):
+        if self.corrected is not None and self.corrected <= entry.start:
             said = [each for each in top if each.name in self.claims] or [each for each in top if each.name in self.known]
             if len(said) == 1:
                 return said
@@ -303,7 +302,11 @@ class _Assignment:
         )
 
     def _ambiguous(self, entry: Candidate, top: Sequence[FormField]) -> None:
-        if any(c.candidate.start < entry.end and entry.start < c.candidate.end for listed in self.claims.values() for c in listed):
+        if len(self.problems) >= _MOST:
+            return
+        if any(
+            c.candidate.start < entry.end and entry.start < c.candidate.end for listed in self.claims.values() for c in listed
+        ):
             return
         labels = "”还是“".join(each.label for each in top[:4])
         message = (
@@ -356,9 +359,12 @@ def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, tod
     alive = [claim for claim in claims if claim.candidate.state != "denied"]
     if not alive:
         return
+    first = _CORRECTING.search(plain)
     strongest = max(claim.level for claim in alive)
     alive = [
-        claim for claim in alive if claim.level >= min(strongest, 3) or _CORRECTING.search(plain, 0, claim.candidate.start)
+        claim
+        for claim in alive
+        if claim.level >= min(strongest, 3) or each.kind in CHECKED or (first and first.end() <= claim.candidate.start)
     ]
     chosen = alive[0]
     for claim in alive[1:]:
@@ -373,9 +379,7 @@ def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, tod
             continue
         else:
             text = f"{each.label}说了两个不同的内容，请问以哪一个为准？"
-            result.problems.append(
-                Problem((each.name,), "twice", text, raw[there.start : there.end], there.start, there.end)
-            )
+            result.problems.append(Problem((each.name,), "twice", text, raw[there.start : there.end], there.start, there.end))
             return
     entry = chosen.candidate
     said = raw[entry.start : entry.end]
