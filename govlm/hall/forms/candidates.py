@@ -72,12 +72,18 @@ def narrow(text: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------------- cues
 
 
+_BORN = re.compile(r"(?<=[日号月年0-9])\s?出?生(?=[的人于]|$|[^\u4e00-\u9fff])")  # 1965年6月20日生
+
+
 def cues(form: Form, text: str) -> dict[str, list[Cue]]:
     """The cues of each field, in order; one inside a longer one of another field does not count."""
     found: list[Cue] = []
+    births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
     for field in form.fields.values():
         own = "|".join(map(re.escape, sorted({*field.cues, field.label}, key=len, reverse=True)))
         found += [Cue(*match.span(), field.name, True) for match in re.finditer(own, text)]
+        if field.name in births:
+            found += [Cue(*match.span(), field.name, True) for match in _BORN.finditer(text)]
         if field.kind in KIND_CUES:
             found += [Cue(*match.span(), field.name, False) for match in re.finditer(KIND_CUES[field.kind], text)]
     found.sort(key=lambda cue: (cue.start, -cue.end))
@@ -357,7 +363,7 @@ _EMPTY = re.compile("什么|哪|怎么|多少|啥|不知道|没有$|还没|可�
 
 
 _LABEL = re.compile(
-    "(?:的)?(?:全称|名称|名字|地址)?[是叫为在：:]"
+    "(?:的)?(?:全称|名称|名字|地址)?[是叫为在：:]|(?:信用)?代码"
 )  # behind a cue that names what comes, and is no answer itself
 
 

@@ -174,7 +174,7 @@ class _Assignment:
         best = max(level for level, _ in levels)
         top = [each for level, each in levels if level == best or (both and level[0] == best[0])]
         level = best[0]
-        if not level and not self._free(entry, top):
+        if not level and not self._free(entry, top) and not (entry.kind == "address" and len(top) > 1):
             return
         if len(top) > 1 and not both:
             top = self._narrowed(entry, top, level)
@@ -183,7 +183,7 @@ class _Assignment:
                 self._claim(entry, each.name, level)
             return
         if len(top) > 1:
-            if level or entry.kind in CHECKED or self._mostly(entry):
+            if level or entry.kind in CHECKED or entry.kind == "address" or self._mostly(entry):
                 self._ambiguous(entry, top)
             return
         if foreign and level != 3 and self._personal(top[0]) and top[0].person == "applicant" and not (level >= 4 and best[2]):
@@ -281,6 +281,8 @@ class _Assignment:
 
     def _mostly(self, entry: Candidate) -> bool:
         """Whether the message is hardly more than this value."""
+        if len(self.text) - (entry.end - entry.start) > 40:
+            return False
         rest = _CORRECTING.sub("", self.text[: entry.start] + self.text[entry.end :])
         return len(re.sub(r"[\s，,。.!！是的我]", "", rest)) <= 2 and entry.kind != "number"
 
