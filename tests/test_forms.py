@@ -99,7 +99,7 @@ def test_no_invalid_number_is_ever_accepted():
     holds = {"id_number": lambda v: identity_card(v, TODAY), "bank_card": luhn, "mobile": lambda v: len(v) == 11}
     said = {"id_number": "身份证号是", "bank_card": "银行卡号", "mobile": "手机号"}
     for name, value in good.items():
-        for _ in range(150):
+        for _ in range(40):
             digits = list(value)
             kind = rng.randrange(4)
             place = rng.randrange(len(digits))
@@ -367,7 +367,7 @@ def test_sample_forms_fit_their_items():
                 shares.setdefault(field.share, set()).add(field.kind)
     assert all(len(kinds) == 1 for kinds in shares.values()), shares  # a value that is shared fits wherever it goes
     for share in ("applicant_name", "applicant_id", "applicant_mobile", "bank_card"):
-        assert sum(any(field.share == share for field in form.fields.values()) for form in FORMS.values()) >= 7, share
+        assert sum(any(field.share == share for field in form.fields.values()) for form in FORMS.values()) >= 6, share
 
 
 def test_a_form_in_a_file_of_its_own_comes_with_its_item_and_goes_out_inline(tmp_path):

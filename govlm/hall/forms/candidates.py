@@ -133,22 +133,24 @@ def _chinese(text: str) -> Decimal | None:
         return None
     if len(text) > 1 and all(char in _DIGIT for char in text):  # 二八零零
         return Decimal("".join(str(_DIGIT[char]) for char in text))
-    total = section = digit = 0
+    whole = total = section = digit = 0  # before 亿, before 万, before the rest
     last = 1
     for i, char in enumerate(text):
         if char in _DIGIT:
             if i and text[i - 1] in _DIGIT and text[i - 1] not in "零〇":
                 return None
             digit = _DIGIT[char]
-        elif _SCALE[char] >= 10_000:
-            total, section, digit = (total + section + digit) * _SCALE[char], 0, 0
+        elif char == "亿":
+            whole, total, section, digit = (total + section + digit) * _SCALE[char], 0, 0, 0
+        elif char == "万":
+            total, section, digit = (section + digit) * _SCALE[char], 0, 0
         else:
             section, digit = section + (digit if digit or (i and text[i - 1] in "零〇") else 1) * _SCALE[char], 0
         if char in _SCALE:
             last = _SCALE[char]
     if digit and last >= 100 and len(text) > 1 and text[-2] in _SCALE:  # 两千八
         digit = digit * last // 10
-    return Decimal(total + section + digit)
+    return Decimal(whole + total + section + digit)
 
 
 def _written(value: Decimal) -> str:
@@ -294,6 +296,8 @@ def _dates(text: str, today: date, taken: bytearray) -> Iterator[Candidate]:
 # ------------------------------------------------------------------------------------------------------------------- choices
 
 _NOT = re.compile(r"(?:不是|并非|没有|没|非|不算|不属于|未|不)$")
+_CLAUSE_BEFORE = re.compile("[^，,。；;！!？?\n]*$")
+_ASKED = re.compile("^[^，,。；;！!\n]*(?:你们|您们|[吗?？]|几点|怎么|什么|哪[里儿个些]|多少|能不能|可不可以|是不是|为啥|咋)")
 _SINGLE_BEFORE = re.compile(r"(?:^|[^\u4e00-\u9fff]|[是为别性选填写的个])$")
 _SINGLE_AFTER = re.compile(r"$|[^\u4e00-\u9fff]|[的性士生方吧呢啊]")
 
@@ -312,6 +316,9 @@ def _choices(field: FormField, text: str, found_cues: Sequence[Cue]) -> Iterator
         apart = _SINGLE_BEFORE.search(text[max(0, start - 1) : start]) and _SINGLE_AFTER.match(text, end)
         if len(match.group()) == 1 and start not in ends and not apart:
             continue
+        clause = _CLAUSE_BEFORE.search(text[max(0, start - 30) : start])
+        if _ASKED.search((clause.group() if clause else "") + text[end : end + 30].split("，")[0]):
+            continue  # a question says nothing about who asks it
         state = "denied" if _NOT.search(text[max(0, start - 3) : start]) else ""
         yield Candidate(field.kind, start, end, words[match.group()], state, (field.name,))
     if field.kind == "yesno":
