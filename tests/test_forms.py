@@ -149,20 +149,7 @@ def test_any_text_is_taken_and_says_nothing(text):
             fill(form, text, asking=name, today=TODAY)
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        "身份证号110101198001011234，",
-        "13800138000 ",
-        "3月1号到3月9号，",
-        "我妈叫李秀英，",
-        "张伟 ",
-        "住址",
-        "不对，是",
-        "一",
-        "1",
-    ],
-)
+@pytest.mark.parametrize("part", ["身份证号110101198001011234，", "3月1号到3月9号，", "张伟 ", "不对，是"])
 def test_long_texts_are_read_to_their_limit(part):
     found = fill(FORMS["yibao"], part * (20_000 // len(part)), today=TODAY)
     assert len(found.problems) < 40
