@@ -159,9 +159,9 @@ def _with_form(item: Item, folder: Path, number: int, report: Report) -> Item:
         if wrong:
             report.add("表单", f"{wrong}：{str(name)[:80]}", number, shown)
             return replace(item, form={}, extra={**item.extra, _LOST_FORM: name})
+        for problem in Form.problems(read):
+            report.add("表单", problem, number, shown)
         item = replace(item, form=read)
-    for problem in Form.problems(item.form):
-        report.add("表单", problem, number, shown)
     return item
 
 

@@ -14,7 +14,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
-from govlm.hall.addresses import find_addresses, find_divisions
+from govlm.hall.addresses import Divisions, find_addresses, find_divisions
 from govlm.hall.forms.schema import CHECKED, Form, FormField
 from govlm.hall.understanding.slots import find_slots, names_alone
 from govlm.hall.values import find_amounts, find_dates, normal
@@ -72,12 +72,18 @@ def narrow(text: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------------- cues
 
 
+_BORN = re.compile(r"(?<=[日号月年0-9])\s?出?生(?=[的人于]|$|[^\u4e00-\u9fff])")  # 1965年6月20日生
+
+
 def cues(form: Form, text: str) -> dict[str, list[Cue]]:
     """The cues of each field, in order; one inside a longer one of another field does not count."""
     found: list[Cue] = []
+    births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
     for field in form.fields.values():
         own = "|".join(map(re.escape, sorted({*field.cues, field.label}, key=len, reverse=True)))
         found += [Cue(*match.span(), field.name, True) for match in re.finditer(own, text)]
+        if field.name in births:
+            found += [Cue(*match.span(), field.name, True) for match in _BORN.finditer(text)]
         if field.kind in KIND_CUES:
             found += [Cue(*match.span(), field.name, False) for match in re.finditer(KIND_CUES[field.kind], text)]
     found.sort(key=lambda cue: (cue.start, -cue.end))
@@ -94,15 +100,14 @@ def cues(form: Form, text: str) -> dict[str, list[Cue]]:
 
 # ------------------------------------------------------------------------------------------------------------------- numbers
 
-_DIGIT = {char: i for i, char in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0, "俩": 2, "仨": 3}
+_DIGIT = {char: i for i, char in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0, "俩": 2, "仨": 3, "双": 2}
 _SCALE = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 10**8}
 _CHINESE = "零〇一二三四五六七八九十百千万亿两"
 _NUMBER = re.compile(
     rf"(?<![0-9A-Za-z.])[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,4}}(?:\.[0-9]{{1,4}})?|(?<![0-9A-Za-z.])[0-9]{{1,9}}(?:\.[0-9]{{1,4}})?(?:[百千万][0-9]?)?(?![0-9A-Za-z])"
-    rf"|[{_CHINESE}]{{1,16}}|[俩仨](?![\u4e00-\u9fff]*[儿子]们)"
+    rf"|[{_CHINESE}]{{1,3}}[来多几][十百千万]|[{_CHINESE}]{{1,16}}|双(?=胞胎)|[俩仨](?![\u4e00-\u9fff]*[儿子]们)"
 )
-_SEVERAL = re.compile("[一二三四五六七八九][一二三四五六七八九][十百千万]|几[十百千万]")
-_VAGUE_AFTER = re.compile(r"\s?(?:[多来几]|好几|出头)|[零半]?[一二三四五六七八九十0-9]{0,2}个?(?<=\d|[年\u4e00-\u9fff])(?!)")
+_SEVERAL = re.compile("[一二三四五六七八九][一二三四五六七八九][十百千万]|[几来多][十百千万]")
 _ABOUT = re.compile(r"(?:大概|大约|约|差不多|将近|接近|估计)[有是在每个月年]{0,3}$")
 _ABOUT_AFTER = re.compile(r"(?:元|块钱?|[年人天])?(?:左右|上下|差不多)")
 _MONEY_UNIT = re.compile(r"\s?(?:元|块钱?|圆)(?:整)?")
@@ -127,22 +132,24 @@ def _chinese(text: str) -> Decimal | None:
         return None
     if len(text) > 1 and all(char in _DIGIT for char in text):  # 二八零零
         return Decimal("".join(str(_DIGIT[char]) for char in text))
-    total = section = digit = 0
+    whole = total = section = digit = 0  # before 亿, before 万, before the rest
     last = 1
     for i, char in enumerate(text):
         if char in _DIGIT:
             if i and text[i - 1] in _DIGIT and text[i - 1] not in "零〇":
                 return None
             digit = _DIGIT[char]
-        elif _SCALE[char] >= 10_000:
-            total, section, digit = (total + section + digit) * _SCALE[char], 0, 0
+        elif char == "亿":
+            whole, total, section, digit = (total + section + digit) * _SCALE[char], 0, 0, 0
+        elif char == "万":
+            total, section, digit = (section + digit) * _SCALE[char], 0, 0
         else:
             section, digit = section + (digit if digit or (i and text[i - 1] in "零〇") else 1) * _SCALE[char], 0
         if char in _SCALE:
             last = _SCALE[char]
     if digit and last >= 100 and len(text) > 1 and text[-2] in _SCALE:  # 两千八
         digit = digit * last // 10
-    return Decimal(total + section + digit)
+    return Decimal(whole + total + section + digit)
 
 
 def _written(value: Decimal) -> str:
@@ -167,7 +174,7 @@ def _numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
     for field in form.fields.values():
         for unit in field.units if field.kind == "count" else ():
             units.setdefault(unit, []).append(field.name)
-    unit_of = re.compile(rf"\s?(?:{'|'.join(map(re.escape, sorted(units, key=len, reverse=True))) or '(?!)'})")
+    unit_after = re.compile(rf"\s?(?:{'|'.join(map(re.escape, sorted(units, key=len, reverse=True))) or '(?!)'})")
     for amount in find_amounts(text) if "amount" in kinds else ():
         if not any(taken[amount.start : amount.end]):
             taken[amount.start : amount.end] = b"\1" * (amount.end - amount.start)
@@ -176,20 +183,23 @@ def _numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
         start, end = match.span()
         if any(taken[start:end]):
             continue
-        value = number(match.group())
+        if match.group()[-1:] == "一" and len(match.group()) > 1 and re.match("个?[月年天次人]", text[end : end + 2]):
+            end -= 1  # 三千五一个月
+        value = number(text[start:end])
         state = _state(text, start, end)
-        after = re.match(r"\s?(?:多|来|好几|出头)", text[end : end + 3])
-        tail = end + (after.end() if after else 0)
-        unit = unit_of.match(text, tail)
+        more = re.match(r"\s?(?:多|来|好几|出头)", text[end : end + 3])
+        tail = end + (more.end() if more else 0)
+        counted, money = unit_after.match(text, tail), _MONEY_UNIT.match(text, tail)
         if value is None and state != "vague":
             continue
         said = _written(value) if value is not None else match.group()
-        if unit and match.group() != "零":
-            extra = re.match(r"[零又半]", text[unit.end() : unit.end() + 1])  # 十三年零四个月, 两年半
-            yield Candidate("count", start, unit.end(), said, "vague" if extra else state, tuple(units[unit.group().strip()]))
-        elif _MONEY_UNIT.match(text, tail):
-            money = _MONEY_UNIT.match(text, tail)
-            yield Candidate("amount", start, money.end() if money else end, said, state)
+        if counted:
+            rest = re.match(r"[零又半]", text[counted.end() : counted.end() + 1])  # 十三年零四个月, 两年半
+            yield Candidate(
+                "count", start, counted.end(), said, "vague" if rest else state, tuple(units[counted.group().strip()])
+            )
+        elif money:
+            yield Candidate("amount", start, money.end(), said, state)
         elif (
             not _OTHER_UNIT.match(text, tail)
             and text[start - 1 : start] not in "第周星"
@@ -214,7 +224,7 @@ _SPACED = re.compile(
     r"(?<![0-9])(?P<year>(?:19|20)[0-9]{2}) +(?P<month>1[0-2]|0?[1-9]) +(?P<day>3[01]|[12][0-9]|0?[1-9])(?![0-9])"
 )
 _YEAR = re.compile(
-    rf"(?<![0-9])(?:{_Y4}|(?P<short>[0-9]{{2}}|[〇零○六七八九][〇零○一二三四五六七八九]))\s?年(?![以之]?[内前后多])"
+    rf"(?<![0-9])(?:{_Y4}|(?P<short>[0-9]{{2}}|[〇零○六七八九][〇零○一二三四五六七八九])(?=\s?年[出的]?生))\s?年(?![以之]?[内前后多])"
 )
 _LUNAR = re.compile(
     r"(?:农历|阴历|旧历)[是的：:]{0,2}(?:[0-9〇零一二三四五六七八九]{2,4}年)?$|(?:正|腊|冬)月|初[一二三四五六七八九十]"
@@ -244,7 +254,7 @@ def _dates(text: str, today: date, taken: bytearray) -> Iterator[Candidate]:
                 continue
             year = _year(match["year"], today)
             days = find_dates(f"2000年{match['month']}月{match['day'] or '1'}日", today)
-            month = days[0].first.month if days else 0
+            month = days[0].first.month if days and days[0].day else 0
             if not month:  # 2月30日: no such day, which is to be told
                 numbers = [
                     number(match["month"].translate(_SPOKEN) if match["month"].isdigit() else match["month"]),
@@ -263,30 +273,30 @@ def _dates(text: str, today: date, taken: bytearray) -> Iterator[Candidate]:
         if when.day is None and re.search("月", words) and not re.search("[初中底末旬]", words):
             value, state = value[:7], "month"
         put(when.start, when.end, value, state)
-    for match in _YEAR.finditer(text):
-        put(*match.span(), match.group(), "vague")
+    for year_alone in _YEAR.finditer(text):
+        put(*year_alone.span(), year_alone.group(), "vague")
     found.sort()
     before: tuple[int, str] | None = None  # end and value of the last date that names its month
     for start, end, value, state in found:
         words = text[start:end]
         partial = _PARTIAL.fullmatch(words)
         if partial and before and not re.search("[。；;！!\n]", text[before[0] : start]) and start - before[0] < 30:
-            year, month = before[1][:4], before[1][5:7]
-            days = find_dates(f"{year}年{partial['month'] or int(month)}月{partial['day']}日", today)
+            known_year, known_month = before[1][:4], before[1][5:7]
+            days = find_dates(f"{known_year}年{partial['month'] or int(known_month)}月{partial['day']}日", today)
             if days:
-                value = days[0].first.isoformat()
+                value, partial = days[0].first.isoformat(), None
         if _LUNAR.search(text[max(0, start - 12) : start]) or _LUNAR.search(words):
             state = "lunar"
         if state in ("", "month"):
             before = (end, value)
-        if state == "" and partial and not partial["month"] and before is None:
-            state = ""
         yield Candidate("date", start, end, value, state or ("yearless" if partial else ""))
 
 
 # ------------------------------------------------------------------------------------------------------------------- choices
 
-_NOT = re.compile(r"(?:不是|并非|没有|没|非|不算|不属于|未|别|不)$")
+_NOT = re.compile(r"(?:不是|并非|没有|没|非|不算|不属于|未|不)$")
+_CLAUSE_BEFORE = re.compile("[^，,。；;！!？?\n]*$")
+_ASKED = re.compile("^[^，,。；;！!\n]*(?:你们|您们|[吗?？]|几点|怎么|什么|哪[里儿个些]|多少|能不能|可不可以|是不是|为啥|咋)")
 _SINGLE_BEFORE = re.compile(r"(?:^|[^\u4e00-\u9fff]|[是为别性选填写的个])$")
 _SINGLE_AFTER = re.compile(r"$|[^\u4e00-\u9fff]|[的性士生方吧呢啊]")
 
@@ -302,9 +312,12 @@ def _choices(field: FormField, text: str, found_cues: Sequence[Cue]) -> Iterator
     ends = {cue.end for cue in found_cues}
     for match in pattern.finditer(text):
         start, end = match.span()
-        if len(match.group()) == 1 and start not in ends:
-            if not _SINGLE_BEFORE.search(text[:start][-1:]) or not _SINGLE_AFTER.match(text, end):
-                continue
+        apart = _SINGLE_BEFORE.search(text[max(0, start - 1) : start]) and _SINGLE_AFTER.match(text, end)
+        if len(match.group()) == 1 and start not in ends and not apart:
+            continue
+        clause = _CLAUSE_BEFORE.search(text[max(0, start - 30) : start])
+        if _ASKED.search((clause.group() if clause else "") + text[end : end + 30].split("，")[0]):
+            continue  # a question says nothing about who asks it
         state = "denied" if _NOT.search(text[max(0, start - 3) : start]) else ""
         yield Candidate(field.kind, start, end, words[match.group()], state, (field.name,))
     if field.kind == "yesno":
@@ -334,7 +347,7 @@ def _phrases(field: FormField, text: str, found_cues: Sequence[Cue], taken: byte
     for cue in found_cues:
         link = _LINK.match(text, cue.end)
         start = link.end() if link else cue.end
-        linked = start > cue.end
+        linked = start > cue.end or text[cue.end - 1] in "叫是在"
         if field.kind == "name":
             continue
         if not linked and field.kind != "text":
@@ -353,6 +366,11 @@ _EMPTY = re.compile("什么|哪|怎么|多少|啥|不知道|没有$|还没|可�
 
 
 # ----------------------------------------------------------------------------------------------------------------------- all
+
+
+_LABEL = re.compile(
+    "(?:的)?(?:全称|名称|名字|地址)?[是叫为在：:]|(?:信用)?代码"
+)  # behind a cue that names what comes, and is no answer itself
 
 
 def candidates(
@@ -376,9 +394,7 @@ def candidates(
         elif slot.valid is not None or slot.kind in ("landline", "passport", "travel_permit", "plate"):
             take(slot.start, slot.end)
     found += [entry for entry in _broken(form, text, found_cues, asking) if take(entry.start, entry.end)]
-    places = [(place.start, place.end) for place in find_addresses(text)]
-    if "address" in kinds:
-        places += [span for span in _address_clauses(text) if not any(a < span[1] and span[0] < b for a, b in places)]
+    places = _addresses(text)
     for start, end in places:
         if take(start, end) and "address" in kinds:
             whole = _alone(text, start, end)
@@ -397,14 +413,28 @@ def candidates(
             for start, end, led in _names(form, text, found_cues)
             if take(start, end)
         ]
-    found += list(_numbers(form, text, taken))
+    numbers = list(_numbers(form, text, taken))
+    counted = {
+        place
+        for entry in numbers
+        if entry.kind == "count" and text[entry.start : entry.end] not in ("一个人", "1个人")
+        for place in range(entry.start, entry.end)
+    }
+    labels = {
+        (cue.start, cue.end): cue.field for listed in found_cues.values() for cue in listed if _LABEL.match(text, cue.end)
+    }
+    found += numbers
     if "region" in kinds:
         found += [
             Candidate("region", start, end, owners[0].name) for start, end, owners in find_divisions(text) if len(owners) == 1
         ]
     for field in form.fields.values():
         if field.kind in ("choice", "yesno"):
-            found += _choices(field, text, found_cues[field.name])
+            found += [
+                entry
+                for entry in _choices(field, text, found_cues[field.name])
+                if labels.get((entry.start, entry.end), field.name) == field.name and not {entry.start, entry.end - 1} & counted
+            ]
         elif field.kind in ("text", "organisation", "address"):
             found += _phrases(field, text, found_cues[field.name], taken)
         if field.kind in ("amount", "count"):
@@ -423,7 +453,7 @@ def _denied(text: str, entry: Candidate) -> bool:
 
 
 def _alone(text: str, start: int, end: int) -> bool:
-    return bool(re.search(r"(?:^|[，,。；;：:\s\n])$", text[:start][-1:])) and bool(
+    return bool(re.search(r"(?:^|[，,。；;：:\s\n])$", text[max(0, start - 1) : start])) and bool(
         re.match(r"$|[，,。；;\s\n]", text[end : end + 1])
     )
 
@@ -460,18 +490,20 @@ def _broken(form: Form, text: str, found_cues: dict[str, list[Cue]], asking: For
             yield Candidate(kind, *match.span(), digits.upper())
 
 
-_ADDRESS = re.compile(
-    r"(?:住址|地址|住所|住在|住|户口在|户籍在|在)?[是在：:]{0,2}(?P<place>[\u4e00-\u9fff]{2,12}?[省市区县镇乡村路街道巷][\u4e00-\u9fff0-9A-Za-z-]{1,40}?(?:[0-9一二三四五六七八九十]+\s?(?:号楼|号|栋|幢|座|单元|室|组|楼|层|户)[0-9一二三四五六七八九十号栋幢座单元室组楼层户A-Za-z-]*|[村组屯寨]))(?=$|[，,。；;\s\n的])"
+_CITY = re.compile(
+    r"(?:(?!住|在|是|到|址|写|填|的|了|我|你|搬|来|去|为|于|叫|说|家|省|市|县|区)[\u4e00-\u9fff]){2,4}市(?=[\u4e00-\u9fff]{1,6}?[区县镇乡路街])"
 )
 
 
-def _address_clauses(text: str) -> Iterator[tuple[int, int]]:
-    """A clause that is built as an address, of places that no gazetteer has."""
-    for clause in _CLAUSES.finditer(text):
-        if len(clause.group()) <= 80:
-            match = _ADDRESS.fullmatch(text, clause.start(), clause.end())
-            if match:
-                yield match.span("place")
+def _addresses(text: str) -> list[tuple[int, int]]:
+    """The addresses, those in cities that no gazetteer has among them."""
+    unknown = [match.span() for match in _CITY.finditer(text) if not Divisions.bundled().named(match.group())]
+    masked, end = [], 0
+    for start, stop in unknown:
+        masked += [text[end:start], " " * (stop - start)]
+        end = stop
+    ends = {stop: start for start, stop in unknown}
+    return [(ends.get(place.start, place.start), place.end) for place in find_addresses("".join([*masked, text[end:]]))]
 
 
 def _names(form: Form, text: str, found_cues: dict[str, list[Cue]]) -> Iterator[tuple[int, int, bool]]:
@@ -488,7 +520,7 @@ def _names(form: Form, text: str, found_cues: dict[str, list[Cue]]) -> Iterator[
     for clause in _CLAUSES.finditer(text):
         end = names_alone(text, clause.start())
         if end == clause.end():
-            yield clause.start(), end, False
+            yield clause.start(), end, True
 
 
 _NONE = re.compile(r"[的是：:呢，,]{0,2}(?:都|也)?(?:没有|没|无|为?零|0(?![0-9.]))(?=$|[^\u4e00-\u9fff]|[元的了吧啊])")

@@ -40,7 +40,7 @@ def check(field: FormField, value: str, today: date | None = None) -> str | None
     if kind == "identity_card":
         return _identity(field.label, value, today)
     if kind == "mobile":
-        good = re.fullmatch(r"1[3-9][0-9]{9}", value) and _in_plan(value)
+        good = bool(re.fullmatch(r"1[3-9][0-9]{9}", value)) and _in_plan(value)
         return None if good else f"{field.label}不对，手机号码应为11位、以1开头，请核对后重新填写。"
     if kind == "bank_card":
         return _bank_card(field.label, value)
@@ -59,7 +59,7 @@ def check(field: FormField, value: str, today: date | None = None) -> str | None
     if kind == "email":
         return None if _EMAIL.fullmatch(value) else f"{field.label}的格式不对，应当像 name@example.cn，请重新填写。"
     if kind == "address":
-        good = len(value) >= 4 and (_UNIT.search(value) or re.search(r"[0-9]", value))
+        good = len(value) >= 4 and bool(_UNIT.search(value) or re.search(r"[0-9]", value))
         return None if good else f"{field.label}不够详细，请写到路名门牌号，或者村组。"
     return None
 

@@ -8,6 +8,7 @@ only behind a correcting word (不对，是…).
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,8 @@ _CORRECTING = re.compile(
 _BREAK = re.compile("[，,。；;！!？?\n]")
 _SENTENCE = re.compile("[。；;！!？?\n]")
 _CONFIDENCE = {5: 0.95, 4: 0.95, 3: 0.9, 2: 0.85, 1: 0.75, 0: 0.7}
-_COMMON_UNIT = re.compile("(?:年|个?月|天|岁|次)$")  # of durations, said of many things
+_MOST = 10  # questions back about one message
+_COMMON_UNIT = re.compile("(?:年|个?月|天|岁|次)$|^[一1]个人$")  # of durations, said of many things
 _FITS = {"number": ("amount", "count")}
 
 
@@ -130,6 +132,11 @@ class _Assignment:
         self.ends = {name: [cue.end for cue in listed] for name, listed in found_cues.items()}
         self.births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
         self.used: set[tuple[int, int]] = set()
+        first = _CORRECTING.search(text)
+        self.corrected = first.end() if first else None  # where the first correcting word ends
+        self.among = any(other.kind in CHECKED or other.kind == "address" for other in found)
+        self.denied = sorted(other.end for other in found if other.state == "denied")
+        self.own = {other.kind for other in found if self.people.at(other.start) in ("", "applicant")}
         self.breaks = [match.start() for match in _BREAK.finditer(text)]
         self.sentences = [match.start() for match in _SENTENCE.finditer(text)]
         self.claims: dict[str, list[_Claim]] = {}
@@ -158,32 +165,29 @@ class _Assignment:
             return
         role = self.people.at(entry.start)
         foreign = role == "other"
-        if role and not foreign:
+        both = re.search("[也全]?都[是为填在]?$", self.text[max(0, entry.start - 4) : entry.start])
+        if role and not foreign and not both:
             eligible = [each for each in eligible if each.person == role] or [
                 each for each in eligible if each.person == "applicant"
             ]
         levels = [(self._level(entry, each), each) for each in eligible]
         best = max(level for level, _ in levels)
-        top = [each for level, each in levels if level == best]
+        top = [each for level, each in levels if level == best or (both and level[0] == best[0])]
         level = best[0]
-        if not level and not self._free(entry, top):
+        if not level and not self._free(entry, top) and not (entry.kind == "address" and len(top) > 1):
             return
-        if len(top) > 1:
+        if len(top) > 1 and not both:
             top = self._narrowed(entry, top, level)
-        if len(top) > 1 and level >= 4 and self._both(entry, best[1]):
+        if len(top) > 1 and level >= 4 and both:
             for each in top:
                 self._claim(entry, each.name, level)
             return
         if len(top) > 1:
-            if level or entry.kind in CHECKED or self._mostly(entry):
+            if level or entry.kind in CHECKED or entry.kind == "address" or self._mostly(entry):
                 self._ambiguous(entry, top)
             return
         if foreign and level != 3 and self._personal(top[0]) and top[0].person == "applicant" and not (level >= 4 and best[2]):
-            if not any(
-                other.kind == entry.kind and self.people.at(other.start) in ("", "applicant")
-                for other in self.found
-                if other != entry
-            ):
+            if entry.kind not in self.own:
                 self._ambiguous(entry, top)
             return
         self._consume(entry, top[0])
@@ -236,9 +240,10 @@ class _Assignment:
                     level, where, own = 4, -cue.start, cue.own
         if asked and level < 3:
             level, where = 3, -1
-        if unit > level and not _COMMON_UNIT.search(self.text, entry.start, entry.end):
+        if unit > level and not _COMMON_UNIT.search(self.text[entry.start : entry.end]):
             level, where = unit, -1
-        if entry.kind == "number" and not asked and (level < 5 or entry.start - where > 8):
+        corrected = _CORRECTING.search(self.text, max(0, entry.start - 8), entry.start)
+        if entry.kind == "number" and not asked and not corrected and (level < 5 or entry.start - where > 8):
             level = 0  # digits are said for many things
         return level, where, own
 
@@ -258,9 +263,8 @@ class _Assignment:
         return False
 
     def _denied_before(self, entry: Candidate) -> bool:
-        return any(
-            other.state == "denied" and other.end <= entry.start and entry.start - other.end < 12 for other in self.found
-        )
+        place = bisect.bisect_right(self.denied, entry.start) - 1
+        return place >= 0 and entry.start - self.denied[place] < 12
 
     def _free(self, entry: Candidate, top: Sequence[FormField]) -> bool:
         """Whether a value without a cue may stand by itself."""
@@ -271,15 +275,14 @@ class _Assignment:
         return self._mostly(entry)
 
     def _company(self, entry: Candidate) -> bool:
-        return (
-            entry.kind == "address"
-            or self.text[max(0, entry.start - 2) : entry.start][-1:] in "叫是"
-            or any(other.kind in CHECKED or other.kind == "address" for other in self.found)
-            or re.search("叫|姓名|名字|是$", self.text[max(0, entry.start - 6) : entry.start]) is not None
-        )
+        """Whether a name that nothing announces stands beside other answers, or behind 叫 or 是."""
+        led = re.search("(?:叫|姓名|名字|是)$", self.text[max(0, entry.start - 6) : entry.start])
+        return entry.kind == "address" or self.among or led is not None
 
     def _mostly(self, entry: Candidate) -> bool:
         """Whether the message is hardly more than this value."""
+        if len(self.text) - (entry.end - entry.start) > 40:
+            return False
         rest = _CORRECTING.sub("", self.text[: entry.start] + self.text[entry.end :])
         return len(re.sub(r"[\s，,。.!！是的我]", "", rest)) <= 2 and entry.kind != "number"
 
@@ -287,7 +290,7 @@ class _Assignment:
         """One of several: the asked one, the applicant's own, or the one that is corrected."""
         if self.asked in top and level <= 3:
             return [each for each in top if each is self.asked]
-        if _CORRECTING.search(self.text, 0, entry.start):
+        if self.corrected is not None and self.corrected <= entry.start:
             said = [each for each in top if each.name in self.claims] or [each for each in top if each.name in self.known]
             if len(said) == 1:
                 return said
@@ -300,11 +303,13 @@ class _Assignment:
             else top
         )
 
-    def _both(self, entry: Candidate, where: int) -> bool:
-        """户籍地址和现住址都是…"""
-        return where > 0 and re.match("[的地址号]{0,3}(?:也?都|全)", self.text[where : entry.start]) is not None
-
     def _ambiguous(self, entry: Candidate, top: Sequence[FormField]) -> None:
+        if len(self.problems) >= _MOST:
+            return
+        if any(
+            c.candidate.start < entry.end and entry.start < c.candidate.end for listed in self.claims.values() for c in listed
+        ):
+            return
         labels = "”还是“".join(each.label for each in top[:4])
         message = (
             f"您说的这一项是“{labels}”？请说明是哪一项。" if len(top) > 1 else f"您说的这一项是“{labels}”吗？请说明是谁的。"
@@ -332,7 +337,7 @@ class _Assignment:
         pairs = [rule.fields for rule in self.form.rules if rule.kind == "order"]
         found: dict[Candidate, str] = {}
         dates = [entry for entry in self.found if entry.kind == "date"]
-        for first, second in zip(dates, dates[1:], strict=False):
+        for first, second in itertools.pairwise(dates):
             between = self.text[first.end : second.start]
             if not re.fullmatch(r"[\s，,]*(?:[到至~—–-]+|一直到|直到)[了]?\s*", between):
                 continue
@@ -356,9 +361,12 @@ def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, tod
     alive = [claim for claim in claims if claim.candidate.state != "denied"]
     if not alive:
         return
+    first = _CORRECTING.search(plain)
     strongest = max(claim.level for claim in alive)
     alive = [
-        claim for claim in alive if claim.level >= min(strongest, 3) or _CORRECTING.search(plain, 0, claim.candidate.start)
+        claim
+        for claim in alive
+        if claim.level >= min(strongest, 3) or each.kind in CHECKED or (first and first.end() <= claim.candidate.start)
     ]
     chosen = alive[0]
     for claim in alive[1:]:
@@ -372,15 +380,13 @@ def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, tod
         elif _CORRECTING.search(plain, max(0, here.start - 3), here.end):
             continue
         else:
-            message = f"{each.label}说了两个不同的内容，请问以哪一个为准？"
-            result.problems.append(
-                Problem((each.name,), "twice", message, raw[there.start : there.end], there.start, there.end)
-            )
+            text = f"{each.label}说了两个不同的内容，请问以哪一个为准？"
+            result.problems.append(Problem((each.name,), "twice", text, raw[there.start : there.end], there.start, there.end))
             return
     entry = chosen.candidate
     said = raw[entry.start : entry.end]
     value, problem = _value(each, entry, form)
-    message = problem or check(each, value, today)
+    message: str | None = problem or check(each, value, today)
     if message:
         kind = "vague" if problem else each.kind
         result.problems.append(Problem((each.name,), kind, message, said, entry.start, entry.end))

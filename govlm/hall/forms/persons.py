@@ -66,12 +66,5 @@ class People:
         if role in self._known and role != "applicant":
             return role
         if role == "applicant":
-            return "other" if self.behalf and self.behalf not in self._known and not self._named(index) else "applicant"
+            return "applicant"
         return "applicant" if role == self.behalf else "other"
-
-    def _named(self, index: int) -> bool:
-        return True
-
-    def first(self) -> bool:
-        """Whether the speaker is named, too."""
-        return "applicant" in self._roles

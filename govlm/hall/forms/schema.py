@@ -295,7 +295,7 @@ def _field_problems(name: str, entry: Any, properties: Mapping[str, Any]) -> lis
                 found.append(f"x-when names the unknown field {other!r}")
                 continue
             there = properties[other] if isinstance(properties[other], Mapping) else {}
-            allowed = ("是", "否") if there.get("x-kind") == "yesno" else there.get("enum", values)
+            allowed = ["是", "否"] if there.get("x-kind") == "yesno" else list(there.get("enum") or values)
             found += [f"x-when: {other} has no value {value!r}" for value in values if value not in allowed]
     return found + _source_problems(entry)
 
