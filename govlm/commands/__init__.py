@@ -2,4 +2,17 @@
 
 from __future__ import annotations
 
-MODULES = ("hall", "eval", "corpus", "pretrain", "embed", "classify", "distill", "quantize", "tokenize", "info", "demo")
+MODULES = (
+    "hall",
+    "policy",
+    "eval",
+    "corpus",
+    "pretrain",
+    "embed",
+    "classify",
+    "distill",
+    "quantize",
+    "tokenize",
+    "info",
+    "demo",
+)

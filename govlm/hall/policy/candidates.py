@@ -26,8 +26,10 @@ BORDERS = ("first", "last", "before", "after")  # places of a character at a ter
 Context = Mapping[str, tuple[float, ...]]  # character -> how much each of these places speaks for a term there
 _INNER = re.compile(r"[一-鿿A-Za-z0-9α-ωΑ-Ω·\-－]")
 _NEVER_INSIDE = frozenset("的了着呢吗吧们这那是我你他她它您被把将也都就还又并且但而或者因")
-_NEVER_AT_EDGE = frozenset("的了着呢吗吧们这那是被把将也都就还又并且但而或因与和及在对为从等以于其各每某该此所之、-－·个中内上下后前者")
-_LOOSE = frozenset("的了和与及在对为从等以于是由将把被中上下，。；：、！？,.;:!?()（）《》“”\"\n ")
+_NEVER_AT_EDGE = frozenset(
+    "的了着呢吗吧们这那是被把将也都就还又并且但而或因与和及在对为从等以于其各每某该此所之、-－·个中内上下后前者"
+)
+_LOOSE = frozenset('的了和与及在对为从等以于是由将把被中上下，。；：、！？,.;:!?()（）《》“”"\n ')
 
 FEATURE_NAMES = (
     *(f"length_{n}" for n in (2, 3, 4, 5, 6)), "length_7_up", "log_length",
@@ -73,7 +75,8 @@ def candidates(text: str, title: tuple[int, int], context: Context) -> Candidate
     joined = latin[:-1] & latin[1:]  # inside a word or a number
     reach = _reach(letters)
     starts, ends = _spans(reach, letters & edge, joined, latin, size)
-    alive = ~_all(digit, starts, ends)
+    counted = digit[starts] & np.array([char in "年月日时元万亿个人号岁天次条项" for char in text])[ends - 1]  # 2026年, 500元
+    alive = ~_all(digit, starts, ends) & ~counted
     starts, ends = starts[alive], ends[alive]
     if not len(starts):
         return None
@@ -109,9 +112,10 @@ def candidates(text: str, title: tuple[int, int], context: Context) -> Candidate
     pair_sum = _window_sum(pair_idf, s, e - 1)
     mixed = ~_all(latin, s, e) & (_window_sum(latin.astype(np.float32), s, e) > 0)
     tf = np.log1p(counts)
-    title_size = max(title[1] - title[0], 1)
     char_first, char_last = chars[0][s], chars[1][e - 1]
-    quoted = np.array([text[a - 1 : a] in "“《\"「" and text[b : b + 1] in "”》\"」" if a else False for a, b in zip(s, e, strict=True)])
+    quoted = np.array(
+        [text[a - 1 : a] in '“《"「' and text[b : b + 1] in '”》"」' if a else False for a, b in zip(s, e, strict=True)]
+    )
     columns = [
         *(length == n for n in (2, 3, 4, 5, 6)), length >= 7, np.log(length),
         tf, tf * (length >= 4), titled > 0, (titled > 0) & (counts == 1), (titled > 0) & (_least_of(which, np.where(in_title, starts - title[0], size), of) == 0),
@@ -122,7 +126,6 @@ def candidates(text: str, title: tuple[int, int], context: Context) -> Candidate
         np.log(variety[0]), np.log(variety[1]), (counts > 1) & (most[0] == counts) & (loose_left < 1), (counts > 1) & (most[1] == counts) & (loose_right < 1),
         char_first, char_last, char_before, char_after, char_first + char_last + char_before + char_after,
     ]  # fmt: skip
-    del title_size
     return Candidates(s, e, counts, np.stack([np.asarray(column, np.float32) for column in columns], axis=1))
 
 
@@ -134,7 +137,9 @@ def _reach(letters: NDArray[np.bool_]) -> I64:
     return found
 
 
-def _spans(reach: I64, edge: NDArray[np.bool_], joined: NDArray[np.bool_], latin: NDArray[np.bool_], size: int) -> tuple[I64, I64]:
+def _spans(
+    reach: I64, edge: NDArray[np.bool_], joined: NDArray[np.bool_], latin: NDArray[np.bool_], size: int
+) -> tuple[I64, I64]:
     """(starts, ends): runs of letters that begin and end at a possible border; a Latin word counts whole, however long."""
     opens = edge & ~np.concatenate([[False], joined])
     closes = edge & ~np.concatenate([joined, [False]])

@@ -99,12 +99,18 @@ class Glossary:
             if size:
                 found.setdefault(self._named[text[at : at + size]].term, []).append((at, at + size))
             at += size or 1
-        return [Explained(self._named[term], text[s:e], s, e, len(places)) for term, ((s, e), *_) in found.items() for places in [found[term]]]
+        return [
+            Explained(self._named[term], text[s:e], s, e, len(places))
+            for term, ((s, e), *_) in found.items()
+            for places in [found[term]]
+        ]
 
     def _at(self, text: str, at: int) -> int:
         """Length of the longest name that begins there; 0 = none. A name in digits is no part of a longer number."""
         for size in self._sizes.get(text[at : at + _PREFIX], ()):
             name = text[at : at + size]
-            if name in self._named and not (name[0].isdigit() and (text[at - 1 : at].isdigit() or text[at + size : at + size + 1].isdigit())):
+            if name in self._named and not (
+                name[0].isdigit() and (text[at - 1 : at].isdigit() or text[at + size : at + size + 1].isdigit())
+            ):
                 return size
         return 0

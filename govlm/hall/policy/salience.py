@@ -73,10 +73,12 @@ class Vectors:
         return self.times(dense)
 
     def times(self, dense: F64) -> F64:
-        return np.bincount(self.rows, self.values * dense[self.columns], self.count)
+        found: F64 = np.bincount(self.rows, self.values * dense[self.columns], self.count).astype(np.float64)
+        return found
 
     def transposed_times(self, dense: F64) -> F64:
-        return np.bincount(self.columns, self.values * dense[self.rows], self.width)
+        found: F64 = np.bincount(self.columns, self.values * dense[self.rows], self.width).astype(np.float64)
+        return found
 
 
 def vectors(texts: Sequence[str]) -> Vectors:

@@ -40,7 +40,9 @@ class Model:
     def save(self, weights: Path, context: Path) -> None:
         """Writes two files of JSON."""
         self.weights.save(weights)
-        rows = [f"{json.dumps(char, ensure_ascii=False)}: {json.dumps(list(row))}" for char, row in sorted(self.context.items())]
+        rows = [
+            f"{json.dumps(char, ensure_ascii=False)}: {json.dumps(list(row))}" for char, row in sorted(self.context.items())
+        ]
         context.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
 
 

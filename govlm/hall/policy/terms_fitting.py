@@ -51,7 +51,9 @@ def borders(rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
             place = row.text.find(term)
             while term and place >= 0:
                 stop = place + len(term)
-                for counter, char in zip(at, (term[0], term[-1], row.text[place - 1 : place], row.text[stop : stop + 1]), strict=True):
+                for counter, char in zip(
+                    at, (term[0], term[-1], row.text[place - 1 : place], row.text[stop : stop + 1]), strict=True
+                ):
                     counter[char] += 1
                 place = row.text.find(term, stop)
     total = anywhere.total()
@@ -62,7 +64,7 @@ def borders(rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
             for counter, share in zip(at, shares, strict=True)
         )
         for char, count in anywhere.items()
-        if count >= 5 and any(counter[char] for counter in at) or count >= 40
+        if (count >= 5 and any(counter[char] for counter in at)) or count >= 40
     }
 
 
