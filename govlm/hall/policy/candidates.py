@@ -24,6 +24,8 @@ I64 = NDArray[np.int64]
 LONGEST = 10  # characters of a term
 BORDERS = ("first", "last", "before", "after")  # places of a character at a term
 Context = Mapping[str, tuple[float, ...]]  # character -> how much each of these places speaks for a term there
+_TITLE = 60  # characters of a title
+_NO_TITLE = re.compile(r"[。；！？\n]|[.;]$")
 _INNER = re.compile(r"[一-鿿A-Za-z0-9α-ωΑ-Ω·\-－]")
 _NEVER_INSIDE = frozenset("的了着呢吗吧们这那是我你他她它您被把将也都就还又并且但而或者因")
 _NEVER_AT_EDGE = frozenset(
@@ -54,11 +56,13 @@ class Candidates:
 def title_of(text: str) -> tuple[int, int]:
     """[start, end) of the line that reads as a title: the first line, or what stands after the last white space, when it is short
     and no sentence; (0, 0) where there is none."""
-    bare = text.strip()
-    offset = text.find(bare[:1]) if bare else 0
-    for part in (re.match(r"[^\n]+(?=\n)", bare), re.search(r"(?<=\s)\S+(?: \S+)?$", bare)):
-        if part and 4 <= len(part.group()) <= 60 and not re.search(r"[。；！？]|[.;]$", part.group()):
-            return offset + part.start(), offset + part.end()
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    line = text.find("\n", start, end)
+    last = max(text.rfind(space, max(start, end - _TITLE - 1), end) for space in " \n\t\u3000")
+    for low, high in ((start, line), (last + 1, end)):
+        part = text[low:high]
+        if 4 <= high - low <= _TITLE and low > (start if low != start else -1) and not _NO_TITLE.search(part):
+            return low, low + len(part.rstrip())
     return 0, 0
 
 
