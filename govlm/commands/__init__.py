@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-MODULES = ("chat", "hall", "eval", "corpus", "pretrain", "embed", "classify", "distill", "quantize", "tokenize", "info", "demo")
+MODULES = (
+    "chat", "hall", "policy", "eval", "corpus", "pretrain", "embed", "classify", "distill", "quantize", "tokenize", "info", "demo",
+)  # fmt: skip

@@ -24,6 +24,8 @@ I64 = NDArray[np.int64]
 LONGEST = 10  # characters of a term
 BORDERS = ("first", "last", "before", "after")  # places of a character at a term
 Context = Mapping[str, tuple[float, ...]]  # character -> how much each of these places speaks for a term there
+_TITLE = 60  # characters of a title
+_NO_TITLE = re.compile(r"[。；！？\n]|[.;]$")
 _INNER = re.compile(r"[一-鿿A-Za-z0-9α-ωΑ-Ω·\-－]")
 _NEVER_INSIDE = frozenset("的了着呢吗吧们这那是我你他她它您被把将也都就还又并且但而或者因")
 _NEVER_AT_EDGE = frozenset(
@@ -54,11 +56,13 @@ class Candidates:
 def title_of(text: str) -> tuple[int, int]:
     """[start, end) of the line that reads as a title: the first line, or what stands after the last white space, when it is short
     and no sentence; (0, 0) where there is none."""
-    bare = text.strip()
-    offset = text.find(bare[:1]) if bare else 0
-    for part in (re.match(r"[^\n]+(?=\n)", bare), re.search(r"(?<=\s)\S+(?: \S+)?$", bare)):
-        if part and 4 <= len(part.group()) <= 60 and not re.search(r"[。；！？]|[.;]$", part.group()):
-            return offset + part.start(), offset + part.end()
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    line = text.find("\n", start, end)
+    last = max(text.rfind(space, max(start, end - _TITLE - 1), end) for space in " \n\t\u3000")
+    for low, high in ((start, line), (last + 1, end)):
+        part = text[low:high]
+        if 4 <= high - low <= _TITLE and low > (start if low != start else -1) and not _NO_TITLE.search(part):
+            return low, low + len(part.rstrip())
     return 0, 0
 
 
@@ -75,7 +79,8 @@ def candidates(text: str, title: tuple[int, int], context: Context) -> Candidate
     joined = latin[:-1] & latin[1:]  # inside a word or a number
     reach = _reach(letters)
     starts, ends = _spans(reach, letters & edge, joined, latin, size)
-    alive = ~_all(digit, starts, ends)
+    counted = digit[starts] & np.array([char in "年月日时元万亿个人号岁天次条项" for char in text])[ends - 1]  # 2026年, 500元
+    alive = ~_all(digit, starts, ends) & ~counted
     starts, ends = starts[alive], ends[alive]
     if not len(starts):
         return None
@@ -111,7 +116,6 @@ def candidates(text: str, title: tuple[int, int], context: Context) -> Candidate
     pair_sum = _window_sum(pair_idf, s, e - 1)
     mixed = ~_all(latin, s, e) & (_window_sum(latin.astype(np.float32), s, e) > 0)
     tf = np.log1p(counts)
-    title_size = max(title[1] - title[0], 1)
     char_first, char_last = chars[0][s], chars[1][e - 1]
     quoted = np.array(
         [text[a - 1 : a] in '“《"「' and text[b : b + 1] in '”》"」' if a else False for a, b in zip(s, e, strict=True)]
@@ -126,7 +130,6 @@ def candidates(text: str, title: tuple[int, int], context: Context) -> Candidate
         np.log(variety[0]), np.log(variety[1]), (counts > 1) & (most[0] == counts) & (loose_left < 1), (counts > 1) & (most[1] == counts) & (loose_right < 1),
         char_first, char_last, char_before, char_after, char_first + char_last + char_before + char_after,
     ]  # fmt: skip
-    del title_size
     return Candidates(s, e, counts, np.stack([np.asarray(column, np.float32) for column in columns], axis=1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -70,5 +71,5 @@ def fit(rows: Sequence[Row], decay: float = _DECAY) -> Ranker:
 
 
 def _share(text: str, wanted: str) -> float:
-    ours, theirs = (Counter(zip(found, found[1:], strict=False)) for found in (tokens(text), tokens(wanted)))
+    ours, theirs = (Counter(itertools.pairwise(found)) for found in (tokens(text), tokens(wanted)))
     return (ours & theirs).total() / max(ours.total(), 4)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from govlm.hall.catalogue.records import Document, Item
 from govlm.hall.policy import summary
 from govlm.hall.policy.glossary import Explained, Glossary
 from govlm.hall.policy.salience import features
-from govlm.hall.policy.source import Sentence, clause_prefix, sentences, source
+from govlm.hall.policy.source import Sentence, clause_prefix, list_from, opens_list, sentences, source
 
 __all__ = ["MISSING", "QUESTIONS", "Interpretation", "Point", "interpret"]
 
@@ -40,7 +41,7 @@ _ASKS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
             (r"适用于|适用(?:对象|范围|人群)|(?:保障|补贴|发放|享受|服务|申领|申请|招生|参保|救助|扶持)(?:对象|条件|人群|范围)", 1.0),
             (r"(?:符合|具备|满足|具有)(?:下列|以下|上述|本|规定|[^，。；]{0,12}(?:条件|情形|户籍))|下列(?:条件|人员|情形|对象)|条件的", 0.9),
             (r"(?:可以?|均可|有权|能够?)(?:按[^，。]{0,10})?(?:[^，。；]{0,6})(?:申请|享受|申领|领取|参加|办理|报名|获得)", 0.6),
-            (r"年满|周岁|以上的|户籍的|未就业|失业|低保|困难", 0.3), (r"是指", 0.2),
+            (r"年满|周岁|以上的|户籍的|未就业|失业|低保|困难", 0.3), (r"是指", 0.5), (r"不符合|不予|取消|不得|除外", -0.5),
         ),
     ),
     "what": (
@@ -53,18 +54,18 @@ _ASKS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
         ),
     ),
     "when": (
-        r"[0-9０-９〇一二三四五六七八九十]+\s*(?:个?工作日|日|天|个?月|年)|当[日月天年]|次[日月年]|每[月年]|截止|截至|期限|逾期|长期有效",
+        r"[0-9０-９〇一二三四五六七八九十]\s{0,4}(?:个?工作日|日|天|个?月|年)|当[日月天年]|次[日月年]|每[月年]|截止|截至|期限|逾期|长期有效",
         (
-            (r"截止|截至|逾期|[日月年底](?:之?前|以前)|前(?:提出|提交|办理|完成|申请|缴)", 1.0), (r"至\s*(?:[0-9]{4}\s*年)?\s*[0-9]{1,2}\s*月|(?:时间|期限|期间)(?:为|是|：|:|从|自)", 0.9),
+            (r"截止|截至|逾期|[日月年底](?:之?前|以前)|前(?:提出|提交|办理|完成|申请|缴)", 1.0), (r"至\s{0,4}(?:[0-9]{4}\s{0,4}年)?\s{0,4}[0-9]{1,2}\s{0,4}月|(?:时间|期限|期间)(?:为|是|：|:|从|自)", 0.9),
             (r"(?:工作日|日|月|年|天)(?:之?内|以内|内)", 0.9), (r"之日起|次月起|当月起", 0.5), (r"期限|有效期|最长|不超过[^，。]{0,6}[日月年]", 0.4),
             (r"申请|办理|报名|提出|审核|发放|缴费|申领|公示|领取|支付", 0.4),
         ),
     ),
     "amounts": (
-        r"[0-9０-９.,万亿一二三四五六七八九十百千]+\s*(?:元|块钱)|[0-9.]+\s*[%％‰]|百分之|免费|不收费|免收|不收取|分之[一二三四五六七八九十]|全额",
+        r"[0-9０-９.,万亿一二三四五六七八九十百千]\s{0,4}(?:元|块钱)|(?:费|补贴|补助|报销|支付|税|利率|工资|租金|待遇|津贴|贷款)[^。；]{0,40}(?:[0-9.]\s{0,4}[%％‰]|百分之|分之[一二三四五六七八九十]|全额)|免费|不收费|免收|不收取",
         (
             (r"(?:标准|额度|金额|限额|比例|补贴|补助|津贴|奖励|待遇|收费|租金)(?:为|是|：|:|按|不|最|调整|提高|每|由)", 0.9), (r"每人|每月|每户|每年|每平方米|/月|/年|一次性", 0.7),
-            (r"元", 0.5), (r"最高|最低|不超过|上限|不低于", 0.3), (r"补贴|补助|津贴|资助|奖励|救助|报销|支付|缴费|缴纳|发放|贷款", 0.4),
+            (r"元|免费|不收费|免收|不收取", 0.5), (r"[%％]|百分之|免费|不收费|免收|不收取", 0.4), (r"最高|最低|不超过|上限|不低于", 0.3), (r"补贴|补助|津贴|资助|奖励|救助|报销|支付|缴费|缴纳|发放|贷款", 0.4),
         ),
     ),
     "effect": (_EFFECT, ((r"本(?:办法|规定|细则|通知|条例|意见|方案|实施|法|公告)", 1.0), (r"有效期", 0.5))),
@@ -74,11 +75,14 @@ _COMPILED = {
     for name, (must, cues) in _ASKS.items()
 }
 _OFFICIAL = re.compile(
-    r"负责|牵头|各区人民政府|各级人民政府|部门(?:应|要|负责|会同)|直属机构|贯彻|统筹|追究|违反|处分|处罚|罚款|骗取|制定本|印发|应当建立|监督"
+    r"负责|牵头|各区人民政府|各级人民政府|部门(?:应|要|负责|会同)|直属机构|贯彻|统筹(?:协调|推进|规划|安排)|追究|违反|处分|处罚|罚款|骗取|制定本|印发|应当建立|监督"
 )
+_AUTHORITY = re.compile(  # who acts is an office: that is its own affair
+    r"^(?:第[^条]{1,6}条\s*)?[^，,。；]{0,24}(?:政府|办事处|部门|机构|[局委厅]|中心|医院|学校|幼儿园|银行|系统)[）)]?[^，,。；]{0,10}(?:应当?|要|可以?|负责|需|每年|认定|在|于|会同)"
+)
+_COUNTED = re.compile(r"截至[^，。]{2,20}，?[^。]{0,80}(?:累计|共有|享受|发放)|累计(?:发放|支出)")  # a report of what was done
 _NOISE = re.compile(r"字体|打印|来源：|浏览次数|责任编辑|扫一扫|分享到|附件\s*[0-9：:]|http")
 _IS_EFFECT = re.compile(_EFFECT)
-_ITEM = re.compile(r"\s*(?:[（(][一二三四五六七八九十0-9]{1,3}[）)]|[0-9]{1,2}[.、．]|[①-⑳]|[-•●])")
 _ENOUGH = {"who": 0.6, "what": 0.6, "when": 0.8, "amounts": 0.7, "effect": 0.0}  # of the cues together
 
 F64 = NDArray[np.float64]
@@ -116,6 +120,20 @@ class Interpretation:
     @property
     def citations(self) -> tuple[Citation, ...]:
         return tuple(point.citation for name in QUESTIONS for point in self.points(name) if point.citation is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: each question with its label and points, and the terms."""
+        return {
+            **{
+                name: {
+                    "label": label,
+                    "points": [asdict(point) for point in self.points(name)],
+                    "missing": not self.points(name),
+                }
+                for name, label in QUESTIONS.items()
+            },
+            "terms": [asdict(term) for term in self.terms],
+        }
 
     @property
     def text(self) -> str:
@@ -161,6 +179,10 @@ def _points(name: str, text: str, units: Sequence[Sentence], salience: F64) -> l
         speaks = sum(weight for pattern, weight in cues if pattern.search(unit.text))
         if name != "effect" and _OFFICIAL.search(unit.text):
             speaks -= 0.6
+        if _AUTHORITY.search(unit.text):
+            speaks -= {"who": 0.8, "what": 0.8, "when": 0.3}.get(name, 0.0)
+        if _COUNTED.search(unit.text):
+            speaks -= 0.9
         if speaks >= _ENOUGH[name]:
             scored.append((speaks + 0.3 * float(salience[i]), i))
     scored.sort(key=lambda entry: (-entry[0], entry[1]))
@@ -181,14 +203,10 @@ def _with_items(text: str, units: Sequence[Sentence], at: int) -> Point | None:
         cut = clause_prefix(unit, _LIST)
         return None if cut is None else Point(cut.text, cut.start, cut.end, cut.passage, False)
     end, whole = unit.end, True
-    if unit.text[-1] in "：:":
-        for following in units[at + 1 :]:
-            if following.passage != unit.passage or not (
-                _ITEM.match(following.text) or (end > unit.end and text[end - 1] in "；;")
-            ):
-                break
-            if following.end - unit.start > _LIST:
-                whole = False
+    if opens_list(unit):
+        for following in units[at + 1 : list_from(text, units, at)]:
+            whole = following.end - unit.start <= _LIST
+            if not whole:
                 break
             end = following.end
         if end == unit.end:

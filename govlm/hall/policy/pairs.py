@@ -78,6 +78,6 @@ def write(keys: I64, counts: I64, documents: int, least: int = 20, path: Path = 
     """Stores the table: the differences of the keys byte by byte, which packs well."""
     kept = counts >= least
     steps = np.round(_STEPS * np.log2(counts[kept] / least)).astype(np.uint8)
-    gaps = np.diff(keys[kept].astype(np.int64), prepend=0)
+    gaps: I64 = np.diff(keys[kept], prepend=0).astype(np.int64)
     planes = np.stack([(gaps >> (8 * i) & 255).astype(np.uint8) for i in range(4)])
     np.savez_compressed(path, planes=planes, steps=steps, documents=np.array([documents, least]))

@@ -41,8 +41,8 @@ CUES: dict[str, re.Pattern[str]] = {
     }.items()
 }
 _DIGITS = re.compile(r"[0-9０-９]")
-_SUM = re.compile(r"[0-9０-９.,万亿]+\s*元|[0-9.]+\s*[%％]|百分之")
-_DAY = re.compile(r"[0-9]{4}年|[0-9]{1,2}月[0-9]{1,2}日|[0-9一二三四五六七八九十]+个?(?:工作日|自然日|日内|个月|年内)")
+_SUM = re.compile(r"[0-9０-９.,万亿]\s{0,4}元|[0-9.]\s{0,4}[%％]|百分之")
+_DAY = re.compile(r"[0-9]{4}年|[0-9]{1,2}月[0-9]{1,2}日|[0-9一二三四五六七八九十]个?(?:工作日|自然日|日内|个月|年内)")
 _ITEM = re.compile(r"^(?:[（(][一二三四五六七八九十0-9]{1,3}[）)]|[0-9]{1,2}[.、．]|[①-⑳])")
 _ARTICLE = re.compile(r"^第[一二三四五六七八九十百]+条")
 _ASIDE = re.compile(r"[^一-鿿]")
@@ -73,10 +73,12 @@ class Vectors:
         return self.times(dense)
 
     def times(self, dense: F64) -> F64:
-        return np.bincount(self.rows, self.values * dense[self.columns], self.count)
+        found: F64 = np.bincount(self.rows, self.values * dense[self.columns], self.count).astype(np.float64)
+        return found
 
     def transposed_times(self, dense: F64) -> F64:
-        return np.bincount(self.columns, self.values * dense[self.rows], self.width)
+        found: F64 = np.bincount(self.columns, self.values * dense[self.rows], self.width).astype(np.float64)
+        return found
 
 
 def vectors(texts: Sequence[str]) -> Vectors:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from govlm.hall.catalogue.passages import top
 from govlm.hall.catalogue.records import Document
 
-__all__ = ["CLAUSE_END", "Sentence", "clause_prefix", "sentences", "source"]
+__all__ = ["CLAUSE_END", "Sentence", "clause_prefix", "list_from", "opens_list", "sentences", "source"]
 
 _MARK = re.compile(r"[。！？!?；;]+[”’」』）)\"]*|\n")
 _OPEN, _CLOSE = "（(《【[“「", "）)》】]”」"
-_LONGEST = 600  # characters of a sentence: what has no full stop is cut at a clause, or here
+_LONGEST = 600  # characters of a sentence: what has no full stop is cut at the ends of clauses
+_ITEM = re.compile(r"(?:[（(][一二三四五六七八九十0-9]{1,3}[）)]|[0-9]{1,2}[.、．]|[①-⑳]|[-•●])")
 CLAUSE_END = "，,、；;：:。！？!?"
 
 
@@ -83,7 +85,9 @@ def _add(text: str, start: int, end: int, found: list[tuple[int, int]]) -> None:
     while start < end and text[end - 1].isspace():
         end -= 1
     while end - start > _LONGEST:
-        stop = _prefix(text, start, start + _LONGEST) or start + _LONGEST
+        stop = _prefix(text, start, start + _LONGEST)
+        if not stop:
+            break
         found.append((start, stop))
         start = stop
         while start < end and text[start].isspace():
@@ -93,9 +97,12 @@ def _add(text: str, start: int, end: int, found: list[tuple[int, int]]) -> None:
 
 
 def _prefix(text: str, start: int, limit: int) -> int:
-    """The last end of a clause in text[start:limit], not inside a number (1,000); 0 where there is none."""
+    """The last end of a clause in text[start:limit], or else the last white space, not inside a number (1,000); 0: none."""
     for at in range(min(limit, len(text)), start + 1, -1):
         if text[at - 1] in CLAUSE_END and not (text[at : at + 1].isdigit() and text[at - 2].isdigit()):
+            return at
+    for at in range(min(limit, len(text) - 1), start + 1, -1):
+        if text[at].isspace() and not text[at - 1].isspace():
             return at
     return 0
 
@@ -108,3 +115,21 @@ def clause_prefix(sentence: Sentence, length: int) -> Sentence | None:
     if not stop or not any(char.isalnum() for char in sentence.text[:stop]):
         return None
     return replace(sentence, text=sentence.text[:stop], end=sentence.start + stop, whole=False)
+
+
+def opens_list(sentence: Sentence) -> bool:
+    """Whether it says nothing without what follows: 符合下列条件：."""
+    return sentence.text.endswith(("：", ":"))
+
+
+def list_from(text: str, units: Sequence[Sentence], at: int) -> int:
+    """units[at:found] are the sentence that opens a list and its items, all in one passage: numbered ones, what stands on a line
+    with one, and what ends with a semicolon and the one after; at + 1 where there is no list."""
+    found = at + 1
+    for unit in units[at + 1 :]:
+        before = units[found - 1]
+        same_line = found > at + 1 and "\n" not in text[before.end : unit.start]
+        if unit.passage != units[at].passage or not (_ITEM.match(unit.text) or same_line or before.text[-1] in "；;"):
+            break
+        found += 1
+    return found

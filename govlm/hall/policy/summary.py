@@ -7,7 +7,7 @@ those that are there already (maximal marginal relevance, Carbonell and Goldstei
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from govlm.hall.answers.citations import Citation, cite_span, version
 from govlm.hall.catalogue.records import Document
 from govlm.hall.policy.salience import FEATURE_NAMES, Vectors, features
-from govlm.hall.policy.source import Sentence, clause_prefix, sentences, source
+from govlm.hall.policy.source import Sentence, clause_prefix, list_from, opens_list, sentences, source
 from govlm.hall.retrieval.ranking import Ranker
 
 __all__ = ["LENGTH", "Summary", "load", "pick", "summarise"]
@@ -64,7 +64,7 @@ def summarise(document: Document | str, length: int = LENGTH, weights: Ranker | 
         return Summary(())
     rows, alike = features(units, of.title, len(of.text))
     scores = (weights or load()).scores(rows.astype(np.float32)).astype(np.float64)
-    chosen = pick(units, scores, alike, length)
+    chosen = pick(units, scores, alike, length, _lists(of.text, units))
     found = tuple(sorted(chosen, key=lambda sentence: sentence.start))
     if not of.passages:
         return Summary(found)
@@ -72,12 +72,29 @@ def summarise(document: Document | str, length: int = LENGTH, weights: Ranker | 
     return Summary(found, tuple(cite_span(of, unit.passage, unit.start, unit.end, now) for unit in found))
 
 
-def pick(units: Sequence[Sentence], scores: F64, alike: Vectors | None, length: int) -> list[Sentence]:
-    """Sentences, best first, that fit into `length`. alike: None = whatever repeats may repeat."""
+def _lists(text: str, units: Sequence[Sentence]) -> dict[int, int]:
+    """first sentence -> the one after the last of its list. One that opens a list which is not there: itself."""
+    return {at: list_from(text, units, at) for at, unit in enumerate(units) if opens_list(unit)}
+
+
+def pick(
+    units: Sequence[Sentence], scores: F64, alike: Vectors | None, length: int, lists: Mapping[int, int] | None = None
+) -> list[Sentence]:
+    """Sentences, best first, that fit into `length`. alike: None = whatever repeats may repeat. lists: the sentence that opens one is
+    taken with all of its items or not at all, since some of the conditions would be read as all of them.
+    """
     sizes = np.array([len(unit.text) for unit in units])
     near = np.zeros(len(units))
     free = (sizes >= _LEAST) if (sizes >= _LEAST).any() else np.ones(len(units), np.bool_)
-    left, chosen = length, []
+    scores = scores.copy()
+    for at, end in (lists or {}).items():
+        if end == at + 1:
+            free[at] = False
+            continue
+        scores[at] = np.average(scores[at:end], weights=sizes[at:end])
+        sizes[at] = sizes[at:end].sum() + end - at - 1
+    left = length
+    chosen: list[Sentence] = []
     while True:
         fits = free & (sizes <= left)
         if not fits.any():
@@ -86,10 +103,15 @@ def pick(units: Sequence[Sentence], scores: F64, alike: Vectors | None, length: 
         free[at] = False
         if near[at] > _SAME:
             continue
-        chosen.append(units[at])
+        members = range(at, (lists or {}).get(at, at + 1))
+        if any(unit in chosen for unit in units[members.start + 1 : members.stop]):
+            continue  # some of its items are there already
+        chosen += units[members.start : members.stop]
+        free[members.start : members.stop] = False
         left -= int(sizes[at]) + 1
         if alike is not None:
-            near = np.maximum(near, alike.similarity(at))
+            for member in members:
+                near = np.maximum(near, alike.similarity(member))
     if chosen:
         return chosen
     for at in np.argsort(-scores, kind="stable").tolist():
