@@ -60,7 +60,10 @@ _CUES = (
     (6, re.compile(r"单位|公司|店名|工作|上班|就读|开户行|供职|任职|读书")),
     (7, re.compile(r"身份证|电话|手机|号码|性别|出生|今年|岁")),
 )  # fmt: skip
-_ENDINGS = re.compile(ORGANISATION_ENDINGS + r"|队|部|局|院|所|会|社|署|厅|处|办|行|中心|俱乐部|报|网|台|馆|联盟|军|店|政府|法院|检察院|党|组织|商会|学会|书店|电视台|出版社|保险|证券|基金|传媒|科技")
+_ENDINGS = re.compile(
+    ORGANISATION_ENDINGS
+    + r"|队|部|局|院|所|会|社|署|厅|处|办|行|中心|俱乐部|报|网|台|馆|联盟|军|店|政府|法院|检察院|党|组织|商会|学会|书店|电视台|出版社|保险|证券|基金|传媒|科技"
+)
 _UNITS = re.compile(r"[省市州县区镇乡村街道路巷弄里号栋幢座室楼苑园厦坊组屯庄湾桥港山河湖江岛]")
 _HINTED = ("name", "address", "organisation", "date", "amount")
 
