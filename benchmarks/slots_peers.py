@@ -109,7 +109,9 @@ def ours(text: str) -> list[Span]:
 
 def tagger(text: str) -> list[Span]:
     """What the tagger says by itself: places too, which no slot is made of."""
-    return [tuple(span) for span in Tagger.bundled().tag(text, tagger_hints(text, recognised(text, TODAY)))]
+    return [
+        (span.kind, span.start, span.end) for span in Tagger.bundled().tag(text, tagger_hints(text, recognised(text, TODAY)))
+    ]
 
 
 def spot(text: str, span: Span) -> bool:

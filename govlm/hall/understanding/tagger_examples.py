@@ -1,6 +1,6 @@
-"""Sentences of citizens that the tagger learns from, made from the patterns of assets/understanding/named.txt with drawn names, places and organisations.
+"""Sentences of citizens that the tagger learns from, made from the patterns of assets/understanding/named.txt.
 
-No name is anybody's: family names are drawn by how common they are, given names from their characters.
+Names, places and organisations are drawn. No name is anybody's: family names are drawn by how common they are, given names from their characters.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class _Drawn:
         return self.family() + self.given()
 
     def figures(self) -> str:
-        return "1" + "".join(str(n) for n in self.random.integers(0, 10, self.one((9, 10, 10, 10, 17, 17, 18))))  # type: ignore[call-overload]
+        sizes = (9, 10, 10, 10, 17, 17, 18)
+        size = sizes[int(self.random.integers(len(sizes)))]
+        return "1" + "".join(str(n) for n in self.random.integers(0, 10, size))
 
     def syllables(self, of: Sequence[str], least: int, most: int) -> str:
         return "".join(self.one(of) for _ in range(int(self.random.integers(least, most + 1))))

@@ -145,7 +145,7 @@ def fit(
                 total, total_t, taken = total + weights, total_t + transitions, taken + 1
             if said:
                 said(f"{len(keys)} features, epoch {epoch + 1}: loss {loss / len(rows):.3f}")
-        weights, transitions = total / taken, total_t / taken
+        weights, transitions = total / np.float32(taken), total_t / np.float32(taken)
         if len(keys) > kept:
             heavy = np.abs(weights[:-1] - weights[:-1].mean(axis=1, keepdims=True)).max(axis=1)
             best = np.sort(np.argsort(-heavy, kind="stable")[:kept])
