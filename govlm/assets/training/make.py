@@ -146,6 +146,7 @@ class Run:
 
         if self.anew or not (HERE.parent / BUNDLED).exists():
             self.quantised()
+        self.tagger()
         characters, encode = Characters.make(), fitting.cached(self.encode())
         sample, requests = self.sample()
         outside = [row["text"] for row in examples.read_rows("out_of_scope.jsonl")]
@@ -160,6 +161,15 @@ class Run:
         )
         weights.save(examples.FOLDER)
         return examples.FOLDER
+
+    def tagger(self) -> Path:
+        """File of the weights with which persons and organisations are found in sentences; about ten minutes."""
+        from govlm.hall.understanding import tagger_fitting
+        from govlm.hall.understanding.tagger import FILE
+
+        if self.anew or not FILE.exists():
+            tagger_fitting.fit(tagger_fitting.training_rows(self.data), tagger_fitting.hints).save(FILE)
+        return FILE
 
     def encode(self) -> Any:
         """Sentence vectors of the bundled model, as a hall makes them."""
@@ -263,7 +273,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    steps = ["vocabulary", "corpus", *STAGES, "embeddings", "quantised", "understanding"]
+    steps = ["vocabulary", "corpus", *STAGES, "embeddings", "quantised", "tagger", "understanding"]
     parser = argparse.ArgumentParser(description="Makes govlm-small-zh from text.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="corpus and sets")
     parser.add_argument(

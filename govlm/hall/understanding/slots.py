@@ -1,7 +1,8 @@
 """What a sentence holds: numbers with check digits, dates, sums, addresses, persons and organisations, with their places.
 
-Numbers, dates, sums and addresses are decided by their recognisers (privacy, values, addresses). A person is a family name and one
-to three characters where the words around say that a name stands there; an organisation ends as organisations do.
+Numbers, dates, sums and addresses are decided by their recognisers (privacy, values, addresses). Persons and organisations are
+decided by a tagger, which is told what the recognisers found and where rules see a name: a family name and one to three characters
+after words that lead to one; an ending that organisations have.
 """
 
 from __future__ import annotations
@@ -62,14 +63,41 @@ _NO_ORGANISATION = re.compile(
 
 def find_slots(text: str, today: date | None = None, divisions: Divisions | None = None) -> list[Slot]:
     """From left to right, without overlaps. today: what 明天 and 下个月 are counted from (default: the day it is)."""
-    found = recognised(text, today or date.today(), divisions)
+    today = today or date.today()
+    found = recognised(text, today, divisions)
     taken = bytearray(len(text))
     for slot in found:
         taken[slot.start : slot.end] = b"\1" * (slot.end - slot.start)
-    for kind, start, end in Tagger.bundled().tag(text, tagger_hints(text, found)):
-        if kind != "address" and not any(taken[start:end]):
+
+    def add(kind: str, start: int, end: int) -> None:
+        if not any(taken[start:end]):
+            taken[start:end] = b"\1" * (end - start)
             found.append(Slot(kind, text[start:end], start, end, normal(kind, text[start:end], today), None))
+
+    tagged = Tagger.bundled().tag(text, tagger_hints(text, found))
+    for place in tagged:
+        if place.kind == "address":
+            _grow(found, taken, text, place.start, place.end, today)
+    for kind, start, end in tagged:
+        if kind != "address" or _NUMBERED.search(text, start, end):  # an address names a spot, as `find_addresses` wants it
+            add(kind, start, end)
+    for start, end in ruled_organisations(text):  # where the tagger sees nothing
+        add("organisation", start, end)
     return sorted(found, key=lambda slot: slot.start)
+
+
+def _grow(found: list[Slot], taken: bytearray, text: str, start: int, end: int, today: date) -> None:
+    """An address that rules read in part is the whole that the tagger sees, where it holds nothing else."""
+    inside = [slot for slot in found if slot.start < end and start < slot.end]
+    if not inside or any(slot.kind != "address" or slot.start < start or slot.end > end for slot in inside):
+        return
+    for slot in inside:
+        found.remove(slot)
+    found.append(Slot("address", text[start:end], start, end, normal("address", text[start:end], today), None))
+    taken[start:end] = b"\1" * (end - start)
+
+
+_NUMBERED = re.compile(r"[路街道巷弄村镇苑园区厦楼城].*\d|\d+[号弄栋幢室]")
 
 
 def recognised(text: str, today: date, divisions: Divisions | None = None) -> list[Slot]:
