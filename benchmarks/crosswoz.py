@@ -1,0 +1,372 @@
+"""Dialogue state tracking on CrossWOZ (Zhu et al. 2020): joint state accuracy of the package's own tracker.
+
+    python -m benchmarks.crosswoz [../shared/data/dialog/crosswoz] [--folds 5] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from govlm.data import permutation
+from govlm.hall.dialogue.tracking import Candidate, Example, Tracker, Turn, ngrams
+
+HERE = Path(__file__).resolve().parent.parent / ".." / "shared" / "data" / "dialog" / "crosswoz"
+PLACES = ("景点", "餐馆", "酒店")
+NEAR = {f"周边{domain}": domain for domain in PLACES}
+SLOTS = (
+    *("景点-门票", "景点-游玩时间", "景点-评分", "餐馆-推荐菜", "餐馆-人均消费", "餐馆-评分", "酒店-酒店类型", "酒店-酒店设施", "酒店-价格", "酒店-评分"),
+    *("地铁-出发地", "地铁-目的地", "出租-出发地", "出租-目的地"),
+    *(f"{domain}-{near}" for domain in PLACES for near in NEAR),
+    *(f"{domain}-名称" for domain in PLACES),
+)  # fmt: skip
+NUMERIC = ("景点-门票", "景点-游玩时间", "景点-评分", "餐馆-人均消费", "餐馆-评分", "酒店-价格", "酒店-评分")
+LISTS = ("餐馆-推荐菜", "酒店-酒店设施")
+
+
+class Exchange(NamedTuple):
+    """What the citizen says, and the state that the system's side notes for it before it answers; and the answer."""
+
+    said: str
+    state: dict[str, str]
+    answer: str
+
+
+def clean(value: str) -> str:
+    return " ".join(value.split())
+
+
+def read(folder: Path) -> list[list[Exchange]]:
+    """The dialogues of val.json.gz, in the file's order."""
+    with gzip.open(folder / "val.json.gz", "rt", encoding="utf-8") as handle:
+        dialogues = json.load(handle).values()
+    found = []
+    for dialogue in dialogues:
+        messages = dialogue["messages"]
+        exchanges = []
+        for said, answer in zip(messages[::2], messages[1::2], strict=True):
+            state = {f"{d}-{s}": clean(v) for d, slots in answer["sys_state_init"].items() for s, v in slots.items() if s != "selectedResults"}
+            exchanges.append(Exchange(said["content"], {slot: value for slot, value in state.items() if value}, answer["content"]))
+        found.append(exchanges)
+    return found
+
+
+# ---- what a text mentions -------------------------------------------------------------------------------------------------
+
+_SAME = str.maketrans("（）：，？！；～—–０１２３４５６７８９\t", "():,?!;~--0123456789 ")
+_DIGITS = dict(zip("零一二两三四五六七八九", (0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
+_NUMBER = r"(?:\d+(?:\.\d+)?|[一二两三四五六七八九十百千]+|半)"
+_UNIT = r"(?:元|块钱|块|分钟|分|个?半?小时|个?钟头|天|星)"
+_QUANTITY = re.compile(
+    rf"(?P<low>{_NUMBER})\s*(?P<unit1>{_UNIT})?\s*(?:(?:-+|~|到|至|、)\s*(?P<high>{_NUMBER})\s*(?P<unit2>{_UNIT})?)?\s*(?P<bound>以上|以下|以内|之内|往上)?"
+)
+_UNITS = {"块": "元", "块钱": "元", "钟头": "小时", "个钟头": "小时", "个小时": "小时", "个半小时": "小时", "半小时": "小时"}
+_BOUNDS = {"往上": "以上", "以内": "以下", "之内": "以下"}
+_MARKS = {"景点": "Ⓐ", "餐馆": "Ⓡ", "酒店": "Ⓗ", "推荐菜": "Ⓓ", "酒店设施": "Ⓕ", "酒店类型": "Ⓣ", "免费": "Ⓩ"}
+_NUMBER_MARKS = {"元": "￥", "分": "※", "小时": "◷", "天": "◷", "": "＃", "分钟": "◷"}
+
+
+class Quantity(NamedTuple):
+    low: float
+    high: float
+    unit: str
+    bound: str
+
+
+class Mention(NamedTuple):
+    """text[start:end] names value; kinds: the domains of a place, or a slot's name; quantity: of numbers only."""
+
+    value: str
+    kinds: tuple[str, ...]
+    start: int
+    end: int
+    quantity: Quantity | None = None
+
+
+def _number(text: str) -> float:
+    if text == "半":
+        return 0.5
+    if text[0].isdigit():
+        return float(text)
+    total, digit = 0, 0
+    for char in text:
+        if char in _DIGITS:
+            digit = _DIGITS[char]
+        else:
+            total += (digit or 1) * {"十": 10, "百": 100, "千": 1000}[char]
+            digit = 0
+    return float(total + digit)
+
+
+def quantity(match: re.Match[str]) -> Quantity:
+    unit = match["unit2"] or match["unit1"] or ""
+    half = 0.5 if unit == "个半小时" else 0.0
+    low = _number(match["low"]) + half
+    high = _number(match["high"]) if match["high"] else low
+    bound = match["bound"] or ""
+    return Quantity(low, high, _UNITS.get(unit, unit), _BOUNDS.get(bound, bound))
+
+
+class Ontology:
+    """Values of the databases and of the training states, found in text: the longest first, from left to right."""
+
+    def __init__(self, folder: Path, dialogues: Iterable[Sequence[Exchange]]) -> None:
+        self.kinds: dict[str, set[str]] = defaultdict(set)  # wording (narrow letters) -> kinds
+        self.values: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)  # (wording, kind) -> ways to write it
+        self.quantities: dict[str, dict[Quantity, Counter[str]]] = {slot: defaultdict(Counter) for slot in NUMERIC}
+        for file in ("attraction", "restaurant", "hotel"):
+            for name, row in json.loads((folder / "database" / f"{file}_db.json").read_text("utf-8")):
+                self._add(name, row["领域"])
+                for kind in ("推荐菜", "酒店设施"):
+                    for value in row.get(kind) or ():
+                        self._add(value, kind)
+                if row.get("酒店类型"):
+                    self._add(row["酒店类型"], "酒店类型")
+        for dialogue in dialogues:
+            before: Mapping[str, str] = {}
+            for exchange in dialogue:
+                for slot, value in exchange.state.items():
+                    if before.get(slot) == value:
+                        continue
+                    domain, name = slot.split("-")
+                    if slot in NUMERIC:
+                        match = _QUANTITY.fullmatch(value.translate(_SAME))
+                        if match is not None:
+                            self.quantities[slot][quantity(match)][value] += 1
+                    elif name == "名称":
+                        self._add(value, domain)
+                    elif slot in LISTS:
+                        for part in value.split(" "):
+                            self._add(part, name)
+                    elif name == "酒店类型":
+                        self._add(value, name)
+                before = exchange.state
+        self.lengths: dict[str, list[int]] = defaultdict(list)  # first two letters -> lengths of wordings, longest first
+        for wording in self.kinds:
+            self.lengths[wording[:2]].append(len(wording))
+        for start, lengths in self.lengths.items():
+            self.lengths[start] = sorted(set(lengths), reverse=True)
+
+    def _add(self, value: str, kind: str) -> None:
+        value = clean(value)
+        wording = value.translate(_SAME).lower()
+        if len(wording) >= 2 and not wording.isdigit():
+            self.kinds[wording].add(kind)
+            self.values[wording, kind][value] += 1
+
+    def spelled(self, mention: Mention, kind: str) -> str:
+        """The value as states of this kind write it."""
+        return self.values[mention.value, kind].most_common(1)[0][0]
+
+    def mentions(self, text: str) -> list[Mention]:
+        plain = text.translate(_SAME).lower()
+        found: list[Mention] = []
+        at = 0
+        while at < len(plain):
+            for length in self.lengths.get(plain[at : at + 2], ()):
+                kinds = self.kinds.get(plain[at : at + length])
+                if kinds and at + length <= len(plain):
+                    found.append(Mention(plain[at : at + length], tuple(sorted(kinds)), at, at + length))
+                    break
+            else:
+                if plain.startswith(("免费", "不要钱", "不花钱", "不收费"), at):
+                    found.append(Mention("免费", ("免费",), at, at + 2))
+                else:
+                    match = _QUANTITY.match(plain, at)
+                    if match is not None and (match["unit1"] or match["unit2"] or match["bound"] or match["low"][0].isdigit()):
+                        found.append(Mention(match.group(), ("数",), at, match.end(), quantity(match)))
+                    else:
+                        at += 1
+                        continue
+            at = found[-1].end
+        return found
+
+    def numeric(self, slot: str, asked: Quantity) -> str | None:
+        """The slot's value for a quantity, as states write it; None where it cannot be one of this slot's."""
+        unit = {"评分": "分", "游玩时间": "小时"}.get(slot.split("-")[1], "元")
+        if asked.unit and asked.unit != unit and not (unit == "小时" and asked.unit in ("天", "分钟")):
+            return None
+        if asked.unit == "分钟":
+            asked = Quantity(asked.low / 60, asked.high / 60, "小时", asked.bound)
+        units = (asked.unit,) if asked.unit else (unit, "天") if unit == "小时" else (unit,)
+        for one in units:
+            known = self.quantities[slot].get(asked._replace(unit=one))
+            if known:
+                return known.most_common(1)[0][0]
+        if not asked.unit:
+            return None
+        low, high = f"{asked.low:g}", f"{asked.high:g}"
+        span = low if low == high else f"{low}{unit} - {high}" if unit == "小时" else f"{low}-{high}"
+        return f"{span}{units[0]}{asked.bound}"
+
+
+# ---- a turn as the tracker sees it ----------------------------------------------------------------------------------------
+
+
+def masked(text: str, mentions: Sequence[Mention]) -> tuple[str, list[tuple[int, int]]]:
+    """The text with one letter for each mention's kind, and where each mention stands in it."""
+    plain = text.translate(_SAME).lower()
+    parts: list[str] = []
+    places: list[tuple[int, int]] = []
+    at = length = 0
+    for mention in mentions:
+        mark = _NUMBER_MARKS.get(mention.quantity.unit, "＃") if mention.quantity else "".join(_MARKS[kind] for kind in mention.kinds)[:1]
+        parts += [plain[at : mention.start], mark]
+        length += mention.start - at
+        places.append((length, length + 1))
+        length += 1
+        at = mention.end
+    parts.append(plain[at:])
+    return "".join(parts), places
+
+
+@dataclass
+class History:
+    """What was said so far: places in the order of their last mention, and the text of the last answer."""
+
+    ontology: Ontology
+    places: list[tuple[str, str, str]]  # (domain, name, who said it), the last at the end
+    answer: str = ""
+    turns: int = 0
+
+    def turn(self, said: str, state: Mapping[str, str]) -> Turn:
+        mentions = self.ontology.mentions(said)
+        text, spots = masked(said, mentions)
+        answered = self.ontology.mentions(self.answer)
+        answer, _ = masked(self.answer, answered)
+        active = self.places[-1][0] if self.places else ""
+        cues = {f"turn {min(self.turns, 2)}", f"active {active}", *ngrams(text, (1, 2, 3), "u "), *ngrams(answer, (1, 2, 3), "a ")}
+        cues.update(ngrams(text, (2,), f"{active} "))
+        offers: dict[str, dict[str, list[str]]] = {slot: {} for slot in SLOTS}
+
+        def offer(slot: str, value: str, *why: str) -> None:
+            offers[slot].setdefault(value, []).extend(why)
+
+        around = []
+        for left, right in spots:
+            before, after = text[max(left - 5, 0) : left], text[right : right + 4]
+            around.append([*(f"< {before[-n:]}" for n in range(1, len(before) + 1)), *(f"> {after[:n]}" for n in range(1, len(after) + 1))])
+        listed: dict[str, list[str]] = {slot: [] for slot in LISTS}
+        here: list[tuple[str, str]] = []
+        suggested = {(kind, self.ontology.spelled(m, kind)): i for i, m in enumerate(answered) for kind in m.kinds if kind in PLACES}
+        for order, (mention, context) in enumerate(zip(mentions, around, strict=True)):
+            if mention.quantity is not None:
+                for slot in NUMERIC:
+                    value = self.ontology.numeric(slot, mention.quantity)
+                    if value is not None:
+                        offer(slot, value, "said", *context)
+                continue
+            for kind in mention.kinds:
+                if kind == "免费":
+                    offer("景点-门票", "免费", "said", *context)
+                elif kind == "酒店类型":
+                    offer("酒店-酒店类型", self.ontology.spelled(mention, kind), "said", *context)
+                elif kind in PLACES:
+                    value = self.ontology.spelled(mention, kind)
+                    known = "suggested" if (kind, value) in suggested else "new"
+                    here.append((kind, value))
+                    why = ("said", f"place {min(sum(m.kinds[0] in PLACES for m in mentions[:order]), 2)}", f"said {known}", *context)
+                    for slot in SLOTS:
+                        domain, name = slot.split("-")
+                        if (name == "名称" and domain == kind) or NEAR.get(name) == kind or domain in ("地铁", "出租"):
+                            offer(slot, value, *why)
+                else:
+                    slot = "餐馆-推荐菜" if kind == "推荐菜" else "酒店-酒店设施"
+                    value = self.ontology.spelled(mention, kind)
+                    if value not in listed[slot]:
+                        listed[slot].append(value)
+        for slot, values in listed.items():
+            had = state.get(slot, "").split(" ") if state.get(slot) else []
+            if values:
+                offer(slot, " ".join(values), "all", f"all {min(len(values), 3)}")
+                offer(slot, " ".join([*had, *(v for v in values if v not in had)]), "added")
+                for value in values:
+                    offer(slot, value, "one", f"one of {min(len(values), 3)}")
+            if len(had) > 1:
+                for value in had:
+                    rest = " ".join(v for v in had if v != value)
+                    offer(slot, rest, "without one", "without said" if value in self.answer else "without unsaid")
+        recent: Counter[str] = Counter()
+        for domain, value, who in reversed(self.places):
+            recent[domain] += 1
+            if recent[domain] > 3:
+                continue
+            why = (f"before {who}", f"before {recent[domain]}", f"before {who} {recent[domain]}", f"before {domain} {recent[domain]}",
+                   f"active {domain == active} {recent[domain]}")  # fmt: skip
+            for slot in SLOTS:
+                of, name = slot.split("-")
+                if (name == "名称" and of == domain) or NEAR.get(name) == domain or of in ("地铁", "出租"):
+                    offer(slot, value, *why, *((f"is {s}" for s in SLOTS if state.get(s) == value)))
+        cues.add(f"said suggested {any(place in suggested for place in here)}")
+        cues.add(f"suggested {min(len(suggested), 3)}")
+        candidates = {
+            slot: [Candidate(value, tuple(dict.fromkeys(why))) for value, why in values.items()] for slot, values in offers.items() if values
+        }
+        return Turn(frozenset(cues), candidates)
+
+    def hear(self, exchange: Exchange) -> None:
+        for who, text in (("citizen", exchange.said), ("hall", exchange.answer)):
+            for mention in self.ontology.mentions(text):
+                for kind in mention.kinds:
+                    if kind in PLACES:
+                        value = self.ontology.spelled(mention, kind)
+                        self.places = [place for place in self.places if place[:2] != (kind, value)] + [(kind, value, who)]
+        self.answer = exchange.answer
+        self.turns += 1
+
+
+def examples(ontology: Ontology, dialogues: Iterable[Sequence[Exchange]]) -> Iterator[Example]:
+    for dialogue in dialogues:
+        history, before = History(ontology, []), {}
+        for exchange in dialogue:
+            yield Example(history.turn(exchange.said, before), before, exchange.state)
+            history.hear(exchange)
+            before = exchange.state
+
+
+def track(tracker: Tracker, ontology: Ontology, dialogue: Sequence[Exchange]) -> list[dict[str, str]]:
+    """The states that the tracker reaches by itself: it sees what was said, never a right state."""
+    history, state, found = History(ontology, []), {}, []
+    for exchange in dialogue:
+        state = tracker.step(state, history.turn(exchange.said, state))
+        found.append(state)
+        history.hear(exchange)
+    return found
+
+
+@dataclass
+class Score:
+    """right, all: turns whose whole state is right; slots: (right, all) of each slot; domains: turns whose state of that domain is right."""
+
+    right: int
+    all: int
+    slots: dict[str, int]
+    domains: dict[str, int]
+    train_seconds: float
+
+
+def evaluate(folder: Path, train: Sequence[Sequence[Exchange]], test: Sequence[Sequence[Exchange]], **options: float) -> Score:
+    start = time.perf_counter()
+    ontology = Ontology(folder, train)
+    tracker = Tracker.fit(SLOTS, list(examples(ontology, train)), **options)
+    seconds = time.perf_counter() - start
+    score = Score(0, 0, Counter(), Counter(), seconds)
+    for dialogue in test:
+        for exchange, state in zip(dialogue, track(tracker, ontology, dialogue), strict=True):
+            score.all += 1
+            score.right += state == exchange.state
+            for slot in SLOTS:
+                score.slots[slot] += state.get(slot) == exchange.state.get(slot)
+            for domain in (*PLACES, "地铁", "出租"):
+                score.domains[domain] += all(state.get(s) == exchange.state.get(s) for s in SLOTS if s.startswith(domain))
+    return score
