@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,6 +70,7 @@ _UNIT = r"(?:元|块钱|块|分钟|分|个?半?小时|个?钟头|天|星)"
 _QUANTITY = re.compile(
     rf"(?P<low>{_NUMBER})\s*(?P<unit1>{_UNIT})?\s*(?:(?:-+|~|到|至|、)\s*(?P<high>{_NUMBER})\s*(?P<unit2>{_UNIT})?)?\s*(?P<bound>以上|以下|以内|之内|往上)?"
 )
+_FREE = re.compile("不?免费|不要钱|不花钱|不收费|免票|免门票|(?:不收|不要|没有|不用|无)门票费?")
 _UNITS = {"块": "元", "块钱": "元", "钟头": "小时", "个钟头": "小时", "个小时": "小时", "个半小时": "小时", "半小时": "小时"}
 _BOUNDS = {"往上": "以上", "以内": "以下", "之内": "以下"}
 _MARKS = {"景点": "Ⓐ", "餐馆": "Ⓡ", "酒店": "Ⓗ", "推荐菜": "Ⓓ", "酒店设施": "Ⓕ", "酒店类型": "Ⓣ", "免费": "Ⓩ"}
@@ -124,16 +125,20 @@ class Ontology:
         self.kinds: dict[str, set[str]] = defaultdict(set)  # wording (narrow letters) -> kinds
         self.values: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)  # (wording, kind) -> ways to write it
         self.quantities: dict[str, dict[Quantity, Counter[str]]] = {slot: defaultdict(Counter) for slot in NUMERIC}
+        self.rows: dict[tuple[str, str], dict[str, Any]] = {}  # (domain, name) -> the database's row
         for file in ("attraction", "restaurant", "hotel"):
             for name, row in json.loads((folder / "database" / f"{file}_db.json").read_text("utf-8")):
                 self._add(name, row["领域"])
+                self.rows[row["领域"], clean(name)] = row
                 for kind in ("推荐菜", "酒店设施"):
                     for value in row.get(kind) or ():
                         self._add(value, kind)
                 if row.get("酒店类型"):
                     self._add(row["酒店类型"], "酒店类型")
+        seen: dict[tuple[str, str], int] = Counter()
         for dialogue in dialogues:
             before: Mapping[str, str] = {}
+            heard: set[tuple[str, str]] = set()
             for exchange in dialogue:
                 for slot, value in exchange.state.items():
                     if before.get(slot) == value:
@@ -144,25 +149,28 @@ class Ontology:
                         if match is not None:
                             self.quantities[slot][quantity(match)][value] += 1
                     elif name == "名称":
-                        self._add(value, domain)
+                        heard.add((value, domain))
                     elif slot in LISTS:
-                        for part in value.split(" "):
-                            self._add(part, name)
+                        heard.update((part, name) for part in value.split(" "))
                     elif name == "酒店类型":
-                        self._add(value, name)
+                        heard.add((value, name))
                 before = exchange.state
+            seen.update(heard)
+        for (value, kind), count in seen.items():
+            if count > 1:  # what one dialogue alone has is often a slip of the pen
+                self._add(value, kind, count)
         self.lengths: dict[str, list[int]] = defaultdict(list)  # first two letters -> lengths of wordings, longest first
         for wording in self.kinds:
             self.lengths[wording[:2]].append(len(wording))
         for start, lengths in self.lengths.items():
             self.lengths[start] = sorted(set(lengths), reverse=True)
 
-    def _add(self, value: str, kind: str) -> None:
+    def _add(self, value: str, kind: str, count: int = 1) -> None:
         value = clean(value)
         wording = value.translate(_SAME).lower()
         if len(wording) >= 2 and not wording.isdigit():
             self.kinds[wording].add(kind)
-            self.values[wording, kind][value] += 1
+            self.values[wording, kind][value] += count
 
     def spelled(self, mention: Mention, kind: str) -> str:
         """The value as states of this kind write it."""
@@ -179,8 +187,9 @@ class Ontology:
                     found.append(Mention(plain[at : at + length], tuple(sorted(kinds)), at, at + length))
                     break
             else:
-                if plain.startswith(("免费", "不要钱", "不花钱", "不收费"), at):
-                    found.append(Mention("免费", ("免费",), at, at + 2))
+                free = _FREE.match(plain, at)
+                if free is not None:
+                    found.append(Mention("1元以上" if free.group() == "不免费" else "免费", ("免费",), at, free.end()))
                 else:
                     match = _QUANTITY.match(plain, at)
                     if match is not None and (match["unit1"] or match["unit2"] or match["bound"] or match["low"][0].isdigit()):
@@ -190,6 +199,28 @@ class Ontology:
                         continue
             at = found[-1].end
         return found
+
+    def fits(self, slot: str, value: str, place: str) -> bool | None:
+        """Whether the database's row of a place has what a slot asks for; None where it does not say."""
+        domain, name = slot.split("-")
+        row = self.rows.get((domain, place))
+        has = None if row is None else row.get(name)
+        if has is None or has == []:
+            return None
+        if slot in LISTS:
+            return all(part in has for part in value.split(" "))
+        if name in NEAR:
+            return value in has
+        if slot in NUMERIC and isinstance(has, int | float):
+            if value == "免费":
+                return has == 0
+            match = _QUANTITY.fullmatch(value.translate(_SAME))
+            if match is None:
+                return None
+            asked = quantity(match)
+            low, high = (0.0, asked.low) if asked.bound == "以下" else (asked.low, float("inf") if asked.bound else asked.high)
+            return low <= has <= high
+        return str(has).replace(" ", "").startswith(value.replace(" ", ""))
 
     def numeric(self, slot: str, asked: Quantity) -> str | None:
         """The slot's value for a quantity, as states write it; None where it cannot be one of this slot's."""
@@ -238,6 +269,8 @@ class History:
     places: list[tuple[str, str, str]]  # (domain, name, who said it), the last at the end
     answer: str = ""
     turns: int = 0
+    chances: int = 0  # turns in which a place could have been noted as the one that is talked about
+    named: bool = False  # whether one ever was
 
     def turn(self, said: str, state: Mapping[str, str]) -> Turn:
         mentions = self.ontology.mentions(said)
@@ -265,10 +298,13 @@ class History:
                     value = self.ontology.numeric(slot, mention.quantity)
                     if value is not None:
                         offer(slot, value, "said", *context)
+                        if not mention.quantity.bound and slot.endswith("评分"):
+                            above = self.ontology.numeric(slot, mention.quantity._replace(bound="以上"))
+                            offer(slot, above or value, "said", "above", *context)
                 continue
             for kind in mention.kinds:
                 if kind == "免费":
-                    offer("景点-门票", "免费", "said", *context)
+                    offer("景点-门票", mention.value, "said", *context)
                 elif kind == "酒店类型":
                     offer("酒店-酒店类型", self.ontology.spelled(mention, kind), "said", *context)
                 elif kind in PLACES:
@@ -307,6 +343,22 @@ class History:
                 of, name = slot.split("-")
                 if (name == "名称" and of == domain) or NEAR.get(name) == domain or of in ("地铁", "出租"):
                     offer(slot, value, *why, *((f"is {s}" for s in SLOTS if state.get(s) == value)))
+        for slot in SLOTS:
+            domain = slot.split("-")[0]
+            ours = [value for kind, value in suggested if kind == domain]
+            if state.get(slot) and ours:
+                verdicts = [self.ontology.fits(slot, state[slot], value) for value in ours]
+                cues.add(f"fits {slot} {True in verdicts} {False in verdicts}")
+            if state.get(slot) and slot in NUMERIC:
+                for mention in answered:
+                    if mention.quantity is not None and mention.quantity.unit:
+                        for value, why in self.relaxed(slot, state[slot], mention.quantity):
+                            offer(slot, value, why, f"{why} {'以上' in state[slot]}")
+            if slot == "酒店-酒店类型" and state.get(slot):
+                for mention in answered:
+                    if "酒店类型" in mention.kinds:
+                        offer(slot, self.ontology.spelled(mention, "酒店类型"), "answered")
+        cues.add(f"named {self.named} {min(self.chances, 3)}")
         cues.add(f"said suggested {any(place in suggested for place in here)}")
         cues.add(f"suggested {min(len(suggested), 3)}")
         candidates = {
@@ -314,7 +366,33 @@ class History:
         }
         return Turn(frozenset(cues), candidates)
 
-    def hear(self, exchange: Exchange) -> None:
+    def relaxed(self, slot: str, value: str, told: Quantity) -> Iterator[tuple[str, str]]:
+        """What a limit becomes when only a place with another quantity is to be had: (value, how)."""
+        match = _QUANTITY.fullmatch(value.translate(_SAME))
+        if match is None:
+            return
+        asked = quantity(match)
+        if asked.unit != told.unit or told.bound or told.low != told.high:
+            return
+        if told.unit == "分":
+            yield f"{told.low:g}分以上", "answered above"
+            yield f"{told.low:g}分", "answered"
+        elif told.unit == "元":
+            tens = told.low // 10 * 10
+            if told.low < asked.low and not asked.bound:
+                for low, why in ((told.low, "exact"), (tens, "tens"), (told.low // 50 * 50, "fifties")):
+                    yield f"{low:g}-{asked.high:g}元", why
+            elif told.low < asked.low:
+                yield f"{tens:g}元以上", "tens above"
+            else:
+                yield f"{asked.low:g}-{told.low:g}元", "up"
+        else:
+            yield self.ontology.numeric(slot, told) or value, "answered"
+
+    def hear(self, exchange: Exchange, state: Mapping[str, str]) -> None:
+        """What was said and answered in a turn, and the state that the tracker took it for."""
+        self.chances += bool(self.places)
+        self.named = self.named or any(state.get(f"{domain}-名称") for domain in PLACES)
         for who, text in (("citizen", exchange.said), ("hall", exchange.answer)):
             for mention in self.ontology.mentions(text):
                 for kind in mention.kinds:
@@ -330,7 +408,7 @@ def examples(ontology: Ontology, dialogues: Iterable[Sequence[Exchange]]) -> Ite
         history, before = History(ontology, []), {}
         for exchange in dialogue:
             yield Example(history.turn(exchange.said, before), before, exchange.state)
-            history.hear(exchange)
+            history.hear(exchange, exchange.state)
             before = exchange.state
 
 
@@ -340,7 +418,7 @@ def track(tracker: Tracker, ontology: Ontology, dialogue: Sequence[Exchange]) ->
     for exchange in dialogue:
         state = tracker.step(state, history.turn(exchange.said, state))
         found.append(state)
-        history.hear(exchange)
+        history.hear(exchange, state)
     return found
 
 
