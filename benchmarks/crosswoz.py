@@ -12,7 +12,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from govlm.hall.dialogue.tracking import Candidate, Example, Tracker, Turn, ngra
 
 HERE = Path(__file__).resolve().parent.parent / ".." / "shared" / "data" / "dialog" / "crosswoz"
 PLACES = ("景点", "餐馆", "酒店")
+DOMAINS = (*PLACES, "地铁", "出租")
 NEAR = {f"周边{domain}": domain for domain in PLACES}
 SLOTS = (
     *("景点-门票", "景点-游玩时间", "景点-评分", "餐馆-推荐菜", "餐馆-人均消费", "餐馆-评分", "酒店-酒店类型", "酒店-酒店设施", "酒店-价格", "酒店-评分"),
@@ -424,27 +425,89 @@ def track(tracker: Tracker, ontology: Ontology, dialogue: Sequence[Exchange]) ->
 
 @dataclass
 class Score:
-    """right, all: turns whose whole state is right; slots: (right, all) of each slot; domains: turns whose state of that domain is right."""
+    """turns: how many; right: those whose whole state is right; alone: those decided rightly from the right state before; slots,
+    domains: turns in which that slot, or all slots of that domain, are right; dialogues: those that are right from end to end."""
 
-    right: int
-    all: int
-    slots: dict[str, int]
-    domains: dict[str, int]
-    train_seconds: float
+    turns: int = 0
+    right: int = 0
+    alone: int = 0
+    dialogues: int = 0
+    slots: Counter[str] = field(default_factory=Counter)
+    domains: Counter[str] = field(default_factory=Counter)
+    shares: list[float] = field(default_factory=list)  # of right turns, for each dialogue
+    seconds: float = 0.0  # to read the training dialogues and fit
+
+    def add(self, tracker: Tracker, ontology: Ontology, dialogue: Sequence[Exchange]) -> None:
+        states = track(tracker, ontology, dialogue)
+        right = 0
+        for exchange, state in zip(dialogue, states, strict=True):
+            good = {slot for slot in SLOTS if state.get(slot) == exchange.state.get(slot)}
+            right += len(good) == len(SLOTS)
+            self.slots.update(good)
+            self.domains.update(domain for domain in DOMAINS if all(slot in good for slot in SLOTS if slot.startswith(domain)))
+        self.turns += len(states)
+        self.right += right
+        self.dialogues += right == len(states)
+        self.shares.append(right / len(states))
+        self.alone += sum(tracker.step(e.before, e.turn) == e.after for e in examples(ontology, [dialogue]))
+
+    def report(self) -> dict[str, Any]:
+        slots = {slot: self.slots[slot] / self.turns for slot in SLOTS}
+        return {
+            "turns": self.turns,
+            "joint": self.right / self.turns,
+            "slot": sum(slots.values()) / len(slots),
+            "turn alone": self.alone / self.turns,
+            "dialogues": self.dialogues / len(self.shares),
+            "domains": {domain: self.domains[domain] / self.turns for domain in DOMAINS},
+            "slots": slots,
+            "train seconds": round(self.seconds, 1),
+        }
 
 
-def evaluate(folder: Path, train: Sequence[Sequence[Exchange]], test: Sequence[Sequence[Exchange]], **options: float) -> Score:
+def evaluate(folder: Path, train: Sequence[Sequence[Exchange]], test: Sequence[Sequence[Exchange]], score: Score | None = None) -> Score:
+    """Fits on the one, counts on the other; adds to `score` where one is given."""
+    score = score or Score()
     start = time.perf_counter()
     ontology = Ontology(folder, train)
-    tracker = Tracker.fit(SLOTS, list(examples(ontology, train)), **options)
-    seconds = time.perf_counter() - start
-    score = Score(0, 0, Counter(), Counter(), seconds)
+    tracker = Tracker.fit(SLOTS, list(examples(ontology, train)))
+    score.seconds += time.perf_counter() - start
     for dialogue in test:
-        for exchange, state in zip(dialogue, track(tracker, ontology, dialogue), strict=True):
-            score.all += 1
-            score.right += state == exchange.state
-            for slot in SLOTS:
-                score.slots[slot] += state.get(slot) == exchange.state.get(slot)
-            for domain in (*PLACES, "地铁", "出租"):
-                score.domains[domain] += all(state.get(s) == exchange.state.get(s) for s in SLOTS if s.startswith(domain))
+        score.add(tracker, ontology, dialogue)
     return score
+
+
+def split(dialogues: Sequence[list[Exchange]], fold: int = 0, folds: int = 5) -> tuple[list[list[Exchange]], list[list[Exchange]]]:
+    """(train, test) by dialogue, in the order of govlm.data.permutation(count, seed=0, epoch=0). Fold 0 tests on the last fifth."""
+    order = permutation(len(dialogues), 0, 0)
+    parts = np.array_split(order, folds)[::-1]
+    return [dialogues[i] for part in (*parts[:fold], *parts[fold + 1 :]) for i in part], [dialogues[i] for i in parts[fold]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=HERE)
+    parser.add_argument("--folds", type=int, default=1, help="how many of the five folds to test on (default: 1)")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    dialogues = read(arguments.folder)
+    score = Score()
+    for fold in range(arguments.folds):
+        train, test = split(dialogues, fold)
+        before = score.right, score.turns
+        evaluate(arguments.folder, train, test, score)
+        right, turns = score.right - before[0], score.turns - before[1]
+        print(f"fold {fold}: {len(train)} dialogues to train, {len(test)} to test: joint {right / turns:.4f} of {turns} turns", flush=True)
+    report = score.report()
+    for name in ("joint", "slot", "turn alone", "dialogues"):
+        print(f"{name:12} {report[name]:.4f}")
+    for group in ("domains", "slots"):
+        for name, share in report[group].items():
+            print(f"  {name} {share:.4f}")
+    print(f"fitting took {report['train seconds']} s in all")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

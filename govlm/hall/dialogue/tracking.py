@@ -20,7 +20,7 @@ __all__ = ["Candidate", "Example", "Tracker", "Turn", "ngrams"]
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-_KEEP, _CLEAR, _TAKE = 0, 1, 2
+_CLEAR, _TAKE, _KEEP, _UNKNOWN = 0, 1, 2, 3  # keep is what the others are measured against: its score is 0
 
 
 class Candidate(NamedTuple):
@@ -55,8 +55,8 @@ def ngrams(text: str, sizes: Iterable[int], name: str = "") -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Tracker:
-    """slots: in the order in which they are decided. weights [F, slots, 3] of the turn's features for keep, clear and take;
-    values: weights of a candidate's cues, 0 = unknown ones."""
+    """slots: in the order in which they are decided. weights [F, slots, 2] of the turn's features for clear and for take, against
+    keep; values [C]: the weights of the cues of candidates. Features and cues that training did not see say nothing."""
 
     slots: tuple[str, ...]
     features: dict[str, int]
@@ -71,7 +71,7 @@ class Tracker:
         scores = self.weights[rows].sum(axis=0, dtype=np.float64)
         for place, slot in enumerate(self.slots):
             offered = [option for option in turn.candidates.get(slot, ()) if option.value != before.get(slot, "")]
-            best, act = float(scores[place, _KEEP]), _KEEP
+            best, act = 0.0, _KEEP
             if before.get(slot) and scores[place, _CLEAR] > best:
                 best, act = float(scores[place, _CLEAR]), _CLEAR
                 after.pop(slot, None)
@@ -88,7 +88,7 @@ class Tracker:
 
     @classmethod
     def fit(
-        cls, slots: Sequence[str], examples: Sequence[Example], *, least: int = 4, decay: float = 2e-4, passes: int = 120
+        cls, slots: Sequence[str], examples: Sequence[Example], *, least: int = 6, decay: float = 2e-4, passes: int = 40
     ) -> Tracker:
         """Maximum likelihood with decay * |weights|² / 2 a row, by L-BFGS. least: a feature that fewer turns have is left out.
 
@@ -98,7 +98,7 @@ class Tracker:
             raise ValueError("no examples to learn tracking from")
         acts = [[_act(slot, example) for slot in slots] for example in examples]
         rows = [
-            [*_given(slots, example.before, example.turn), *(_done(s, act) for s, act in zip(slots, done, strict=True) if act > 0)]
+            [*_given(slots, example.before, example.turn), *(_done(s, act) for s, act in zip(slots, done, strict=True) if act < _KEEP)]
             for example, done in zip(examples, acts, strict=True)
         ]
         counts = Counter(name for row in rows for name in set(row))
@@ -138,13 +138,13 @@ def _crossed(slot: str, option: Candidate) -> list[str]:
 
 
 def _act(slot: str, example: Example) -> int:
-    """-1 where the value after was not on offer."""
+    """_UNKNOWN where the value after was not on offer."""
     before, after = example.before.get(slot, ""), example.after.get(slot, "")
     if before == after:
         return _KEEP
     if not after:
         return _CLEAR
-    return _TAKE if any(option.value == after for option in example.turn.candidates.get(slot, ())) else -1
+    return _TAKE if any(option.value == after for option in example.turn.candidates.get(slot, ())) else _UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class _Problem:
 
     cells: int
     cell: I64  # [options] which cell
-    column: I64  # [options] (turn * slots + slot) * 3 + act
+    column: I64  # [options] (turn * slots + slot) * 2 + act; behind the last for keep
     starts: I64  # [cells] first option
     right: I64  # [cells] the option that was right
     owner: I64  # [cue uses] which option
@@ -167,12 +167,13 @@ class _Problem:
         starts: list[int] = []
         right: list[int] = []
         uses: list[tuple[int, str]] = []
+        nothing = len(examples) * len(slots) * 2
         for i, (example, done) in enumerate(zip(examples, acts, strict=True)):
             for place, slot in enumerate(slots):
-                base = (i * len(slots) + place) * 3
+                base = (i * len(slots) + place) * 2
                 before, after = example.before.get(slot, ""), example.after.get(slot, "")
                 offered = [option for option in example.turn.candidates.get(slot, ()) if option.value != before]
-                if done[place] < 0 or not (before or offered):
+                if done[place] == _UNKNOWN or not (before or offered):
                     continue  # nothing to decide
                 starts.append(len(cell))
                 chosen = len(cell) if done[place] == _KEEP else -1
@@ -186,7 +187,7 @@ class _Problem:
                     if option.value == after and chosen < 0:
                         chosen = at
                 cell += [len(starts) - 1] * len(options)
-                column += [base + act for act in options]
+                column += [base + act if act < _KEEP else nothing for act in options]
                 right.append(chosen)
         counts = Counter(cue for _, cue in uses)
         cues = {cue: i for i, cue in enumerate(sorted(cue for cue, count in counts.items() if count >= least))}
@@ -197,13 +198,13 @@ class _Problem:
 
     def solve(self, table: F32, allowed: F32, decay: float, passes: int) -> tuple[F32, F32]:
         rows, width = table.shape
-        shape = (width, allowed.shape[1], 3)
+        shape = (width, allowed.shape[1], 2)
         size = int(np.prod(shape))
-        mask = np.repeat(allowed[:, :, None], 3, axis=2)
+        mask = np.repeat(allowed[:, :, None], 2, axis=2)
 
         def loss(point: F32) -> tuple[float, F32]:
             weights, values = point[:size].reshape(shape), point[size:]
-            scores = (table @ weights.reshape(width, -1)).reshape(-1)[self.column]
+            scores = np.append(table @ weights.reshape(width, -1), np.float32(0))[self.column]
             scores = scores + np.bincount(self.owner, values[self.cue], len(scores))
             top = np.maximum.reduceat(scores, self.starts)[self.cell]
             chance = np.exp(scores - top)
@@ -211,7 +212,7 @@ class _Problem:
             cost = float((np.log(total) + top[self.starts] - scores[self.right]).sum())
             chance /= total[self.cell]
             chance[self.right] -= 1
-            spread = np.bincount(self.column, chance, rows * shape[1] * 3).reshape(rows, -1).astype(np.float32)
+            spread = np.bincount(self.column, chance, rows * shape[1] * 2 + 1)[:-1].reshape(rows, -1).astype(np.float32)
             slope = np.empty_like(point)
             slope[:size] = ((table.T @ spread).reshape(shape) * mask).ravel()
             slope[size:] = np.bincount(self.cue, chance[self.owner], len(values))
