@@ -34,7 +34,7 @@ from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import CatalogueError, Report
 from govlm.hall.catalogue.store import Store
 from govlm.hall.dialogue.driver import Conversations, SessionStore, Turn
-from govlm.hall.dialogue.shelf import Procedures
+from govlm.hall.dialogue.shelf import Procedures, Shelf
 from govlm.hall.dialogue.state import State
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
@@ -336,11 +336,18 @@ class Hall:
 
     def conversations(self, sessions: SessionStore) -> Conversations:
         """Conversations that are kept elsewhere than in the hall's database."""
-        return Conversations(sessions, lambda: self._procedures.shelf(self.library), self.ask)
+        return Conversations(sessions, self._shelf, self.ask)
+
+    def _shelf(self) -> Shelf:
+        return self._procedures.shelf(self.library)
 
     @cached_property
     def _conversations(self) -> Conversations:
-        return self.conversations(self.sessions)
+        return Conversations(self.sessions, self._shelf, self.ask, self._agreed)
+
+    def _agreed(self, session_id: str, version: str, now: datetime) -> None:
+        """Keeps the consent of a conversation, before anything that needs it is kept."""
+        self.people.consent_session(session_id, "handling", version, now=now)
 
     # ------------------------------------------------------------------------------------------------------------- people
 
@@ -356,7 +363,8 @@ class Hall:
 
     @cached_property
     def sessions(self) -> Sessions:
-        return Sessions(self.store, self.vault, self.writer)
+        """Conversations and what was handed in; an identity number is only kept with consent."""
+        return Sessions(self.store, self.vault, self.writer, self.people)
 
     @cached_property
     def _push(self) -> Push:

@@ -69,10 +69,14 @@ class SessionStore(Protocol):
 
 
 class Conversations:
-    """The conversations of a hall. ask: Hall.ask. shelf: what is in use now."""
+    """The conversations of a hall. ask: Hall.ask. shelf: what is in use now. agree(session, version of the words, now): keeps a
+    consent; it is called before anything that needs one is kept."""
 
-    def __init__(self, sessions: SessionStore, shelf: Callable[[], Shelf], ask: Callable[..., Answer]) -> None:
-        self._sessions, self._shelf, self._ask = sessions, shelf, ask
+    def __init__(
+        self, sessions: SessionStore, shelf: Callable[[], Shelf], ask: Callable[..., Answer],
+        agree: Callable[[str, str, datetime], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._sessions, self._shelf, self._ask, self._agree = sessions, shelf, ask, agree
         self._held: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -102,6 +106,9 @@ class Conversations:
         heard = self.hear(text, state, shelf, now.date(), held)
         after, effects = step(state, heard, shelf, now)
         said, citations = _Voice(shelf, partial(self._ask, region=region), after, now.date(), state).speak(effects)
+        if self._agree is not None:
+            for consent in after.consents[len(state.consents) :]:
+                self._agree(session_id, consent.version, now)
         clear, secrets = after.to_saved()
         submission = self._submission(effects, state, after, shelf)
         version = self._sessions.save(session_id, saved.version, clear, secrets, now=now, submission=submission)
