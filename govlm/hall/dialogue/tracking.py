@@ -98,7 +98,10 @@ class Tracker:
             raise ValueError("no examples to learn tracking from")
         acts = [[_act(slot, example) for slot in slots] for example in examples]
         rows = [
-            [*_given(slots, example.before, example.turn), *(_done(s, act) for s, act in zip(slots, done, strict=True) if act < _KEEP)]
+            [
+                *_given(slots, example.before, example.turn),
+                *(_done(s, act) for s, act in zip(slots, done, strict=True) if act < _KEEP),
+            ]
             for example, done in zip(examples, acts, strict=True)
         ]
         counts = Counter(name for row in rows for name in set(row))
