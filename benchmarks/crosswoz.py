@@ -1,6 +1,6 @@
 """Dialogue state tracking on CrossWOZ (Zhu et al. 2020): joint state accuracy of the package's own tracker.
 
-    python -m benchmarks.crosswoz [../shared/data/dialog/crosswoz] [--folds 5] [--json FILE]
+python -m benchmarks.crosswoz [../shared/data/dialog/crosswoz] [--folds 5] [--json FILE]
 """
 
 from __future__ import annotations
@@ -56,8 +56,15 @@ def read(folder: Path) -> list[list[Exchange]]:
         messages = dialogue["messages"]
         exchanges = []
         for said, answer in zip(messages[::2], messages[1::2], strict=True):
-            state = {f"{d}-{s}": clean(v) for d, slots in answer["sys_state_init"].items() for s, v in slots.items() if s != "selectedResults"}
-            exchanges.append(Exchange(said["content"], {slot: value for slot, value in state.items() if value}, answer["content"]))
+            state = {
+                f"{d}-{s}": clean(v)
+                for d, slots in answer["sys_state_init"].items()
+                for s, v in slots.items()
+                if s != "selectedResults"
+            }
+            exchanges.append(
+                Exchange(said["content"], {slot: value for slot, value in state.items() if value}, answer["content"])
+            )
         found.append(exchanges)
     return found
 
@@ -252,7 +259,11 @@ def masked(text: str, mentions: Sequence[Mention]) -> tuple[str, list[tuple[int,
     places: list[tuple[int, int]] = []
     at = length = 0
     for mention in mentions:
-        mark = _NUMBER_MARKS.get(mention.quantity.unit, "＃") if mention.quantity else "".join(_MARKS[kind] for kind in mention.kinds)[:1]
+        mark = (
+            _NUMBER_MARKS.get(mention.quantity.unit, "＃")
+            if mention.quantity
+            else "".join(_MARKS[kind] for kind in mention.kinds)[:1]
+        )
         parts += [plain[at : mention.start], mark]
         length += mention.start - at
         places.append((length, length + 1))
@@ -272,6 +283,7 @@ class History:
     turns: int = 0
     chances: int = 0  # turns in which a place could have been noted as the one that is talked about
     named: bool = False  # whether one ever was
+    manner: frozenset[str] = frozenset()  # how the hall's side speaks: the same person notes the states
 
     def turn(self, said: str, state: Mapping[str, str]) -> Turn:
         mentions = self.ontology.mentions(said)
@@ -279,7 +291,12 @@ class History:
         answered = self.ontology.mentions(self.answer)
         answer, _ = masked(self.answer, answered)
         active = self.places[-1][0] if self.places else ""
-        cues = {f"turn {min(self.turns, 2)}", f"active {active}", *ngrams(text, (1, 2, 3), "u "), *ngrams(answer, (1, 2, 3), "a ")}
+        cues = {
+            f"turn {min(self.turns, 2)}",
+            f"active {active}",
+            *ngrams(text, (1, 2, 3), "u "),
+            *ngrams(answer, (1, 2, 3), "a "),
+        }
         cues.update(ngrams(text, (2,), f"{active} "))
         offers: dict[str, dict[str, list[str]]] = {slot: {} for slot in SLOTS}
 
@@ -289,10 +306,17 @@ class History:
         around = []
         for left, right in spots:
             before, after = text[max(left - 5, 0) : left], text[right : right + 4]
-            around.append([*(f"< {before[-n:]}" for n in range(1, len(before) + 1)), *(f"> {after[:n]}" for n in range(1, len(after) + 1))])
+            around.append(
+                [
+                    *(f"< {before[-n:]}" for n in range(1, len(before) + 1)),
+                    *(f"> {after[:n]}" for n in range(1, len(after) + 1)),
+                ]
+            )
         listed: dict[str, list[str]] = {slot: [] for slot in LISTS}
         here: list[tuple[str, str]] = []
-        suggested = {(kind, self.ontology.spelled(m, kind)): i for i, m in enumerate(answered) for kind in m.kinds if kind in PLACES}
+        suggested = {
+            (kind, self.ontology.spelled(m, kind)): i for i, m in enumerate(answered) for kind in m.kinds if kind in PLACES
+        }
         for order, (mention, context) in enumerate(zip(mentions, around, strict=True)):
             if mention.quantity is not None:
                 for slot in NUMERIC:
@@ -312,7 +336,14 @@ class History:
                     value = self.ontology.spelled(mention, kind)
                     known = "suggested" if (kind, value) in suggested else "new"
                     here.append((kind, value))
-                    why = ("said", f"place {min(sum(m.kinds[0] in PLACES for m in mentions[:order]), 2)}", f"said {known}", *context)
+                    listed_as = self.match(kind, value, state)
+                    cues.add(f"said {kind} {listed_as}")
+                    why = (
+                        "said",
+                        f"place {min(sum(m.kinds[0] in PLACES for m in mentions[:order]), 2)}",
+                        f"said {known}",
+                        *context,
+                    )
                     for slot in SLOTS:
                         domain, name = slot.split("-")
                         if (name == "名称" and domain == kind) or NEAR.get(name) == kind or domain in ("地铁", "出租"):
@@ -343,7 +374,7 @@ class History:
             for slot in SLOTS:
                 of, name = slot.split("-")
                 if (name == "名称" and of == domain) or NEAR.get(name) == domain or of in ("地铁", "出租"):
-                    offer(slot, value, *why, *((f"is {s}" for s in SLOTS if state.get(s) == value)))
+                    offer(slot, value, *why, *(f"is {s}" for s in SLOTS if state.get(s) == value))
         for slot in SLOTS:
             domain = slot.split("-")[0]
             ours = [value for kind, value in suggested if kind == domain]
@@ -360,12 +391,28 @@ class History:
                     if "酒店类型" in mention.kinds:
                         offer(slot, self.ontology.spelled(mention, "酒店类型"), "answered")
         cues.add(f"named {self.named} {min(self.chances, 3)}")
-        cues.add(f"said suggested {any(place in suggested for place in here)}")
+        if self.places:
+            cues.add(f"last {active} {self.match(active, self.places[-1][1], state)}")
+        chosen = any(place in suggested for place in here)
+        cues.add(f"said suggested {chosen}")
+        cues.add(f"chosen {chosen} of {min(len(suggested), 3)} {active}")
+        cues.update(self.manner)
         cues.add(f"suggested {min(len(suggested), 3)}")
         candidates = {
-            slot: [Candidate(value, tuple(dict.fromkeys(why))) for value, why in values.items()] for slot, values in offers.items() if values
+            slot: [Candidate(value, tuple(dict.fromkeys(why))) for value, why in values.items()]
+            for slot, values in offers.items()
+            if values
         }
         return Turn(frozenset(cues), candidates)
+
+    def match(self, domain: str, place: str, state: Mapping[str, str]) -> str:
+        """Whether a place is among those that the state asks for: what is not there cannot be looked up without its name."""
+        if state.get(f"{domain}-名称"):
+            return "named" if state[f"{domain}-名称"] == place else "another"
+        verdicts = [
+            self.ontology.fits(slot, state[slot], place) for slot in SLOTS if slot.startswith(domain) and state.get(slot)
+        ]
+        return "no" if False in verdicts else "yes" if verdicts else "free"
 
     def relaxed(self, slot: str, value: str, told: Quantity) -> Iterator[tuple[str, str]]:
         """What a limit becomes when only a place with another quantity is to be had: (value, how)."""
@@ -401,6 +448,7 @@ class History:
                         value = self.ontology.spelled(mention, kind)
                         self.places = [place for place in self.places if place[:2] != (kind, value)] + [(kind, value, who)]
         self.answer = exchange.answer
+        self.manner |= frozenset(ngrams(masked(self.answer, self.ontology.mentions(self.answer))[0], (1, 2), "manner "))
         self.turns += 1
 
 
@@ -465,7 +513,9 @@ class Score:
         }
 
 
-def evaluate(folder: Path, train: Sequence[Sequence[Exchange]], test: Sequence[Sequence[Exchange]], score: Score | None = None) -> Score:
+def evaluate(
+    folder: Path, train: Sequence[Sequence[Exchange]], test: Sequence[Sequence[Exchange]], score: Score | None = None
+) -> Score:
     """Fits on the one, counts on the other; adds to `score` where one is given."""
     score = score or Score()
     start = time.perf_counter()
@@ -477,7 +527,9 @@ def evaluate(folder: Path, train: Sequence[Sequence[Exchange]], test: Sequence[S
     return score
 
 
-def split(dialogues: Sequence[list[Exchange]], fold: int = 0, folds: int = 5) -> tuple[list[list[Exchange]], list[list[Exchange]]]:
+def split(
+    dialogues: Sequence[list[Exchange]], fold: int = 0, folds: int = 5
+) -> tuple[list[list[Exchange]], list[list[Exchange]]]:
     """(train, test) by dialogue, in the order of govlm.data.permutation(count, seed=0, epoch=0). Fold 0 tests on the last fifth."""
     order = permutation(len(dialogues), 0, 0)
     parts = np.array_split(order, folds)[::-1]
@@ -497,7 +549,10 @@ def main() -> None:
         before = score.right, score.turns
         evaluate(arguments.folder, train, test, score)
         right, turns = score.right - before[0], score.turns - before[1]
-        print(f"fold {fold}: {len(train)} dialogues to train, {len(test)} to test: joint {right / turns:.4f} of {turns} turns", flush=True)
+        print(
+            f"fold {fold}: {len(train)} dialogues to train, {len(test)} to test: joint {right / turns:.4f} of {turns} turns",
+            flush=True,
+        )
     report = score.report()
     for name in ("joint", "slot", "turn alone", "dialogues"):
         print(f"{name:12} {report[name]:.4f}")
