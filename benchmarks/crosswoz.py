@@ -283,6 +283,7 @@ class History:
     turns: int = 0
     chances: int = 0  # turns in which a place could have been noted as the one that is talked about
     named: bool = False  # whether one ever was
+    manner: frozenset[str] = frozenset()  # how the hall's side speaks: the same person notes the states
 
     def turn(self, said: str, state: Mapping[str, str]) -> Turn:
         mentions = self.ontology.mentions(said)
@@ -335,6 +336,8 @@ class History:
                     value = self.ontology.spelled(mention, kind)
                     known = "suggested" if (kind, value) in suggested else "new"
                     here.append((kind, value))
+                    listed_as = self.match(kind, value, state)
+                    cues.add(f"said {kind} {listed_as}")
                     why = (
                         "said",
                         f"place {min(sum(m.kinds[0] in PLACES for m in mentions[:order]), 2)}",
@@ -388,7 +391,12 @@ class History:
                     if "酒店类型" in mention.kinds:
                         offer(slot, self.ontology.spelled(mention, "酒店类型"), "answered")
         cues.add(f"named {self.named} {min(self.chances, 3)}")
-        cues.add(f"said suggested {any(place in suggested for place in here)}")
+        if self.places:
+            cues.add(f"last {active} {self.match(active, self.places[-1][1], state)}")
+        chosen = any(place in suggested for place in here)
+        cues.add(f"said suggested {chosen}")
+        cues.add(f"chosen {chosen} of {min(len(suggested), 3)} {active}")
+        cues.update(self.manner)
         cues.add(f"suggested {min(len(suggested), 3)}")
         candidates = {
             slot: [Candidate(value, tuple(dict.fromkeys(why))) for value, why in values.items()]
@@ -396,6 +404,15 @@ class History:
             if values
         }
         return Turn(frozenset(cues), candidates)
+
+    def match(self, domain: str, place: str, state: Mapping[str, str]) -> str:
+        """Whether a place is among those that the state asks for: what is not there cannot be looked up without its name."""
+        if state.get(f"{domain}-名称"):
+            return "named" if state[f"{domain}-名称"] == place else "another"
+        verdicts = [
+            self.ontology.fits(slot, state[slot], place) for slot in SLOTS if slot.startswith(domain) and state.get(slot)
+        ]
+        return "no" if False in verdicts else "yes" if verdicts else "free"
 
     def relaxed(self, slot: str, value: str, told: Quantity) -> Iterator[tuple[str, str]]:
         """What a limit becomes when only a place with another quantity is to be had: (value, how)."""
@@ -431,6 +448,7 @@ class History:
                         value = self.ontology.spelled(mention, kind)
                         self.places = [place for place in self.places if place[:2] != (kind, value)] + [(kind, value, who)]
         self.answer = exchange.answer
+        self.manner |= frozenset(ngrams(masked(self.answer, self.ontology.mentions(self.answer))[0], (1, 2), "manner "))
         self.turns += 1
 
 

@@ -154,7 +154,6 @@ def _act(slot: str, example: Example) -> int:
 class _Problem:
     """Options in one row each: all of a cell (turn, slot) stand together, keep first, clear if the slot is filled, candidates."""
 
-    cells: int
     cell: I64  # [options] which cell
     column: I64  # [options] (turn * slots + slot) * 2 + act; behind the last for keep
     starts: I64  # [cells] first option
@@ -196,8 +195,9 @@ class _Problem:
         cues = {cue: i for i, cue in enumerate(sorted(cue for cue, count in counts.items() if count >= least))}
         kept = [(at, cues[cue]) for at, cue in uses if cue in cues]
         owner, cue_of = np.array(kept, np.int64).reshape(-1, 2).T
-        arrays = [np.array(values, np.int64) for values in (cell, column, starts, right)]
-        return cls(len(starts), *arrays, owner, cue_of, cues)
+        return cls(
+            np.array(cell, np.int64), np.array(column, np.int64), np.array(starts, np.int64), np.array(right, np.int64), owner, cue_of, cues
+        )  # fmt: skip
 
     def solve(self, table: F32, allowed: F32, decay: float, passes: int) -> tuple[F32, F32]:
         rows, width = table.shape
