@@ -61,7 +61,7 @@ def local(tmp_path: Path) -> Iterator[Place]:
 
 
 def submission(key: str = "once") -> Submission:
-    return Submission(key, "A", 3, "dibao", "1", VALUES)
+    return Submission(key, "A", "3", "dibao", "1", VALUES)
 
 
 # ---- keys and values -------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_of_two_threads_with_one_session_one_goes_on(place: Place, version: int)
 def test_what_is_handed_in_twice_is_kept_once(place: Place) -> None:
     first = submission()
     place.sessions.save("s", 0, {}, VALUES, now=NOW, submission=first)
-    again = Submission("once", "B", 9, "other", "2", {"x": "y"})
+    again = Submission("once", "B", "9", "other", "2", {"x": "y"})
     assert place.sessions.save("s", 1, {"again": True}, VALUES, now=NOW, submission=again) == 2  # the turn itself goes on
     place.sessions.save("s", 2, {}, {}, now=NOW + timedelta(1), submission=submission("twice"))
     assert place.sessions.submissions("s") == [first, submission("twice")]
@@ -350,7 +350,7 @@ def _turns(path: str, keys: str, told: object) -> None:
         while True:
             turn = version + 1
             values = {f"f{i}": f"{turn}-{CARD}" for i in range(6)}
-            handed = Submission(f"{name}-{turn}", "A", turn, "f", "1", values)
+            handed = Submission(f"{name}-{turn}", "A", str(turn), "f", "1", values)
             version = place.sessions.save(name, version, {"turn": turn}, values, now=NOW, submission=handed)
             told.put((name, version))
 
@@ -383,7 +383,7 @@ def test_killed_between_writes_every_turn_is_whole_and_none_that_was_told_is_los
                 assert saved.version >= last[name] and saved.state == {"turn": saved.version}
                 assert saved.values == {f"f{i}": f"{saved.version}-{CARD}" for i in range(6)}
                 handed = place.sessions.submissions(name)
-                assert sorted(entry.item_version for entry in handed) == list(range(1, saved.version + 1))
+                assert sorted(int(entry.item_version) for entry in handed) == list(range(1, saved.version + 1))
                 assert all(len(entry.values) == 6 for entry in handed)
             place.writer.close()
 

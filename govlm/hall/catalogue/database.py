@@ -47,7 +47,7 @@ def tables() -> dict[str, Any]:
         "events": ("number", "person", "kind", "code", "at"),
         "consents": ("number", "person", "purpose", "text_version", "given", "withdrawn"),
     }
-    whole = ("version", "position", "start", "end", "number", "item_version")
+    whole = ("version", "position", "start", "end", "number")
     kinds = dict.fromkeys(whole, sa.Integer) | {"removed": sa.Boolean, "opted_out": sa.Boolean}
     return {
         table: sa.table(table, *(sa.column(name, kinds.get(name, sa.Text)) for name in names))

@@ -150,7 +150,8 @@ class Conversations:
         by_words = plain_act(read)
         model_act, scores, outside = _model(understander, text)
         named = shelf.named(read)
-        item, likely = "", ()
+        item = ""
+        likely: tuple[str, ...] = ()
         if len(named) == 1:
             item = named[0]
         elif named:

@@ -172,14 +172,14 @@ class State:
             Problem(**{**problem, "fields": tuple(problem["fields"])}) for problem in json.loads(secrets.get("problems", "[]"))
         )
         said = tuple(
-            Effect(**{key: tuple(value) if isinstance(value, list) else value for key, value in effect.items()})
+            Effect(**{str(key): tuple(value) if isinstance(value, list) else value for key, value in effect.items()})  # type: ignore[arg-type]
             for effect in json.loads(secrets.get("said", "[]"))
         )
-        rest = {
+        whole: dict[str, Any] = {
             "frames": frames, "problems": problems, "said": said, "choices": tuple(clear["choices"]),
             "receipts": tuple((a, b) for a, b in clear["receipts"]), "consents": tuple(Consent(**c) for c in clear["consents"]),
         }  # fmt: skip
-        return cls(**{**clear, **rest})
+        return cls(**{**clear, **whole})
 
 
 def _without_numbers(entry: Problem | Effect) -> dict[str, Any]:

@@ -388,7 +388,9 @@ class _Turn:
             values = {name: value for name, value in values.items() if name not in said.withheld}
             self.change(pending="consent")
         correcting = heard.act == "correct" or self.at.kind == "confirm"
-        new, changed, rival = {}, {}, {}
+        new: dict[str, str] = {}
+        changed: dict[str, str] = {}
+        rival: dict[str, str] = {}
         for name, value in values.items():
             old = frame.values.get(name)
             if old is None:

@@ -49,7 +49,7 @@ class Submission:
 
     key: str
     item: str
-    item_version: int
+    item_version: str
     form: str
     form_version: str
     values: Mapping[str, str] = field(repr=False)

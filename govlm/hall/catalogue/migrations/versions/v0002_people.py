@@ -54,7 +54,7 @@ def upgrade() -> None:
         pseudonym("person"),
         text("key"),
         text("item"),
-        sa.Column("item_version", sa.Integer, nullable=False),
+        sa.Column("item_version", sa.Text, nullable=False),
         text("form"),
         text("form_version"),
         time("at"),
