@@ -42,7 +42,7 @@ class Book:
         steps = [s for code in two for s in self.procedures[code].steps if s.kind == "form"]
         rest = list(self.procedures[two[0]].steps[-2:])
         named = [replace(s, id=f"form{i}") for i, s in enumerate(steps)]
-        ids = [s.id for s in (*named, *rest)][1:] + [""]
+        ids = [*[s.id for s in (*named, *rest)][1:], ""]
         chain = tuple(replace(s, next=after) for s, after in zip((*named, *rest), ids, strict=True))
         self.several = Procedure("several", "一件事", tuple(two), chain)
         self.procedures["several"] = self.several
@@ -168,9 +168,7 @@ def test_a_random_walk_loses_nothing_and_fills_nothing_wrongly(book: Book) -> No
                 rival = before.top is not None and name in before.top.rival
                 assert frame.values.get(name) == value or spoken or rival, f"{where}: {name} was lost"
         gone = set(old) - {frame.number for frame in state.frames}
-        for closed in (
-            gone
-        ):  # closed by a submission, a cancellation that was confirmed, a refusal of consent, conditions that do not hold
+        if gone:  # submitted, cancelled and confirmed, consent refused, conditions that do not hold
             assert heard.act in ("submit", "cancel", "confirm", "deny"), where
         submits = [effect for effect in effects if effect.kind == "submit"]
         if submits:
