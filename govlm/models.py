@@ -86,6 +86,7 @@ class PreTrainedModel:
         self.training = False
         self._lock = threading.Lock()
         self._last = threading.local()
+        self._read_tokenizer: tuple[Any, Any] | None = None
         self._dropout_seed: int | None = None
         self.dropout_step = 0
         if add_pooling_layer is None:  # embeddings of sentences come from the last hidden states: no pooler was trained
@@ -673,16 +674,22 @@ class PreTrainedModel:
             raise ValueError(f'pooling must be "mean" or "cls", not {pooling!r}')
         packed = texts
         if not hasattr(texts, "row_splits"):
-            if tokenizer is None:
-                from .tokenizer import AutoTokenizer
-
-                tokenizer = AutoTokenizer.from_pretrained(self.config.name_or_path)
+            tokenizer = self._tokenizer() if tokenizer is None else tokenizer
             limit = max_length or (self._rules.max_positions or 0) - (
                 0 if self._rules.padding_id is None else self._rules.padding_id + 1
             )
             options = {"truncation": True, "max_length": limit} if limit > 0 else {}
             packed = tokenizer.encode_packed([texts] if isinstance(texts, str) else list(texts), **options)
         return _encode(self, Batch.packed(self._rules, packed), pooling, normalize, max_tokens)
+
+    def _tokenizer(self) -> Any:
+        """That of the model's folder, read once: it takes longer than the embedding of a sentence."""
+        from .tokenizer import AutoTokenizer
+
+        folder = self.config.name_or_path
+        if self._read_tokenizer is None or self._read_tokenizer[0] != folder:
+            self._read_tokenizer = folder, AutoTokenizer.from_pretrained(folder)
+        return self._read_tokenizer[1]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.config.model_type}, {self.num_parameters():,} parameters)"
