@@ -1,4 +1,4 @@
-"""The hall on a provincial portal's items: retrieval beside BM25, import, questions a second, memory.
+"""The hall on a provincial portal's items: retrieval beside BM25, import, time of a question and of a turn, memory.
 
     python benchmarks/hall.py [--data ../shared/data]
 
@@ -101,6 +101,46 @@ def ask(folder: Path, asked: list[str]) -> tuple[list[float], float]:
     return times, psutil.Process().memory_info().rss / 1e6
 
 
+def turns(folder: Path, scripts: list[list[str]]) -> tuple[list[float], float]:
+    """(milliseconds of each turn, megabytes resident after them) of a process that opens the hall; each turn is on the disk when it is
+    answered."""
+    import psutil
+
+    from govlm.hall import Hall
+
+    times = []
+    with Hall.open(folder) as hall:
+        hall.chat("first", "你好")
+        for number, script in enumerate(scripts):
+            for text in script:
+                began = time.perf_counter()
+                hall.chat(f"s{number}", text)
+                times.append(1000 * (time.perf_counter() - began))
+    return times, psutil.Process().memory_info().rss / 1e6
+
+
+def conversations(data: Path) -> list[str]:
+    """The scripts of tests/hall in a hall that has the portal's items and the sample's."""
+    import yaml
+
+    from govlm.hall import Hall
+    from govlm.hall.hall import SAMPLE
+
+    found = yaml.safe_load((HERE.parent / "tests/hall/dialogue.yaml").read_text("utf-8"))
+    scripts = [[turn["say"] for turn in script["turns"]] for script in found]
+    with tempfile.TemporaryDirectory() as folder:
+        with Hall.create(Path(folder) / "h") as hall:
+            hall.import_items(data / "gov/guangdong_service_items/items.jsonl")
+            hall.import_items(SAMPLE / "items.jsonl")
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            times, memory = pool.apply(turns, (Path(folder) / "h", scripts))
+    p50, p95 = np.percentile(times, [50, 95])
+    return [
+        f"| a turn of conversation, {len(times)} turns of {len(scripts)}: p50 / p95 | | {p50:.1f} / {p95:.1f} ms |",
+        f"| resident memory of the process that talked | | {memory:.0f} MB |",
+    ]
+
+
 def questions(data: Path, run: Any) -> list[str]:
     from govlm.hall import Hall
 
@@ -126,7 +166,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR")
     data = parser.parse_args().data
     run = recipe(data)
-    lines = ["| what | BM25 | the hall |", "|---|---|---|", *questions(data, run)]
+    lines = ["| what | BM25 | the hall |", "|---|---|---|", *questions(data, run), *conversations(data)]
     from govlm.hall.retrieval.characters import Characters
     from govlm.hall.understanding.fitting import cached
 
