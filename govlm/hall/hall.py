@@ -124,6 +124,7 @@ class Hall:
             weakref.finalize(hall, shutil.rmtree, folder, ignore_errors=True)
             hall.import_items(SAMPLE / "items.jsonl")
             hall.import_policies([SAMPLE / "policies"])
+            hall.import_procedures(sorted((SAMPLE / "procedures").glob("*.yaml")))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -24,7 +24,7 @@ from govlm.hall.answers.rendering import Answer, checked, refuse
 from govlm.hall.answers.words import TITLES
 from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import CatalogueError
-from govlm.hall.dialogue.hearing import ASKS, Heard, Said, ordinal, plain_act, subject
+from govlm.hall.dialogue.hearing import ASKS, Heard, Said, bare_apply, ordinal, plain_act, subject
 from govlm.hall.dialogue.procedures import Procedure
 from govlm.hall.dialogue.shelf import Shelf
 from govlm.hall.dialogue.state import Effect, State
@@ -152,7 +152,10 @@ class Conversations:
         named = shelf.named(read)
         item = ""
         likely: tuple[str, ...] = ()
-        if len(named) == 1:
+        together = next((code for code in named if shelf.item(code) is None), "")  # a procedure of several items
+        if together and (procedure_named := shelf.procedure(together)) is not None:
+            item = procedure_named.items[0]
+        elif len(named) == 1:
             item = named[0]
         elif named:
             likely = tuple(named[:4])
@@ -162,6 +165,10 @@ class Conversations:
             rank = {code: float(score) for code, score in zip(understander.codes, scores, strict=False)}
             likely = tuple(sorted(likely, key=lambda code: -rank.get(code, 0.0)))
         kinds = asked(text[:_READ], (), characters).kinds
+        if by_words in _ALONE:
+            kinds = ()
+        if by_words == "apply" and bare_apply(read):  # 那我要申请: what was talked about
+            item, likely = "", ()
         act = by_words or model_act
         asks = by_words == "ask" or bool(ASKS.search(read[-80:]))
         if not by_words and model_act in ("cancel", "handoff"):  # what acts is decided by rules
@@ -177,13 +184,15 @@ class Conversations:
             else:
                 asking = "" if top.pending else top.asking
                 if _may_fill(by_words, read, fields_of(procedure, shelf).get(asking)):
-                    said = _said(text, procedure, shelf, asking, dict(top.values) | dict(held), today)
-        other = shelf.procedure(item) if item and (procedure is None or item not in procedure.items) else None
+                    said = _said(text, procedure, shelf, asking, dict(top.values) | dict(held), today, top.subject)
+        wanted = together or item
+        is_other = procedure is None or (together != procedure.id if together else item not in procedure.items)
+        other = shelf.procedure(wanted) if wanted and is_other else None
         if other is not None:
             opening = _said(text, other, shelf, "", {}, today)
         return Heard(
             text, act, bool(by_words), item, bool(named), likely, kinds, asks, said, opening, ordinal(read) if state.choices else 0,
-            subject(read),
+            together, subject(read),
         )  # fmt: skip
 
     def _submission(self, effects: Sequence[Effect], before: State, after: State, shelf: Shelf) -> Submission | None:
@@ -239,7 +248,9 @@ def _may_fill(act: str, text: str, asked_for: FormField | None) -> bool:
     return act not in _MOVES or any(char.isdigit() for char in text)
 
 
-def _said(text: str, procedure: Procedure, shelf: Shelf, asking: str, values: Mapping[str, str], today: date) -> Said:
+def _said(text: str, procedure: Procedure, shelf: Shelf, asking: str, values: Mapping[str, str], today: date,
+    behalf: str = "",
+) -> Said:  # fmt: skip
     """What a message says for all forms of a procedure; a field that several share is there once."""
     fields = fields_of(procedure, shelf)
     by_share = {found.share: name for name, found in fields.items() if found.share}
@@ -251,7 +262,12 @@ def _said(text: str, procedure: Procedure, shelf: Shelf, asking: str, values: Ma
         if form is None:
             continue
         filled = fill(
-            form, text, asking=asking if asking in form.fields else None, known=same(form, known, fields), today=today
+            form,
+            text,
+            asking=asking if asking in form.fields else None,
+            known=same(form, known, fields),
+            today=today,
+            behalf=behalf,
         )
         for name, entry in filled.fields.items():
             wanted = form.fields[name]

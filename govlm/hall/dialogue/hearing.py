@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from govlm.hall.forms.rules import Problem
 
-__all__ = ["ASKS", "Heard", "Said", "ordinal", "plain_act", "subject"]
+__all__ = ["ASKS", "Heard", "Said", "bare_apply", "ordinal", "plain_act", "subject"]
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,22 @@ class Heard:
     said: Said = field(default_factory=Said)
     opening: Said = field(default_factory=Said)
     ordinal: int = 0  # 第二个 = 2, the last = -1
+    procedure: str = ""  # name of the procedure of several items that it names outright
     subject: str = ""  # 换成我妈的: 妈
+
+    @property
+    def wants(self) -> str:
+        """What would be started: a procedure's name, or an item's code."""
+        return self.procedure or self.item
 
 
 _FILLER = r"[，。！？!?,.、；;~～…\s]|[啊呀哦噢哟吧呢嘛哈咯了的]|那|那就|就|我|都|也|谢谢|麻烦|您好?|你好?|这样|了吧"
-_YES = r"是|对|嗯|恩|好|行|中|可以|成|要|没错|没问题|没有问题|没意见|确认|确定|肯定|同意|愿意|允许|授权|符合|满足|具备|够条件|有|准备好|齐|备齐|带齐|知道|明白|清楚|提交|办理?|继续|接着|往下|下一步|开始|填|现在|ok|yes|okay|正确|准确|无误|信息|以上|核对过|看过"
-_NO = r"不是|不对|不行|不同意|不愿意|不可以|不符合|不满足|不够|没有|没|不|别|不要|不用|否|错了?|不确认|不提交|先不提交|还没|还没有|还不|不准备|no"
+_YES = r"是|对|嗯|恩|好|行|中|可以|成|要|没错|没问题|没有问题|没意见|确认|确定|肯定|同意|愿意|允许|授权|符合|满足|具备|够|条件|要求|有|准备|准备好|齐|备齐|带齐|知道|明白|清楚|提交|办理?|填表?|表格?|继续|接着|往下|下一步|开始|填|现在|ok|yes|okay|正确|准确|无误|(?:没|没有)(?:填|写|说|弄|搞|记|打)错|[填写说]的(?:没错|对|是对的)|以?(?:这次|后面|后来|现在|新|刚才)(?:说)?的?这?个?为准|嘛|信息|以上|核对过|看过"
+_NO = r"不是|不对|不行|不同意|不愿意|不可以|不符合|不满足|不够|没有|没|不|别|不要|不用|否|错了?|不确认|不提交|先不提交|还没|还没有|还不|不准备|(?:还是)?(?:以|按|照)(?:前面|之前|原来|先前|上次|头一次|第一次)(?:说|填)?的?那?个?(?:为准|来|算)?|no"
 _ALL_YES = re.compile(rf"(?:{_FILLER}|{_YES})*(?:{_YES})(?:{_FILLER}|{_YES})*")
 _ALL_NO = re.compile(rf"(?:{_FILLER}|{_NO}|{_YES}|还|先|齐)*(?:{_NO})(?:{_FILLER}|{_NO}|{_YES}|还|先)*")
 _NEGATED = re.compile(r"不|没|别|否|未")
-_NOT_WRONG = re.compile(r"没错|没问题|没有问题|没意见|无误|没有错")
+_NOT_WRONG = re.compile(r"没(?:有)?(?:填|写|说|弄|搞|记|打)?错|没问题|没有问题|没意见|无误|没有错")
 _CONFIRM = re.compile(r"确认|确定|提交|没错|没问题|没有问题|无误|正确|^(?:是|对)")
 _CANCEL = re.compile(
     r"取消|(?:不|甭|别)(?:想|要|用)?(?:再)?(?:办|申请|申领|弄|搞|填|领|报销|提|登记)了|不(?:办|申请|弄|搞)了|算了|作罢|撤销申请|(?:放弃|停止|终止|结束)(?:办理|申请|填写)?"
@@ -70,6 +76,12 @@ _BACK = re.compile(
 )
 _SKIP = re.compile(
     r"跳过|略过|(?:先|暂时|暂且)?(?:不|别|没法|没办法)(?:想|能|方便)?(?:填|写|说|提供|告诉|答|回答)(?!了?错)|(?:这个|这项|这一项|这条|它)?(?:先)?(?:空着|放一?放|放着)|(?:以后|回头|待会|等会|晚点|稍后)(?:再|儿再)?(?:填|说|补|写)|下一(?:个|项|步|题)|不知道|不清楚|记不(?:得|清|住)|忘了|保密"
+)
+_APPLY = re.compile(
+    r"(?:^|[，,。；;！!\s]|那|好|就)(?:我|俺|咱)?(?:也|还|现在|先|就)*(?:想|要|需要|准备|打算|帮我|给我|麻烦你?)*(?:申请|申领|办理?)(?:一下|这个|它|吧|了|啦|呗)*$"
+)
+_BARE_APPLY = re.compile(
+    r"(?:[，,。；;！!？?\s]|那|好|就|嗯|行|我|俺|咱|也|还是|还|现在|先|想|要|需要|准备|打算|帮我|给我|麻烦你?|申请|申领|办理?|一下|这个|它|吧|了|啦|呗|的)+"
 )
 _RESUME = re.compile(r"^(?:我们|咱们?|我|那|好|现在)?(?:还是|接着|继续|回到|回去|回来|往下)")
 _PROGRESS = re.compile(
@@ -115,13 +127,21 @@ def plain_act(text: str) -> str:
             return "skip"
         if _ALL_NO.fullmatch(bare) and not _ALL_YES.fullmatch(_NOT_WRONG.sub("是", bare)):
             return "deny"
-    if _BACK.search(bare) and not asks:
+    corrects = bool(_CORRECT.search(bare))
+    if _BACK.search(bare) and not asks and (not corrects or len(bare) < 9):
         return "back"
-    if _CORRECT.search(bare):
+    if _APPLY.search(bare):
+        return "apply"
+    if corrects:
         return "correct"
     if _RESUME.search(bare) and not asks:
         return "resume"
     return "ask" if asks else ""
+
+
+def bare_apply(text: str) -> bool:
+    """Whether a message wants to apply and says nothing of what for: 那我要申请."""
+    return bool(_BARE_APPLY.fullmatch(text))
 
 
 def ordinal(text: str) -> int:

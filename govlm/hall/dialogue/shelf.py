@@ -86,7 +86,9 @@ class Shelf:
 
     def __init__(self, library: Library, procedures: Sequence[Procedure] = ()) -> None:
         self.library = library
-        self._own = {key: procedure for procedure in procedures for key in (procedure.id, procedure.items[0])}
+        self._own = {procedure.id: procedure for procedure in procedures}
+        # one of several items has a name of its own: each of its items keeps the procedure that it has alone
+        self._own |= {procedure.items[0]: procedure for procedure in procedures if len(procedure.items) == 1}
         self._forms: dict[str, Form | None] = {}
         self._names: list[tuple[str, str]] | None = None
 
@@ -121,7 +123,7 @@ class Shelf:
                 ),
                 key=lambda entry: -len(entry[0]),
             )
-            titles = [(plain(p.title, characters), p.items[0]) for p in self._own.values()]
+            titles = [(plain(p.title, characters), p.id if len(p.items) > 1 else p.items[0]) for p in self._own.values()]
             self._names = sorted([*titles, *self._names], key=lambda entry: -len(entry[0]))
         found: list[str] = []
         size = 0

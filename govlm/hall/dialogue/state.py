@@ -74,12 +74,14 @@ class Frame:
     pending: str = ""
     entered: bool = False  # whether the step has said what it says
     clash: tuple[str, ...] = ()  # kind and fields of the rule that is asked about
+    subject: str = ""  # for whom it is done, where that is not who speaks: 妈
     waived: tuple[tuple[str, ...], ...] = ()  # such rules that the person insists on; the office checks them
 
 
 @dataclass(frozen=True)
 class State:
-    """key: of the conversation, for receipt numbers. frames: the open procedures, the last is talked about. topic: code of the item that was talked about last. choices: items that
+    """key: of the conversation, for receipt numbers. frames: the open procedures, the last is talked about. topic: code of the item, or name of the
+    procedure, that was talked about last. choices: items that
     were offered, and whether to apply for. problems: what was wrong with the last message. said: what was asked last, to be said again. receipts: (item,
     receipt number) of what was submitted.
     """

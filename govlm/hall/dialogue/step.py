@@ -193,8 +193,13 @@ class _Turn:
             if self.state.top is not None and self.frame.number == frame.number and not kept:
                 self.change(asking=self.next_field())
         self.state = replace(self.state, choices=tuple(code for code in self.state.choices if self.book.item(code)))
-        if self.state.topic and self.book.item(self.state.topic) is None:
+        if self.state.topic and not any(self.book.item(code) for code in self.items_of(self.state.topic)):
             self.state = replace(self.state, topic="")
+
+    def items_of(self, topic: str) -> tuple[str, ...]:
+        """The item itself, or the items of a procedure."""
+        procedure = None if self.book.item(topic) else self.book.procedure(topic)
+        return procedure.items if procedure else (topic,)
 
     def versions(self, procedure: Procedure) -> dict[str, str]:
         forms = {entry.item: self.book.form(entry.item) for entry in procedure.of_kind("form")}
@@ -217,13 +222,16 @@ class _Turn:
     def idle(self) -> None:
         heard = self.heard
         if heard.act == "apply" and (heard.item or self.state.topic) and (heard.named or len(heard.likely) < 2):
-            self.start(heard.item or self.state.topic, heard.opening)
+            self.start(heard.wants or self.state.topic, heard.opening)
+        elif heard.act == "resume" and heard.named and heard.item and not heard.asks:  # 还是给我办退休吧
+            self.start(heard.wants, heard.opening)
         elif (
             heard.opening.values and heard.item and not heard.asks
         ):  # 我叫张伟，想办低保: what a person gives, they want to use
-            self.start(heard.item, heard.opening)
+            self.start(heard.wants, heard.opening)
         elif heard.kinds and not heard.named and self.state.topic:  # 那材料呢？
-            self.do("guide", item=self.state.topic, kinds=heard.kinds)
+            for code in self.items_of(self.state.topic):
+                self.do("guide", item=code, kinds=heard.kinds)
         elif heard.plain and heard.act in ("cancel", "back", "skip", "resume") and not heard.item:
             self.say("nothing_open")
         elif heard.act == "smalltalk" and not heard.item:
@@ -232,7 +240,7 @@ class _Turn:
             self.state = replace(self.state, choices=heard.likely, applies=heard.act == "apply")
             self.do("choices", codes=heard.likely)
         else:
-            self.state = replace(self.state, topic=heard.item or self.state.topic)
+            self.state = replace(self.state, topic=heard.wants or self.state.topic)
             self.do("answer", heard.text, item=heard.item)
 
     def guide(self, code: str) -> None:
@@ -242,8 +250,10 @@ class _Turn:
     # ------------------------------------------------------------------------------------------------------------ open and close
 
     def start(self, code: str, said: Said) -> None:
-        """Opens the procedure of an item, or goes back to it where it is open."""
+        """Opens a procedure, by its name or that of an item, or goes back to it where it is open."""
         procedure = self.book.procedure(code)
+        if procedure is not None:
+            code = procedure.items[0]
         self.state = replace(self.state, topic=code, choices=(), applies=False)
         if procedure is None:
             self.do("guide", item=code)
@@ -302,8 +312,9 @@ class _Turn:
         heard, frame = self.heard, self.frame
         if frame.pending and self.settled():
             return
-        other = heard.item and heard.item not in self.procedure.items and heard.named
-        stacked = next((f.number for f in self.state.frames[:-1] if f.item == heard.item), 0) if other else 0
+        inside = heard.procedure == self.procedure.id if heard.procedure else heard.item in self.procedure.items
+        other = heard.item and not inside and heard.named
+        stacked = next((f.number for f in self.state.frames[:-1] if heard.wants in (f.procedure, f.item)), 0) if other else 0
         if heard.act == "cancel":
             if frame.values:
                 self.change(pending="cancel")
@@ -315,8 +326,8 @@ class _Turn:
             self.raise_(stacked)
             self.say("resume", heard.item)
             self.ask_again()
-        elif other and heard.act == "apply" and not heard.kinds:
-            self.start(heard.item, heard.opening)
+        elif other and heard.act == "apply" and (heard.plain or not (heard.kinds or frame.asking in heard.said.values)):
+            self.start(heard.wants, heard.opening)
         elif heard.subject:
             self.substitute()
         elif heard.said.values or heard.said.problems:
@@ -335,7 +346,7 @@ class _Turn:
             self.interrupted(bool(other))
         elif heard.act == "correct":
             self.correct()
-        elif heard.act in ("confirm", "submit", "resume"):
+        elif heard.act in ("confirm", "submit", "resume", "apply"):
             self.agree()
         elif heard.act == "deny":
             self.refuse()
@@ -486,7 +497,7 @@ class _Turn:
             found += [
                 Problem((name,), "missing", f"“{form.fields[name].label}”还没有填。")
                 for name in form.required
-                if name not in values
+                if name not in values and form.fields[name].wanted(values)
             ]
         return tuple(found)
 
@@ -648,10 +659,14 @@ class _Turn:
 
     def substitute(self) -> None:
         """It is done for another person: what was said of the first is forgotten."""
-        own = {name for name, field in self.fields.items() if field.person == "applicant" and field.kind in _OWN}
+        own = {
+            name
+            for name, field in self.fields.items()
+            if field.person == "applicant" and (field.kind in _OWN or field.share.startswith("applicant_"))
+        }
         values = {name: value for name, value in self.frame.values.items() if name not in own}
         passed = tuple(name for name in self.frame.passed if name not in own)
-        self.change(values=values, passed=passed, asking="", pending="", rival={})
+        self.change(values=values, passed=passed, asking="", pending="", rival={}, subject=self.heard.subject)
         self.do("say", "subject", kinds=(self.heard.subject,))
         self.take(self.heard.said)
         if self.at.kind == "confirm":

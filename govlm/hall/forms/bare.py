@@ -132,7 +132,7 @@ def _choice(field: FormField, whole: str) -> str:
     exact = {word: value for value in field.enum for word in (value, *dict(field.words).get(value, ()))}
     if text in exact:
         return exact[text]
-    order = _ORDER.fullmatch(text)
+    order = _ORDER.fullmatch(re.sub(r"^(?:就?[按选要办])+|[办来吧]+$", "", text))
     if order or _LETTER.fullmatch(text):
         place = int(number(order["n"]) or 0) if order else ord(text.upper()) - 64
         return field.enum[place - 1] if 1 <= place <= len(field.enum) else ""

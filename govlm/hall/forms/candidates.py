@@ -240,7 +240,23 @@ def _year(text: str, today: date) -> int:
     return digits + (2000 if digits <= today.year % 100 else 1900)
 
 
-def _dates(text: str, today: date, taken: bytearray) -> Iterator[Candidate]:
+_LASTED = re.compile(r"(?:[交缴满干做]|工龄|年限|缴费|社保|保险)[了过的是有够满到]{0,3}\s?$")
+_BORN = re.compile(r"生(?![病效活产育孩娃意理前涯])")
+
+
+def _lasts(form: Form, asking: FormField | None) -> bool:
+    """Whether a number of years is asked for."""
+    return asking is not None and asking.kind == "count" and any(unit.endswith("年") for unit in asking.units)
+
+
+def _born(form: Form, text: str, entry: Candidate) -> Candidate:
+    """1993年3月17日生: the birth date."""
+    births = tuple(rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id")
+    return entry._replace(fields=births) if len(births) == 1 and _BORN.match(text, entry.end) else entry
+
+
+def _dates(text: str, today: date, taken: bytearray, lasts: bool = False) -> Iterator[Candidate]:
+    """lasts: 28年 is how long it lasted, not the year 1928."""
     found: list[tuple[int, int, str, str]] = []  # start, end, value, state
 
     def put(start: int, end: int, value: str, state: str = "") -> None:
@@ -273,8 +289,10 @@ def _dates(text: str, today: date, taken: bytearray) -> Iterator[Candidate]:
         if when.day is None and re.search("月", words) and not re.search("[初中底末旬]", words):
             value, state = value[:7], "month"
         put(when.start, when.end, value, state)
-    for year_alone in _YEAR.finditer(text):
-        put(*year_alone.span(), year_alone.group(), "vague")
+    for match in _YEAR.finditer(text):
+        if match["short"] and (lasts or _LASTED.search(text[max(0, match.start() - 8) : match.start()])):
+            continue
+        put(*match.span(), match.group(), "vague")
     found.sort()
     before: tuple[int, str] | None = None  # end and value of the last date that names its month
     for start, end, value, state in found:
@@ -298,6 +316,8 @@ _NOT = re.compile(r"(?:不是|并非|没有|没|非|不算|不属于|未|不)$")
 _CLAUSE_BEFORE = re.compile("[^，,。；;！!？?\n]*$")
 _ASKED = re.compile("^[^，,。；;！!\n]*(?:你们|您们|[吗?？]|几点|怎么|什么|哪[里儿个些]|多少|能不能|可不可以|是不是|为啥|咋)")
 _SINGLE_BEFORE = re.compile(r"(?:^|[^\u4e00-\u9fff]|[是为别性选填写的个])$")
+_SINGLE_LISTED = re.compile(r"(?:居民)?身份证|手机|电话|出生|汉族|[0-9]{4}年")  # 张秀兰女身份证…
+_PART_OF_WORD = frozenset("子妇男女儿孙少侄甥闺外美才处长次幼")
 _SINGLE_AFTER = re.compile(r"$|[^\u4e00-\u9fff]|[的性士生方吧呢啊]")
 
 
@@ -312,8 +332,9 @@ def _choices(field: FormField, text: str, found_cues: Sequence[Cue]) -> Iterator
     ends = {cue.end for cue in found_cues}
     for match in pattern.finditer(text):
         start, end = match.span()
+        listed = _SINGLE_LISTED.match(text, end) and text[start - 1 : start] not in _PART_OF_WORD
         apart = _SINGLE_BEFORE.search(text[max(0, start - 1) : start]) and _SINGLE_AFTER.match(text, end)
-        if len(match.group()) == 1 and start not in ends and not apart:
+        if len(match.group()) == 1 and start not in ends and not apart and not listed:
             continue
         clause = _CLAUSE_BEFORE.search(text[max(0, start - 30) : start])
         if _ASKED.search((clause.group() if clause else "") + text[end : end + 30].split("，")[0]):
@@ -400,18 +421,20 @@ def candidates(
             whole = _alone(text, start, end)
             found.append(Candidate("address", start, end, normal("address", text[start:end]), alone=whole))
     if "date" in kinds or "amount" in kinds or "count" in kinds:
-        dates = list(_dates(text, today, taken))
+        dates = [_born(form, text, entry) for entry in _dates(text, today, taken, _lasts(form, asking))]
         found += dates if "date" in kinds else []
     for slot in slots:
         if slot.kind == "organisation" and take(slot.start, slot.end) and "organisation" in kinds:
             found.append(Candidate("organisation", slot.start, slot.end, slot.value))
         elif slot.kind == "name" and take(slot.start, slot.end) and "name" in kinds:
             found.append(Candidate("name", slot.start, slot.end, slot.value, alone=True))
+    words = {word for field in form.fields.values() if field.words for listed in field.words.values() for word in listed}
     if "name" in kinds:
+        found = [entry for entry in found if entry.kind != "name" or entry.value not in words]  # 车祸 is no Mr Che
         found += [
             Candidate("name", start, end, text[start:end], alone=led)
             for start, end, led in _names(form, text, found_cues)
-            if take(start, end)
+            if text[start:end] not in words and take(start, end)
         ]
     numbers = list(_numbers(form, text, taken))
     counted = {

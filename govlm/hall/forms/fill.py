@@ -73,10 +73,11 @@ def fill(
     known: Mapping[str, str] = {},  # never written to
     today: date | None = None,
     item: Item | None = None,
+    behalf: str = "",
 ) -> Filled:
     """What the text says for the form. asking: the field that was asked, which bare answers go to. known: what earlier turns filled.
 
-    today: what 去年 and ages are counted from (default: the day it is). ValueError: `asking` is no field of the form. Never raises for
+    behalf: the word for whom the form is filled (妈): values that are said to be of that person are the applicant's. today: what 去年 and ages are counted from (default: the day it is). ValueError: `asking` is no field of the form. Never raises for
     a text; what lies beyond 20,000 characters is not read.
     """
     today = today or date.today()
@@ -88,7 +89,7 @@ def fill(
     result = Filled()
     matched = cues(form, plain)
     found = candidates(form, plain, matched, today, asked)
-    claims, ambiguous = _Assignment(form, plain, matched, found, asked, known).run()
+    claims, ambiguous = _Assignment(form, plain, matched, found, asked, known, behalf).run()
     result.problems += ambiguous
     if asked and asked.name not in claims:
         claims |= _bare(asked, plain, claims)
@@ -125,9 +126,10 @@ class _Assignment:
         found: Sequence[Candidate],
         asked: FormField | None,
         known: Mapping[str, str],
+        behalf: str = "",
     ) -> None:
         self.form, self.text, self.cues, self.found, self.asked, self.known = form, text, found_cues, found, asked, known
-        self.people = People(text, {entry.person for entry in form.fields.values()})
+        self.people = People(text, {entry.person for entry in form.fields.values()}, behalf)
         self.starts = {name: [cue.start for cue in listed] for name, listed in found_cues.items()}
         self.ends = {name: [cue.end for cue in listed] for name, listed in found_cues.items()}
         self.births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
@@ -163,6 +165,9 @@ class _Assignment:
             for field_ in eligible:
                 self._claim(entry, field_.name, 5)
             return
+        if name := self._meant(entry, eligible):
+            self._claim(entry, name, 4)
+            return
         role = self.people.at(entry.start)
         foreign = role == "other"
         both = re.search("[也全]?都[是为填在]?$", self.text[max(0, entry.start - 4) : entry.start])
@@ -192,6 +197,12 @@ class _Assignment:
             return
         self._consume(entry, top[0])
         self._claim(entry, top[0].name, level)
+
+    def _meant(self, entry: Candidate, eligible: Sequence[FormField]) -> str:
+        """不是1650，是1560元: the field that holds the value that is denied right before; "" when there is none."""
+        denied = {other.value for other in self.found if other.state == "denied" and other.end <= entry.start <= other.end + 6}
+        holders = [each.name for each in eligible if self.known.get(each.name) in denied] if denied else []
+        return holders[0] if len(holders) == 1 else ""
 
     def _personal(self, each: FormField) -> bool:
         return each.kind in CHECKED or each.kind in ("name", "address") or each.name in self.births

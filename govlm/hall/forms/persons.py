@@ -30,8 +30,8 @@ _WANTS = re.compile(
 class People:
     """Persons of a text. `at` says whose a value at that place is: the role that is named last before it."""
 
-    def __init__(self, text: str, roles: Collection[str]) -> None:
-        """roles: those that the form has fields for."""
+    def __init__(self, text: str, roles: Collection[str], behalf: str = "") -> None:
+        """roles: those that the form has fields for. behalf: the word for whom it is known to be filled (妈)."""
         self._starts: list[int] = []
         self._roles: list[str] = []
         last_end = 0
@@ -49,7 +49,8 @@ class People:
             self._starts.append(match.start())
             self._roles.append(role)
             last_end = match.end()
-        self.behalf = ""
+        known = _WORD.fullmatch(behalf) or _WORD.search("我" + behalf, 1) if behalf else None
+        self.behalf = known.lastgroup or "" if known and known.lastgroup != "applicant" else ""
         for pattern in (_FOR, _WANTS):
             for match in pattern.finditer(text):
                 who = _WORD.search("我" + match["who"]) and list(_WORD.finditer("我" + match["who"]))[-1]
