@@ -119,4 +119,4 @@ def test_joint_accuracy_of_a_small_training_set(crosswoz) -> None:
     score = crosswoz.evaluate(REAL, train[:100], test)
     report = score.report()
     assert report["turns"] == sum(map(len, test))
-    assert report["joint"] > 0.25 and report["slot"] > 0.93, report
+    assert report["joint"] > 0.33 and report["slot"] > 0.93, report  # measured: 0.380 and 0.948
