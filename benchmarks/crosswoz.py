@@ -9,8 +9,8 @@ marks of the data. The published TRADE (about 36 %) is counted on the same state
 official test set, trained on 5,012 dialogues; here only the 500 dialogues of the validation set are at hand, so train and test are
 parts of it (by dialogue, govlm.data.permutation(500, 0, 0), fifths) and the two figures are not of the same rows.
 
-Measured, 400 dialogues to train and 100 to test (features were chosen on folds 1 to 4; fold 0 was
-scored once, though a few of its dialogues may be among the sixteen that were read to learn the format):
+Measured, 400 dialogues to train and 100 to test (features were chosen on the dialogues of folds 1 to 4; fold 0
+was scored only when they were fixed, though a few of its dialogues may be among the sixteen that were read to learn the format):
 
     fold 0  0.4695 of 837 turns     fold 3  0.4058 of 865        whole state right, all folds  0.4235 of 4,229
     fold 1  0.4349 of 837           fold 4  0.4000 of 855        a slot's value                0.9553
