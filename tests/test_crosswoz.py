@@ -84,6 +84,11 @@ def crosswoz():
     return crosswoz
 
 
+@pytest.fixture(scope="module")
+def ontology(crosswoz):
+    return crosswoz.Ontology(REAL, crosswoz.read(REAL)[:60])
+
+
 @pytest.mark.parametrize(
     ("slot", "said", "value"),
     [
@@ -97,8 +102,7 @@ def crosswoz():
         ("出租-目的地", "打车去故宫", "故宫"),
     ],
 )  # fmt: skip
-def test_values_on_offer_are_written_as_states_write_them(crosswoz, slot: str, said: str, value: str) -> None:
-    ontology = crosswoz.Ontology(REAL, crosswoz.read(REAL)[:60])
+def test_values_on_offer_are_written_as_states_write_them(crosswoz, ontology, slot: str, said: str, value: str) -> None:
     assert value in [option.value for option in crosswoz.History(ontology, []).turn(said, {}).candidates[slot]]
 
 
@@ -115,4 +119,4 @@ def test_joint_accuracy_of_a_small_training_set(crosswoz) -> None:
     score = crosswoz.evaluate(REAL, train[:100], test)
     report = score.report()
     assert report["turns"] == sum(map(len, test))
-    assert report["joint"] > 0.25 and report["slot"] > 0.93, report
+    assert report["joint"] > 0.33 and report["slot"] > 0.93, report  # measured: 0.380 and 0.948

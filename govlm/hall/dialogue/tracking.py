@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Candidate", "Example", "Tracker", "Turn", "ngrams"]
+__all__ = ["Candidate", "Example", "Tracker", "Turn", "lbfgs", "ngrams"]
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -88,7 +88,7 @@ class Tracker:
 
     @classmethod
     def fit(
-        cls, slots: Sequence[str], examples: Sequence[Example], *, least: int = 6, decay: float = 2e-4, passes: int = 40
+        cls, slots: Sequence[str], examples: Sequence[Example], *, least: int = 6, decay: float = 2e-4, passes: int = 50
     ) -> Tracker:
         """Maximum likelihood with decay * |weights|² / 2 a row, by L-BFGS. least: a feature that fewer turns have is left out.
 
