@@ -11,7 +11,7 @@ import pytest
 
 yaml = pytest.importorskip("yaml")
 
-from govlm.commands import main  # noqa: E402
+from govlm.cli import main  # noqa: E402
 from govlm.hall.catalogue.records import Item  # noqa: E402
 from govlm.hall.dialogue.procedures import SIZE_LIMIT, ProcedureError, lint, parse, read, standard  # noqa: E402
 from govlm.hall.dialogue.shelf import Shelf  # noqa: E402
