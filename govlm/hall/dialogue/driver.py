@@ -30,8 +30,9 @@ from govlm.hall.dialogue.shelf import Shelf
 from govlm.hall.dialogue.state import Effect, State
 from govlm.hall.dialogue.step import SENSITIVE, agreed, fields_of, same, step, wanted_values
 from govlm.hall.dialogue.words import SAYS
-from govlm.hall.forms.fill import fill
-from govlm.hall.forms.schema import FormField
+from govlm.hall.forms.bare import PROMPT
+from govlm.hall.forms.fill import Filled, fill
+from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.protection.sessions import Saved, StaleSession, Submission
 from govlm.hall.understanding.understand import Understander
 
@@ -171,6 +172,9 @@ class Conversations:
             item, likely = "", ()
         act = by_words or model_act
         asks = by_words == "ask" or bool(ASKS.search(read[-80:]))
+        ordered = PROMPT.search(text[:_READ]) is not None  # it tells the machine what to do: it does and fills nothing
+        if ordered:
+            by_words = act = ""
         if not by_words and model_act in ("cancel", "handoff"):  # what acts is decided by rules
             act = "deny" if model_act == "cancel" else ""
         if by_words == "ask" and model_act == "apply" and not kinds:  # 我想申请低保可以吗
@@ -178,7 +182,7 @@ class Conversations:
         said, opening = Said(), Said()
         top = state.top
         procedure = shelf.procedure(top.procedure) if top else None
-        if top is not None and procedure is not None:
+        if top is not None and procedure is not None and not ordered:
             if top.pending == "consent" and by_words in ("confirm", "submit"):
                 said = Said(dict(held), (), tuple(held))
             else:
@@ -188,7 +192,7 @@ class Conversations:
         wanted = together or item
         is_other = procedure is None or (together != procedure.id if together else item not in procedure.items)
         other = shelf.procedure(wanted) if wanted and is_other else None
-        if other is not None:
+        if other is not None and not ordered:
             opening = _said(text, other, shelf, "", {}, today)
         return Heard(
             text, act, bool(by_words), item, bool(named), likely, kinds, asks, said, opening, ordinal(read) if state.choices else 0,
@@ -257,26 +261,49 @@ def _said(text: str, procedure: Procedure, shelf: Shelf, asking: str, values: Ma
     known = dict(values)
     found: dict[str, str] = {}
     problems = []
-    for code in dict.fromkeys(entry.item for entry in procedure.of_kind("form")):
-        form = shelf.form(code)
-        if form is None:
-            continue
-        filled = fill(
-            form,
-            text,
-            asking=asking if asking in form.fields else None,
-            known=same(form, known, fields),
-            today=today,
-            behalf=behalf,
-        )
+    forms = [shelf.form(code) for code in dict.fromkeys(entry.item for entry in procedure.of_kind("form"))]
+    taken: list[tuple[int, int, str]] = []  # where the form that was asked about found what
+    for form in sorted((form for form in forms if form is not None), key=lambda form: asking not in form.fields):
+        asked_for = _in_form(asking, form, fields)
+        filled = fill(form, text, asking=asked_for, known=same(form, known, fields), today=today, behalf=behalf)
+        _simplified(filled, form, text, asked_for, shelf)
+        places: list[tuple[int, int, str]] = []
         for name, entry in filled.fields.items():
             wanted = form.fields[name]
             owner = name if name in fields else by_share.get(wanted.share, "")
+            if any(start < entry.end and entry.start < end and by != owner for start, end, by in taken):
+                continue
+            places.append((entry.start, entry.end, owner))
             if owner and owner not in found:
                 found[owner] = entry.value
-        problems += [problem for problem in filled.problems if problem not in problems]
+        for problem in filled.problems:
+            elsewhere = any(start < problem.end and problem.start < end for start, end, _ in taken)
+            if problem not in problems and not elsewhere:
+                problems.append(problem)
+        taken += places
     withheld = tuple(name for name in found if fields[name].kind in SENSITIVE)
     return Said(found, tuple(problems), withheld)
+
+
+def _in_form(asking: str, form: Form, fields: Mapping[str, FormField]) -> str | None:
+    """The field that was asked, as a form calls it: its own, or the one that shares with it."""
+    if asking in form.fields:
+        return asking
+    share = fields[asking].share if asking in fields else ""
+    return next((name for name, field in form.fields.items() if share and field.share == share), None)
+
+
+def _simplified(filled: Filled, form: Form, text: str, asking: str | None, shelf: Shelf) -> None:
+    """Adds the choices that are written in traditional characters; names and addresses stay as they were written."""
+    codes = shelf.library.understander.characters.codes(text).tolist()
+    simple = "".join(
+        chr(code) if code and "\u3400" <= char <= "\u9fff" else char for code, char in zip(codes, text, strict=True)
+    )
+    if simple == text:
+        return
+    for name, entry in fill(form, simple, asking=asking).fields.items():
+        if form.fields[name].enum and name not in filled.fields:
+            filled.fields[name] = entry
 
 
 class _Voice:

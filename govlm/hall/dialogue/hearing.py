@@ -83,6 +83,10 @@ _APPLY = re.compile(
 _BARE_APPLY = re.compile(
     r"(?:[，,。；;！!？?\s]|那|好|就|嗯|行|我|俺|咱|也|还是|还|现在|先|想|要|需要|准备|打算|帮我|给我|麻烦你?|申请|申领|办理?|一下|这个|它|吧|了|啦|呗|的)+"
 )
+_SKIP_ALONE = re.compile(
+    r"(?:这个|这项|我|俺|就|那|先|暂时|也|[，,。])*(?:(?:不|别)(?:太|大)?(?:想|能|愿意|方便)?(?:填|写|说|提供|告诉你?|答|回答|知道|清楚|晓得|记得)|记不(?:清|得|住))(?:楚|了|啊|呀|的|这个|这项|[，,。！!])*"
+)
+_NOT_SKIP = re.compile(r"所有|全部|全都|通通|直接.{0,6}(?:提交|通过|确认)")
 _RESUME = re.compile(r"^(?:我们|咱们?|我|那|好|现在)?(?:还是|接着|继续|回到|回去|回来|往下)")
 _PROGRESS = re.compile(
     r"(?:办|批|审|审核|处理|进行)?到(?:哪|什么)(?:一?步|儿|里|程度|环节)|进度|(?:批|办|审|弄|下来)(?:好|完|下来)?了?(?:没有?|没)[？?]?$|(?:查|看)(?:一?下)?(?:我的?)?(?:办件|申请)(?:情况|状态|记录)?"
@@ -121,10 +125,10 @@ def plain_act(text: str) -> str:
     if _PROGRESS.search(bare):
         return "progress"
     if not asks:
+        if _SKIP_ALONE.fullmatch(bare):
+            return "skip"
         if _ALL_YES.fullmatch(bare) and not _NEGATED.search(_NOT_WRONG.sub("", bare)):
             return "submit" if _CONFIRM.search(bare) and len(bare) <= 24 else "confirm"
-        if _SKIP.search(bare) and not _CORRECT.search(bare):
-            return "skip"
         if _ALL_NO.fullmatch(bare) and not _ALL_YES.fullmatch(_NOT_WRONG.sub("是", bare)):
             return "deny"
     corrects = bool(_CORRECT.search(bare))
@@ -134,6 +138,8 @@ def plain_act(text: str) -> str:
         return "apply"
     if corrects:
         return "correct"
+    if _SKIP.search(bare) and not asks and not _NOT_SKIP.search(bare):
+        return "skip"
     if _RESUME.search(bare) and not asks:
         return "resume"
     return "ask" if asks else ""

@@ -102,6 +102,7 @@ class _Turn:
         self.silent = now - last > _SILENCE
         self.state = replace(state, turns=state.turns + 1, updated=now.isoformat(), problems=())
         self.heard, self.book, self.now = heard, book, now
+        self.asked = state.top.asking if state.top else ""  # before this message
         self.effects: list[Effect] = []
 
     # ------------------------------------------------------------------------------------------------------------ at hand
@@ -356,7 +357,8 @@ class _Turn:
     def settled(self) -> bool:
         """Whether the message answers what is put to the person (cancel, consent, one of two values); if not, it is looked at as any."""
         heard, frame = self.heard, self.frame
-        yes, no = heard.act in ("confirm", "submit"), heard.act == "deny"
+        yes = heard.plain and heard.act in ("confirm", "submit")  # never by what a model takes for a yes
+        no = heard.plain and heard.act == "deny"
         if frame.pending == "cancel":
             self.change(pending="")
             if yes or heard.act == "cancel":
@@ -440,7 +442,9 @@ class _Turn:
         self.state = replace(self.state, problems=(*self.state.problems, *problems))
         for problem in dict.fromkeys(problem.message for problem in problems):
             self.do("problem", problem)
-        wanted = next((name for problem in problems for name in problem.fields if name in self.fields), "")
+        named = [name for problem in problems for name in problem.fields if name in self.fields]
+        said = (self.asked, *self.heard.said.values)  # of two that do not fit, the one that was said just now
+        wanted = next((name for name in said if name in named), named[0] if named else "")
         if wanted and not self.frame.pending:
             rule = next((p for p in problems if wanted in p.fields), problems[0])
             self.change(
@@ -555,7 +559,7 @@ class _Turn:
     def agree(self) -> None:
         """A yes to the step that waits."""
         at, heard, frame = self.at, self.heard, self.frame
-        if frame.asking and frame.clash and frame.clash[0] in _WAIVABLE and frame.asking in frame.values:
+        if heard.plain and frame.asking and frame.clash and frame.clash[0] in _WAIVABLE and frame.asking in frame.values:
             self.change(asking="", clash=(), waived=(*frame.waived, frame.clash))
             self.say("waived")
             self.proceed()
@@ -679,7 +683,8 @@ class _Turn:
         if heard.kinds and not other:
             self.do("guide", item=frame.item, kinds=heard.kinds)
         else:
-            self.do("answer", heard.text, item=heard.item if other else "")
+            about = heard.item if other else "" if heard.item and heard.item not in self.procedure.items else frame.item
+            self.do("answer", heard.text, item=about)
         self.ask_again()
 
     def missed(self) -> None:

@@ -56,6 +56,8 @@ KIND_CUES = {
 }
 _SPOKEN = str.maketrans("〇零○一二三四五六七八九幺两", "00012345678912")
 _SPOKEN_RUN = re.compile("[〇零○一二三四五六七八九幺两]{7,}")
+_PLAIN = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟", "一二三四五六七八九十百千")
+_FORMAL = re.compile(r"[壹贰叁肆伍陆柒捌玖](?=[拾佰仟万亿元圆块口人])|(?<=[一二两三四五六七八九壹贰叁肆伍陆柒捌玖0-9])[拾佰仟]")
 _WIDE = (
     {0xFF10 + i: 0x30 + i for i in range(10)}
     | {0xFF21 + i: 0x41 + i for i in range(26)}
@@ -66,7 +68,8 @@ _WIDE |= {0x3000: 0x20, 0xA0: 0x20, 0xFF0E: 0x2E, 0xFF0D: 0x2D, 0xFF0F: 0x2F}
 
 def narrow(text: str) -> str:
     """The text with half-width digits, spoken digits too; every character keeps its place."""
-    return _SPOKEN_RUN.sub(lambda run: run.group().translate(_SPOKEN), text.translate(_WIDE))
+    text = _FORMAL.sub(lambda char: char.group().translate(_PLAIN), text.translate(_WIDE))
+    return _SPOKEN_RUN.sub(lambda run: run.group().translate(_SPOKEN), text)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- cues
@@ -240,7 +243,7 @@ def _year(text: str, today: date) -> int:
     return digits + (2000 if digits <= today.year % 100 else 1900)
 
 
-_LASTED = re.compile(r"(?:[交缴满干做]|工龄|年限|缴费|社保|保险)[了过的是有够满到]{0,3}\s?$")
+_LASTED = re.compile(r"(?:[交缴满干做]|工龄|年限|缴费|社保|保险)(?:改成|改为|应该是|应是|[了过的是有够满到]){0,3}\s?$")
 _BORN = re.compile(r"生(?![病效活产育孩娃意理前涯])")
 
 
