@@ -152,7 +152,7 @@ class _Turn:
             self.state = replace(self.state, handed_off=True)
             self.say("handoff")
             self.do("handoff")
-        elif heard.act == "repeat" and self.state.said:
+        elif heard.act == "repeat" and self.state.said and (heard.plain or not heard.said.values):
             self.effects += self.state.said
         elif heard.act == "progress" and not heard.said.values and (heard.plain or self.state.top is None):
             self.say("progress" if self.state.receipts else "progress_none")
@@ -407,7 +407,7 @@ class _Turn:
             if old is None:
                 new[name] = value
             elif old != value:
-                (changed if correcting or name == frame.asking else rival)[name] = value
+                (changed if correcting or name == frame.asking or name in frame.clash else rival)[name] = value
         self.store({**new, **changed})
         if changed:
             self.say("changed", fields=tuple(changed))
@@ -578,7 +578,10 @@ class _Turn:
     def refuse(self) -> None:
         """A no to the step that waits."""
         at, frame = self.at, self.frame
-        if frame.asking:
+        form = self.book.form(at.item)
+        if frame.asking and form is not None and frame.asking not in form.required:  # 没有: there is nothing to fill in
+            self.skip()
+        elif frame.asking:
             self.missed()
         elif at.kind == "confirm":
             self.say("which_field")

@@ -68,6 +68,7 @@ _WIDE |= {0x3000: 0x20, 0xA0: 0x20, 0xFF0E: 0x2E, 0xFF0D: 0x2D, 0xFF0F: 0x2F}
 
 def narrow(text: str) -> str:
     """The text with half-width digits, spoken digits too; every character keeps its place."""
+    text = re.sub(r"元月(?=[0-9〇零一二三四五六七八九十份]|初)", "一月", text)
     text = _FORMAL.sub(lambda char: char.group().translate(_PLAIN), text.translate(_WIDE))
     return _SPOKEN_RUN.sub(lambda run: run.group().translate(_SPOKEN), text)
 
