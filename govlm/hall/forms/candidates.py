@@ -196,7 +196,7 @@ def _numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
             yield Candidate("amount", start, money.end() if money else end, said, state)
         elif (
             not _OTHER_UNIT.match(text, tail)
-            and text[start - 1 : start] not in "第周星"
+            and (not start or text[start - 1] not in "第周星")
             and (len(match.group()) > 1 or match.group().isdigit())
         ):
             yield Candidate("number", start, tail, said, state)
@@ -489,7 +489,7 @@ def _broken(form: Form, text: str, found_cues: dict[str, list[Cue]], asking: For
 
 
 _ADDRESS = re.compile(
-    r"(?:我们?|俺们?|咱们?|家)?(?:就|也|都|还|现在|目前|现|平时)*(?:住址|地址|住所|住在|住|户口在|户籍在|在)?[是在：:]{0,2}(?P<place>[\u4e00-\u9fff]{2,12}?[省市区县镇乡村路街道巷][\u4e00-\u9fff0-9A-Za-z-]{1,40}?(?:[0-9一二三四五六七八九十]+\s?(?:号楼|号|栋|幢|座|单元|室|组|楼|层|户)[0-9一二三四五六七八九十号栋幢座单元室组楼层户A-Za-z-]*|[村组屯寨]))(?=$|[，,。；;\s\n的])"
+    r"(?:我们?|俺们?|咱们?|家)?(?:就|也|都|还|现在|目前|现|平时)*(?:住址|地址|住所|住在|住|户口在|户籍在|在)?(?:改成|改为|换成|应该是|应是|[是在：:]{0,2})(?P<place>[\u4e00-\u9fff]{2,12}?[省市区县镇乡村路街道巷][\u4e00-\u9fff0-9A-Za-z-]{1,40}?(?:[0-9一二三四五六七八九十]+\s?(?:号楼|号|栋|幢|座|单元|室|组|楼|层|户)[0-9一二三四五六七八九十号栋幢座单元室组楼层户A-Za-z-]*|[村组屯寨]))(?=$|[，,。；;\s\n的])"
 )
 
 
