@@ -31,6 +31,7 @@ _WAIVABLE = frozenset(
     {"region", "age", "within_months"}
 )  # rules that ask whether it is so: a yes is an answer, and the office checks it
 _SILENCE = timedelta(days=1)  # after which the person is told where things stand
+_SHORT = 12  # characters of a message that a model may take for a skip
 _MISSES = 3  # answers that do not fit, after which help is offered
 
 
@@ -339,9 +340,9 @@ class _Turn:
             if heard.kinds and heard.asks:
                 self.do("guide", item=heard.item if other else frame.item, kinds=heard.kinds)
             self.proceed()
-        elif heard.act == "back":
+        elif heard.act == "back" and heard.plain:
             self.back()
-        elif heard.act == "skip":
+        elif heard.act == "skip" and (heard.plain or len(heard.text) <= _SHORT):
             self.skip()
         elif heard.kinds or heard.asks or (heard.act == "ask" and not heard.plain):
             self.interrupted(bool(other))

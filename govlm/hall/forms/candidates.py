@@ -68,6 +68,7 @@ _WIDE |= {0x3000: 0x20, 0xA0: 0x20, 0xFF0E: 0x2E, 0xFF0D: 0x2D, 0xFF0F: 0x2F}
 
 def narrow(text: str) -> str:
     """The text with half-width digits, spoken digits too; every character keeps its place."""
+    text = re.sub(r"元月(?=[0-9〇零一二三四五六七八九十份]|初)", "一月", text)
     text = _FORMAL.sub(lambda char: char.group().translate(_PLAIN), text.translate(_WIDE))
     return _SPOKEN_RUN.sub(lambda run: run.group().translate(_SPOKEN), text)
 
@@ -205,7 +206,7 @@ def _numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
             yield Candidate("amount", start, money.end(), said, state)
         elif (
             not _OTHER_UNIT.match(text, tail)
-            and text[start - 1 : start] not in "第周星"
+            and (not start or text[start - 1] not in "第周星")
             and (len(match.group()) > 1 or match.group().isdigit())
         ):
             yield Candidate("number", start, tail, said, state)
@@ -517,7 +518,7 @@ def _broken(form: Form, text: str, found_cues: dict[str, list[Cue]], asking: For
 
 
 _CITY = re.compile(
-    r"(?:(?!住|在|是|到|址|写|填|的|了|我|你|搬|来|去|为|于|叫|说|家|省|市|县|区)[\u4e00-\u9fff]){2,4}市(?=[\u4e00-\u9fff]{1,6}?[区县镇乡路街])"
+    r"(?:(?!住|在|是|到|址|写|填|的|了|成|改|换|我|你|搬|来|去|为|于|叫|说|家|省|市|县|区)[\u4e00-\u9fff]){2,4}市(?=[\u4e00-\u9fff]{1,6}?[区县镇乡路街])"
 )
 
 

@@ -92,7 +92,14 @@ def fill(
     claims, ambiguous = _Assignment(form, plain, matched, found, asked, known, behalf).run()
     result.problems += ambiguous
     if asked and asked.name not in claims:
-        claims |= _bare(asked, plain, claims)
+        answered = _bare(asked, plain, claims)
+        for answer in (claim.candidate for listed in answered.values() for claim in listed):  # 莫得: no, and nobody's name
+            claims = {
+                name: left
+                for name, listed in claims.items()
+                if (left := [c for c in listed if c.level or not _overlap(c.candidate, answer)])
+            }
+        claims |= answered
     for name in form.fields:
         if name in claims:
             _settle(form.fields[name], claims[name], raw, plain, today, form, result)
@@ -102,6 +109,10 @@ def fill(
             place = next(result.fields[name] for name in problem.fields if name in new)
             result.problems.append(problem._replace(value=place.text, start=place.start, end=place.end))
     return result
+
+
+def _overlap(one: Candidate, other: Candidate) -> bool:
+    return one.start < other.end and other.start < one.end
 
 
 def _bare(asked: FormField, plain: str, claims: Mapping[str, list[_Claim]]) -> dict[str, list[_Claim]]:
