@@ -54,11 +54,11 @@ def _eval(arguments: argparse.Namespace) -> int:
     from govlm.hall.evaluation.text import junit, table
     from govlm.hall.hall import Hall
 
-    suites = arguments.suite or SUITES
-    if unknown := [name for name in suites if name not in SUITES]:
+    suites = arguments.suite
+    if unknown := [name for name in suites or () if name not in SUITES]:
         raise UsageError(f"--suite: no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
     try:
-        bars = dict(parse_bar(text, suites) for text in arguments.bar)
+        bars = dict(parse_bar(text, suites or SUITES) for text in arguments.bar)
     except BarError as error:
         raise UsageError(f"--bar: {error}") from None
     if arguments.cases is None and arguments.directory is None:
@@ -101,12 +101,15 @@ def register(command: Any) -> None:
     sub = command("eval", _eval, "measure a hall on case files: understanding, retrieval, answers, privacy")
     sub.add_argument("directory", nargs="?", metavar="HALL", help="folder of the hall (default: the bundled sample hall)")
     sub.add_argument(
-        "--suite", type=_suites, metavar="S,S", help="understanding, retrieval, answers, privacy; commas between (all four)"
+        "--suite",
+        type=_suites,
+        metavar="S,S",
+        help="understanding, retrieval, answers, privacy, forms, dialogue, policy, push; commas between (all that have cases)",
     )
     sub.add_argument(
         "--cases",
         metavar="DIR",
-        help="business, out_of_scope, acts, slots, answers, privacy .jsonl; only what the suites read (HALL/cases)",
+        help="business, out_of_scope, acts, slots, answers, privacy, forms, policy .jsonl, dialogue.yaml; only what the suites read (HALL/cases)",
     )
     sub.add_argument("--out", default="evaluation", metavar="DIR", help=f"where {', '.join(_FILES)} go (evaluation)")
     sub.add_argument(

@@ -8,6 +8,8 @@
     privacy.jsonl       {text, spans: [{kind, text, start, end, valid}]}      valid null = the kind has no check
     forms.jsonl         {form, text, today, fields: {name: value}, problems: [kind]}     form: its $id; asking: the field that was asked
     dialogue.yaml       scripted conversations, see `scripts`
+    policy.jsonl        {text, length, summary: [text], points: {field: [text]}, keywords: [text]}      text: the title of a document;
+                        what its summary of `length` characters, the fields of its interpretation and its five key terms must hold
 
 Places are in characters. Keys that are not named here are not read.
 """
@@ -36,7 +38,10 @@ FILES: dict[str, tuple[str, ...]] = {
     "privacy": ("privacy",),
     "forms": ("forms",),
     "dialogue": ("dialogue",),
+    "policy": ("policy",),
+    "push": (),  # replays a log that is simulated
 }  # what each suite reads
+POINTS = ("who", "what", "when", "amounts", "effect")  # fields of an interpretation
 SLOTS = {
     **PERSONAL, "name": "姓名", "address": "地址", "date": "日期", "amount": "金额", "organisation": "单位名称",
 }  # fmt: skip  # kinds of slots, and what they are called
@@ -64,11 +69,22 @@ class Cases:
     folder: Path
     files: Mapping[str, Sequence[Case]]
 
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Those whose files were read."""
+        return tuple(suite for suite, files in FILES.items() if all(name in self.files for name in files))
+
     @classmethod
-    def read(cls, folder: Path, suites: Iterable[str] = FILES) -> Cases:
-        """Reads and checks the files that the suites need. CasesError names the first thing that is wrong."""
+    def read(cls, folder: Path, suites: Iterable[str] | None = None) -> Cases:
+        """Reads and checks the files that the suites need (default: those of the suites that the folder has all files of). CasesError
+        names the first thing that is wrong."""
         if not folder.is_dir():
             raise CasesError(f"{folder}: no such folder of case files")
+        if suites is None:
+            suites = [suite for suite, files in FILES.items() if all((folder / _file(name)).is_file() for name in files)]
+            if not any(FILES[suite] for suite in suites):
+                every = dict.fromkeys(name for files in FILES.values() for name in files)
+                raise CasesError(f"{folder}: holds none of the case files {', '.join(map(_file, every))}")
         names = dict.fromkeys(name for suite in suites for name in FILES[suite])
         if missing := [_file(name) for name in names if not (folder / _file(name)).is_file()]:
             raise CasesError(f"{folder}: {', '.join(missing)} missing; the suites that were chosen read them")
@@ -223,6 +239,16 @@ def _forms(row: dict[str, Any]) -> None:
     _value(row, "problems", list, "a list of kinds")
 
 
+def _policy(row: dict[str, Any]) -> None:
+    _text(row)
+    _value(row, "length", int, "a number of characters")
+    for key in ("summary", "keywords"):
+        _value(row, key, list, "a list of texts")
+    for name, texts in _value(row, "points", dict, "an object of fields").items():
+        if name not in POINTS or not isinstance(texts, list):
+            raise _FormError(f"'points': {name!r}: a list of texts for one of {', '.join(POINTS)} is expected")
+
+
 def _marks(row: Mapping[str, Any], key: str, kinds: Iterable[str]) -> list[Mapping[str, Any]]:
     marks: list[Mapping[str, Any]] = _value(row, key, list, "a list")
     for mark in marks:
@@ -244,4 +270,5 @@ _FORMS: dict[str, Callable[[dict[str, Any]], None]] = {
     "answers": _answers,
     "privacy": _privacy,
     "forms": _forms,
+    "policy": _policy,
 }

@@ -9,7 +9,7 @@ from typing import Any
 from govlm.hall.answers.citations import CitationError, Resolver, check, numbers
 from govlm.hall.answers.compose import FIELDS_OF
 from govlm.hall.answers.rendering import Answer
-from govlm.hall.evaluation import procedure_suites
+from govlm.hall.evaluation import policy_suites, procedure_suites
 from govlm.hall.evaluation.bench import Bench, Progress
 from govlm.hall.evaluation.cases import FILES, SLOTS, Case, Cases
 from govlm.hall.evaluation.results import Report, masked
@@ -30,17 +30,18 @@ _NOTHING = "—"
 def evaluate(
     hall: Hall,
     cases: Cases,
-    suites: Sequence[str] = SUITES,
+    suites: Sequence[str] | None = None,
     today: date | None = None,
     resamples: int = 1000,
     progress: Progress | None = None,
     name: str = "",
 ) -> Report:
-    """Runs suites over case files. today: the day on which everything is asked (default: the day it is); with the same hall, cases
+    """Runs suites over case files (default: all that have their files among the cases). today: the day on which everything is asked (default: the day it is); with the same hall, cases
     and day the report is the same. resamples: of the bootstrap. name: of the hall in the report (default: its folder's).
 
     CasesError: a case asks for an item or a business type that the hall does not have. ValueError: no such suite.
     """
+    suites = cases.suites if suites is None else suites
     for suite in suites:
         if suite not in _RUN:
             raise ValueError(f"no suite {suite!r}; there are {', '.join(SUITES)}")
@@ -385,4 +386,6 @@ _RUN: dict[str, Callable[[Bench], None]] = {
     "privacy": _privacy,
     "forms": procedure_suites.forms,
     "dialogue": procedure_suites.dialogue,
+    "policy": policy_suites.policy,
+    "push": policy_suites.push,
 }
