@@ -34,7 +34,9 @@ def items(hall: Hall) -> dict[str, Item]:
 
 def _steps(*changes: dict[str, Any]) -> list[dict[str, Any]]:
     """A good procedure of 低保, its steps changed by id; a step {"id": x, "kind": None} is left out."""
-    steps: dict[str, dict[str, Any]] = {kind: {"id": kind, "kind": kind} for kind in ("conditions", "form", "confirm", "receipt")}
+    steps: dict[str, dict[str, Any]] = {
+        kind: {"id": kind, "kind": kind} for kind in ("conditions", "form", "confirm", "receipt")
+    }
     for change in changes:
         steps[change["id"]] = {**steps.get(change["id"], {}), **change}
     return [step for step in steps.values() if step["kind"] is not None]

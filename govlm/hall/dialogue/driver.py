@@ -147,7 +147,8 @@ class Conversations:
             outside = understander.outside(query, scores, features) > understander.weights.threshold
             model_act = understander.act(query)
         named = shelf.named(read)
-        item, likely = "", ()
+        item: str = ""
+        likely: tuple[str, ...] = ()
         together = next((code for code in named if shelf.item(code) is None), "")  # a procedure of several items
         if together and (procedure_named := shelf.procedure(together)) is not None:
             item = procedure_named.items[0]
@@ -183,9 +184,7 @@ class Conversations:
             else:
                 asking = "" if top.pending else top.asking
                 if _may_fill(by_words, read, fields_of(procedure, shelf).get(asking)):
-                    said = _said(
-                        text, procedure, shelf, asking, dict(top.values) | dict(held), today, top.subject
-                    )
+                    said = _said(text, procedure, shelf, asking, dict(top.values) | dict(held), today, top.subject)
         wanted = together or item
         is_other = procedure is None or (together != procedure.id if together else item not in procedure.items)
         other = shelf.procedure(wanted) if wanted and is_other else None

@@ -664,7 +664,11 @@ class _Turn:
 
     def substitute(self) -> None:
         """It is done for another person: what was said of the first is forgotten."""
-        own = {name for name, field in self.fields.items() if field.person == "applicant" and (field.kind in _OWN or field.share.startswith("applicant_"))}
+        own = {
+            name
+            for name, field in self.fields.items()
+            if field.person == "applicant" and (field.kind in _OWN or field.share.startswith("applicant_"))
+        }
         values = {name: value for name, value in self.frame.values.items() if name not in own}
         passed = tuple(name for name in self.frame.passed if name not in own)
         self.change(values=values, passed=passed, asking="", pending="", rival={}, subject=self.heard.subject)

@@ -207,9 +207,7 @@ class _Assignment:
 
     def _meant(self, entry: Candidate, eligible: Sequence[FormField]) -> str:
         """不是1650，是1560元: the field that holds the value that is denied right before; "" when there is none."""
-        denied = {
-            other.value for other in self.found if other.state == "denied" and other.end <= entry.start <= other.end + 6
-        }
+        denied = {other.value for other in self.found if other.state == "denied" and other.end <= entry.start <= other.end + 6}
         holders = [each.name for each in eligible if self.known.get(each.name) in denied] if denied else []
         return holders[0] if len(holders) == 1 else ""
 
