@@ -106,7 +106,9 @@ def compare_summaries(rows: Sequence[fitting.Row]) -> None:
     found = []
     for i in (0, 1):
         weights = fitting.fit(halves[1 - i])
-        found += [rouge(summarise(Document("", row.title, row.text), LENGTH, weights).text, row.summary) for row in halves[i]]
+        found += [
+            rouge(summarise(Document("", row.title, row.text), LENGTH, weights).text, row.summary) for row in halves[i]
+        ]
     shown("fitted on the other half", found)
 
 
@@ -115,9 +117,7 @@ def compare_terms(rows: Sequence[terms_fitting.Row]) -> None:
     print(f"5 key terms, fitted on {len(halves[0])} abstracts, measured on {len(halves[1])}: F1")
     base = terms_fitting.tf_idf([row.text for row in rows], words)
     other = [terms for terms, row in zip(base, rows, strict=True) if half(row.text) == 1]
-    shown(
-        "TF-IDF of rjieba's words", [[terms_fitting.f1(terms, row.terms)] for terms, row in zip(other, halves[1], strict=True)]
-    )
+    shown("TF-IDF of rjieba's words", [[terms_fitting.f1(terms, row.terms)] for terms, row in zip(other, halves[1], strict=True)])
     model = terms_fitting.fit(halves[0])
     shown("fitted", [[terms_fitting.f1([t.text for t in keywords(row.text, 5, model)], row.terms)] for row in halves[1]])
 

@@ -118,9 +118,7 @@ def f1(wanted: list[set[Span]], found: list[set[Span]], overlap: bool) -> float:
 
 def score(rows: list[Row], peers: Iterable[Peer], spots: bool) -> dict[str, dict[str, tuple[float, float]]]:
     """kind -> peer -> F1 of exact spans and of overlapping ones, in per cent; only kinds that the rows hold."""
-    scores: dict[str, dict[str, tuple[float, float]]] = {
-        kind: {} for kind in KINDS if any(s[0] == kind for _, m in rows for s in m)
-    }
+    scores: dict[str, dict[str, tuple[float, float]]] = {kind: {} for kind in KINDS if any(s[0] == kind for _, m in rows for s in m)}
     for peer in peers:
         found = [[span for span in peer.find(text) if not spots or spot(text, span)] for text, _ in rows]
         for kind in scores:
@@ -157,9 +155,7 @@ def main() -> None:
         for kind, by in table[name].items():
             best = max(by["lac"], by["lac, wide"])
             count = sum(span[0] == kind for _, marks in rows for span in marks)
-            print(
-                f"{name:10} {kind:13} {count:6}  {by['ours'][0]:5.1f} / {by['ours'][1]:5.1f}  {best[0]:5.1f} / {best[1]:5.1f}"
-            )
+            print(f"{name:10} {kind:13} {count:6}  {by['ours'][0]:5.1f} / {by['ours'][1]:5.1f}  {best[0]:5.1f} / {best[1]:5.1f}")
 
 
 if __name__ == "__main__":
