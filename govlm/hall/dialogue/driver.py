@@ -151,7 +151,7 @@ class Conversations:
         by_words = plain_act(read)
         model_act, scores, outside = _model(understander, text)
         named = shelf.named(read)
-        item = ""
+        item: str = ""
         likely: tuple[str, ...] = ()
         together = next((code for code in named if shelf.item(code) is None), "")  # a procedure of several items
         if together and (procedure_named := shelf.procedure(together)) is not None:
