@@ -17,6 +17,10 @@ _SUITES = {
     "retrieval": "检索 Retrieval",
     "answers": "回答 Answers",
     "privacy": "隐私 Privacy",
+    "forms": "表单 Forms",
+    "dialogue": "对话 Dialogue",
+    "policy": "政策 Policy",
+    "push": "推荐 Recommendations",
 }
 _CSS = """
 :root { color-scheme: light dark; --ink: #1c2733; --paper: #ffffff; --soft: #5d6b79; --edge: #d5dce3; --hall: #2b7bba; --rules: #a9b4bf; --wrong: #d2553f; }

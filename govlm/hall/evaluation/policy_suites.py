@@ -75,7 +75,8 @@ def push(bench: Bench) -> None:
     report, suite = bench.report, "push"
     items, _ = import_items(SAMPLE / "items.jsonl")
     candidates = Candidates(items, [])
-    ours, popular = [], []
+    ours: list[tuple[int, int]] = []
+    popular: list[tuple[int, int]] = []
     for done, seed in enumerate(_SEEDS):
         bench.progress(suite, done, len(_SEEDS))
         log = simulate(items, people=_PEOPLE, seed=seed)
