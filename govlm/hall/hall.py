@@ -277,9 +277,9 @@ class Hall:
             for i, item in ((i, library.items[codes[i]]) for i in order if allowed[i])
         ]
 
-    def understand(self, text: str) -> Understanding:
-        """Business type, item, act, slots, and whether the hall can answer."""
-        return self.library.understander.understand(text)
+    def understand(self, text: str, today: date | None = None) -> Understanding:
+        """Business type, item, act, slots, and whether the hall can answer. today: what 明天 is counted from (default: the day it is)."""
+        return self.library.understander.understand(text, today=today)
 
     def ask(self, text: str, region: str | None = None, today: date | None = None) -> Answer:
         """An answer whose every sentence is cited, or an honest refusal. Never raises for a text, whatever it is."""

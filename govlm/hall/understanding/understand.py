@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -134,10 +135,10 @@ class Understander:
         row = scope_features(query.shortness, asks(query.text), features[:-1], scores, features[-1])
         return float(self.weights.scope.scores(row[None])[0])
 
-    def understand(self, text: str, query: Query | None = None) -> Understanding:
+    def understand(self, text: str, query: Query | None = None, today: date | None = None) -> Understanding:
         """Everything about a sentence. An empty one is small talk outside the hall's business."""
         query = query or self.query(text)
-        slots = tuple(find_slots(text))
+        slots = tuple(find_slots(text, today))
         if not np.count_nonzero(query.codes):
             return Understanding("", "", "smalltalk", slots, False, 0.0)
         scores, features = self.item_scores(query)
