@@ -15,6 +15,7 @@ from govlm.hall.protection.sessions import Saved, StaleSession, Submission
 
 __all__ = ["MemorySessions", "dialogue", "forms"]
 
+_NOTHING = "—"
 _CHECKED = frozenset(
     {"identity_card", "credit_code", "bank_card", "mobile"}
 )  # kinds of fields whose value can be checked by itself
@@ -74,12 +75,13 @@ def forms(bench: Bench) -> None:
     ):  # fmt: skip
         report.sample(f"{suite}.{name}", "forms", values)
         report.add(f"{suite}.{name}", zh, en, statistic, f"{suite}.{name}", lower)
-    for case, a, b, told in zip(cases, wanted, given, problems, strict=True):
+    for case, a, b, told, found in zip(cases, wanted, given, problems, filled, strict=True):
         for name in sorted(a.keys() | b.keys()):
             if a.get(name) != b.get(name):
-                bench.failed(suite, name, "forms", case, a.get(name, ""), b.get(name, ""))
+                bench.failed(suite, name, "forms", case, a.get(name, _NOTHING), b.get(name, ""))
         if not told:
-            bench.failed(suite, "problems", "forms", case, "、".join(case.values["problems"]), "")
+            kinds_told = "、".join(sorted({problem.kind for problem in found.problems}))
+            bench.failed(suite, "problems", "forms", case, "、".join(case.values["problems"]) or _NOTHING, kinds_told)
 
 
 def _fill(bench: Bench, case: Case) -> Filled:
