@@ -420,6 +420,7 @@ def test_the_hall_records_and_recommends() -> None:
         assert {entry.reason for entry in hall.push("p", 3, TODAY)} == {COMMON}
         hall.opt_in("p")
         assert (hall.folder / "keys.json").stat().st_mode & 0o777 == 0o600
+        hall.people.consent_session("s", "handling", "1", now=noon(TODAY))
         assert hall.sessions.save("s", 0, {}, {"id_number": CARD}, now=noon(TODAY)) == 1
         folder = hall.folder
         assert all(CARD.encode() not in file.read_bytes() for file in folder.iterdir() if file.is_file())
