@@ -90,7 +90,7 @@ class Shelf:
         # one of several items has a name of its own: each of its items keeps the procedure that it has alone
         self._own |= {procedure.items[0]: procedure for procedure in procedures if len(procedure.items) == 1}
         self._forms: dict[str, Form | None] = {}
-        self._names: list[tuple[str, str]] | None = None
+        self._names: list[tuple[int, dict[str, list[str]]]] | None = None
 
     def item(self, code: str, /) -> Item | None:
         return self.library.items.get(code)
@@ -113,24 +113,22 @@ class Shelf:
 
     def named(self, text: str) -> list[str]:
         """Codes of the items whose name or alias stands in the text: those of the longest one."""
+        for size, names in self._by_length():
+            found = [code for start in range(len(text) - size + 1) for code in names.get(text[start : start + size], ())]
+            if found:
+                return list(dict.fromkeys(found))
+        return []
+
+    def _by_length(self) -> list[tuple[int, dict[str, list[str]]]]:
+        """(length, name -> codes), the longest names first; made at first use."""
         if self._names is None:
             characters = self.library.understander.characters
-            self._names = sorted(
-                (
-                    (plain(name, characters), code)
-                    for code, item in self.library.items.items()
-                    for name in (item.name, *item.aliases)
-                ),
-                key=lambda entry: -len(entry[0]),
-            )
-            titles = [(plain(p.title, characters), p.id if len(p.items) > 1 else p.items[0]) for p in self._own.values()]
-            self._names = sorted([*titles, *self._names], key=lambda entry: -len(entry[0]))
-        found: list[str] = []
-        size = 0
-        for name, code in self._names:
-            if len(name) < max(2, size):
-                break
-            if name in text:
-                size = len(name)
-                found.append(code)
-        return list(dict.fromkeys(found))
+            named = [(p.title, p.id if len(p.items) > 1 else p.items[0]) for p in self._own.values()]
+            named += [(name, code) for code, item in self.library.items.items() for name in (item.name, *item.aliases)]
+            lengths: dict[int, dict[str, list[str]]] = {}
+            for name, code in named:
+                read = plain(name, characters)
+                if len(read) > 1:
+                    lengths.setdefault(len(read), {}).setdefault(read, []).append(code)
+            self._names = sorted(lengths.items(), reverse=True)
+        return self._names
