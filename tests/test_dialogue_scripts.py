@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-yaml = pytest.importorskip("yaml")
-pytest.importorskip("cryptography")
-
-from govlm.hall.evaluation.scripts import KEYS, check_script, play  # noqa: E402
-from govlm.hall.hall import SAMPLE, Hall  # noqa: E402
+from govlm.hall.evaluation.scripts import KEYS, check_script, play
+from govlm.hall.hall import SAMPLE, Hall
 
 SCRIPTS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "hall" / "dialogue.yaml").read_text("utf-8"))
 RESTARTED = [script for script in SCRIPTS if any(turn.get("restart") for turn in script["turns"])]

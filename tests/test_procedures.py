@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-yaml = pytest.importorskip("yaml")
-
-from govlm.cli import main  # noqa: E402
-from govlm.hall.catalogue.records import Item  # noqa: E402
-from govlm.hall.dialogue.procedures import SIZE_LIMIT, ProcedureError, lint, parse, read, standard  # noqa: E402
-from govlm.hall.dialogue.shelf import Shelf  # noqa: E402
-from govlm.hall.hall import SAMPLE, Hall  # noqa: E402
+from govlm.cli import main
+from govlm.hall.catalogue.records import Item
+from govlm.hall.dialogue.procedures import SIZE_LIMIT, ProcedureError, lint, parse, read, standard
+from govlm.hall.dialogue.shelf import Shelf
+from govlm.hall.hall import SAMPLE, Hall
 
 XINSHIMIN = SAMPLE / "procedures" / "xinshimin.yaml"
 DIBAO, JUZHUZHENG, ZUFANG = "最低生活保障申请", "居住证申领", "租房提取住房公积金"

@@ -47,12 +47,8 @@ class Procedures:
     def _load(self, library: Library) -> list[Procedure]:
         found: list[Procedure] = []
         for path in self._files():
-            try:
-                procedure = read(path, library.items)
-                problems = lint(procedure, library.items)
-            except ProcedureError as error:
-                problems = [str(error)]
-            if problems:
+            procedure, problems = _checked(path, library)
+            if procedure is None:
                 _LOG.error("%s: not used: %s", path.name, "; ".join(problems))
             else:
                 found.append(procedure)
@@ -63,12 +59,8 @@ class Procedures:
         report = Report(source="", unit="个办理流程")
         for path in map(Path, files):
             report.rows += 1
-            try:
-                procedure = read(path, library.items)
-                problems = lint(procedure, library.items)
-            except ProcedureError as error:
-                problems = [str(error)]
-            if problems:
+            procedure, problems = _checked(path, library)
+            if procedure is None:
                 report.skipped += 1
                 for problem in problems:
                     report.add("流程", problem, report.rows)
@@ -79,6 +71,16 @@ class Procedures:
             replace_file(self._folder / f"{name}{ending}", path.read_bytes())
             report.imported += 1
         return report
+
+
+def _checked(path: Path, library: Library) -> tuple[Procedure | None, list[str]]:
+    """The procedure in a file, where nothing is wrong with it; else None and what is."""
+    try:
+        procedure = read(path, library.items)
+    except ProcedureError as error:
+        return None, [str(error)]
+    problems = lint(procedure, library.items)
+    return (None if problems else procedure), problems
 
 
 class Shelf:
