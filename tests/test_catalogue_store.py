@@ -358,20 +358,20 @@ def test_an_older_catalogue_is_upgraded_and_a_newer_one_refused(
     store.close()
     later = tmp_path / "100% later"  # a % would be alembic's own sign
     shutil.copytree(MIGRATIONS, later, ignore=shutil.ignore_patterns("__pycache__"))
-    (later / "versions" / "v0003_later.py").write_text(
-        "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0003'\ndown_revision = '0002'\n\n"
+    (later / "versions" / "v0004_later.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0004'\ndown_revision = '0003'\n\n"
         "def upgrade():\n    op.add_column('items', sa.Column('colour', sa.Text))\n"
     )
     with monkeypatch.context() as patch:
         patch.setattr(database_module, "MIGRATIONS", later)
-        patch.setattr(database_module, "REVISIONS", (*REVISIONS, "0003"))
+        patch.setattr(database_module, "REVISIONS", (*REVISIONS, "0004"))
         with Store.open(target) as newer:
             assert [entry.code for entry in newer.items()] == ["A"]
             with newer._database.read() as connection:
                 assert connection.exec_driver_sql("SELECT colour FROM items").all() == [(None,)]
     with pytest.raises(CatalogueError) as error:
         Store.open(target)
-    assert "newer govlm" in str(error.value) and "0003" in str(error.value) and "secret" not in str(error.value)
+    assert "newer govlm" in str(error.value) and "0004" in str(error.value) and "secret" not in str(error.value)
 
 
 def test_a_migration_that_fails_changes_nothing(
@@ -381,13 +381,13 @@ def test_a_migration_that_fails_changes_nothing(
     store.close()
     later = tmp_path / "later"
     shutil.copytree(MIGRATIONS, later, ignore=shutil.ignore_patterns("__pycache__"))
-    (later / "versions" / "v0003_later.py").write_text(
-        "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0003'\ndown_revision = '0002'\n\n"
+    (later / "versions" / "v0004_later.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0004'\ndown_revision = '0003'\n\n"
         "def upgrade():\n    op.add_column('items', sa.Column('colour', sa.Text))\n    op.execute('SELECT nothing FROM nowhere')\n"
     )
     with monkeypatch.context() as patch:
         patch.setattr(database_module, "MIGRATIONS", later)
-        patch.setattr(database_module, "REVISIONS", (*REVISIONS, "0003"))
+        patch.setattr(database_module, "REVISIONS", (*REVISIONS, "0004"))
         with pytest.raises(CatalogueError):
             Store.open(target)
     with Store.open(target) as again:

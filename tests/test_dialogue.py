@@ -278,6 +278,30 @@ def test_submission_is_idempotent(hall: Hall) -> None:
     assert len(submitted) == 1 and submitted[0].values["id_number"] == "110101198001011232"
 
 
+def test_a_message_sent_twice_is_taken_once(hall: Hall) -> None:
+    first = hall.chat("twice", "我要申请低保", key="a")
+    hall.chat("twice", "可以", key="b")
+    again = hall.chat("twice", "可以", key="b")
+    assert again.version == 2 and again.state.turns == 2 and again.text == hall.history("twice", after=1)[0].reply["text"]
+    assert hall.chat("twice", "我要申请低保", key="a").text == first.text  # an older one, too
+    assert hall.chat("twice", "我要申请低保", key="a").citations == first.citations
+    assert hall.state("twice").turns == 2
+    assert hall.chat("another", "可以", key="b").version == 1  # keys are of one conversation
+
+
+def test_what_was_said_is_kept_masked_before_consent(hall: Hall) -> None:
+    number = "11010519491231002X"
+    hall.chat("kept", "我要申请低保")
+    turn = hall.chat("kept", f"我的身份证号是{number}")
+    assert not turn.state.consents
+    (exchange,) = hall.history("kept", after=1)
+    assert exchange.number == 2 and number not in exchange.message and "110105" in exchange.message
+    assert number not in exchange.reply["text"] and exchange.at
+    assert [entry.message for entry in hall.history("kept")][0] == "我要申请低保"
+    assert hall.history("nobody") == [] and hall.state("nobody").turns == 0
+    assert hall.sessions.forget("kept") and hall.history("kept") == []
+
+
 def test_two_clients_of_one_session(hall: Hall) -> None:
     """Every message counts once, whoever is faster."""
     session, count = "both", 8

@@ -40,7 +40,7 @@ from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.library import Library, Progress, build
 from govlm.hall.protection.people import People
-from govlm.hall.protection.sessions import Sessions
+from govlm.hall.protection.sessions import Exchange, Sessions
 from govlm.hall.protection.vault import Vault
 from govlm.hall.protection.writer import Writer
 from govlm.hall.push.candidates import Candidates
@@ -316,10 +316,21 @@ class Hall:
 
     # ------------------------------------------------------------------------------------------------------ conversations
 
-    def chat(self, session_id: str, text: str, now: datetime | None = None, region: str | None = None) -> Turn:
+    def chat(self, session_id: str, text: str, now: datetime | None = None, region: str | None = None, key: str = "") -> Turn:
         """One message of a conversation: understood, answered, and kept before the answer is given. session_id: any text that names
-        the conversation. now: when it is said (default: the time it is). region: as in `ask`. Never raises for a text, whatever it is."""
-        return self._conversations.chat(session_id, text, now, region)
+        the conversation. now: when it is said (default: the time it is). region: as in `ask`. key: names the message, so that one
+        that is sent twice is taken once. Never raises for a text, whatever it is."""
+        return self._conversations.chat(session_id, text, now, region, key)
+
+    def state(self, session_id: str) -> State:
+        """Of a conversation, as its last message left it; an empty one where there was none."""
+        saved = self.sessions.load(session_id)
+        return State.from_saved(saved.state, saved.values)
+
+    def history(self, session_id: str, after: int = 0) -> list[Exchange]:
+        """The messages of a conversation with their answers, in order, behind turn number `after`. Numbers of persons are masked in what
+        was said before they agreed that it is kept."""
+        return self.sessions.exchanges(session_id, after)
 
     def fields(self, state: State) -> dict[str, FormField]:
         """The fields of the form that a conversation fills, in the order in which they are asked; none where it fills none."""

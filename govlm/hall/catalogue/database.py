@@ -21,7 +21,7 @@ from govlm.hall.catalogue.tables import library
 __all__ = ["CATALOGUE", "REVISIONS", "Database", "tables"]
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-REVISIONS = ("0001", "0002")  # of the tables, in order; the last is what this version of govlm reads and writes
+REVISIONS = ("0001", "0002", "0003")  # of the tables, in order; the last is what this version of govlm reads and writes
 CATALOGUE = ("items", "documents", "passages", "meta")  # the tables that hold nobody's data
 _BUSY = 30.0  # seconds that a writer waits for another process's
 _LOCK = 0x676F766C  # of PostgreSQL's advisory locks, held while tables are made or changed
@@ -41,6 +41,7 @@ def tables() -> dict[str, Any]:
         "people": ("person", "created", "seen", "opted_out"),
         "sessions": ("session", "person", "version", "state", "created", "seen"),
         "session_values": ("session", "name", "value"),
+        "turns": ("session", "name", "key", "value", "at"),
         "submissions": ("id", "session", "person", "key", "item", "item_version", "form", "form_version", "at"),
         "submission_values": ("id", "name", "value"),
         "profile_values": ("person", "name", "value"),

@@ -356,7 +356,7 @@ class Store:
         sa, known, problems = library("sqlalchemy", "the catalogue's database"), tables(), []
         with self._database.read() as connection:
             for child, parent, key in (
-                ("session_values", "sessions", "session"), ("submission_values", "submissions", "id"),
+                ("session_values", "sessions", "session"), ("turns", "sessions", "session"), ("submission_values", "submissions", "id"),
                 ("profile_values", "people", "person"), ("events", "people", "person"),
             ):  # fmt: skip
                 there = sa.select(known[parent].c[key])

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from functools import partial
 from typing import Any, Protocol
@@ -33,7 +33,8 @@ from govlm.hall.dialogue.words import SAYS
 from govlm.hall.forms.bare import PROMPT
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
-from govlm.hall.protection.sessions import Saved, StaleSession, Submission
+from govlm.hall.privacy import mask
+from govlm.hall.protection.sessions import Exchange, Saved, StaleSession, Submission
 from govlm.hall.understanding.understand import Understander
 
 __all__ = ["Conversations", "SessionStore", "Turn"]
@@ -48,7 +49,8 @@ _READ = 2000  # characters of a message that are looked through for names of ite
 @dataclass(frozen=True)
 class Turn:
     """text: what is read. state: after the message, as it was kept; its form also shows what waits for consent. citations: [n] in the
-    text is citations[n - 1]. handed_off: a person is wanted. version: of the conversation, one more after every message that was kept.
+    text is citations[n - 1]. handed_off: a person is wanted. version: of the conversation, one more after every message that was kept. kept: False where this one
+    was refused, because it could not be written.
     """
 
     text: str
@@ -56,6 +58,17 @@ class Turn:
     citations: tuple[Citation, ...] = ()
     handed_off: bool = False
     version: int = 0
+    kept: bool = True
+
+    def reply(self) -> dict[str, Any]:
+        """What is kept of it beside the state, as JSON."""
+        return {"text": self.text, "citations": [asdict(cited) for cited in self.citations], "handed_off": self.handed_off}
+
+    @classmethod
+    def of(cls, exchange: Exchange, state: State) -> Turn:
+        """A turn that was kept, with the state as it is now."""
+        cited = tuple(Citation(**citation) for citation in exchange.reply["citations"])
+        return cls(exchange.reply["text"], state, cited, exchange.reply["handed_off"], exchange.number)
 
 
 class SessionStore(Protocol):
@@ -63,9 +76,11 @@ class SessionStore(Protocol):
 
     def load(self, session_id: str) -> Saved: ...
 
+    def exchange(self, session_id: str, key: str) -> Exchange | None: ...
+
     def save(
         self, session_id: str, version: int, state: dict[str, Any], values: dict[str, str], *, now: datetime,
-        submission: Submission | None = None,
+        submission: Submission | None = None, exchange: Exchange | None = None,
     ) -> int: ...  # fmt: skip
 
 
@@ -81,9 +96,10 @@ class Conversations:
         self._held: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def chat(self, session_id: str, text: str, now: datetime | None = None, region: str | None = None) -> Turn:
+    def chat(self, session_id: str, text: str, now: datetime | None = None, region: str | None = None, key: str = "") -> Turn:
         """One message of a conversation, answered when it is kept. Never raises for a text, whatever it is; when the state cannot be
-        written the message is refused as a whole and the state stays as it was."""
+        written the message is refused as a whole and the state stays as it was (`Turn.kept` is False then). key: names the message; one
+        of the same key is not taken again, but answered as it was."""
         now = now or datetime.now().astimezone()
         text = text.encode("utf-8", "replace").decode("utf-8").replace("\x00", " ")
         for _ in range(_TRIES):
@@ -91,17 +107,21 @@ class Conversations:
             state = State.from_saved(saved.state, saved.values)
             if not state.key:
                 state = State(key=hashlib.sha256(session_id.encode()).hexdigest()[:16])
+            if key and saved.version and (before := self._sessions.exchange(session_id, key)) is not None:
+                return Turn.of(before, state)
             try:
-                return self._turn(session_id, saved, state, text, now, region)
+                return self._turn(session_id, saved, state, text, now, region, key)
             except StaleSession:
                 continue
             except CatalogueError as error:
                 _LOG.error("a turn was refused: %s", error)
-                return Turn(SAYS["busy"], state, version=saved.version)
+                return Turn(SAYS["busy"], state, version=saved.version, kept=False)
         _LOG.error("a turn was refused: other clients of the session were faster %d times", _TRIES)
-        return Turn(SAYS["busy"], state, version=saved.version)
+        return Turn(SAYS["busy"], state, version=saved.version, kept=False)
 
-    def _turn(self, session_id: str, saved: Saved, state: State, text: str, now: datetime, region: str | None) -> Turn:
+    def _turn(
+        self, session_id: str, saved: Saved, state: State, text: str, now: datetime, region: str | None, key: str
+    ) -> Turn:
         shelf = self._shelf()
         held = self._held.get(session_id, {})
         heard = self.hear(text, state, shelf, now.date(), held)
@@ -112,11 +132,14 @@ class Conversations:
                 self._agree(session_id, consent.version, now)
         clear, secrets = after.to_saved()
         submission = self._submission(effects, state, after, shelf)
-        version = self._sessions.save(session_id, saved.version, clear, secrets, now=now, submission=submission)
+        turn = Turn(said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1)
+        version = self._sessions.save(
+            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=_exchange(turn, text, key)
+        )
         waiting = self._hold(session_id, heard, after)
         if waiting and after.top is not None:
             after = after.with_top(replace(after.top, values={**after.top.values, **waiting}))
-        return Turn(said, after, citations, any(effect.kind == "handoff" for effect in effects), version)
+        return replace(turn, state=after, version=version)
 
     def fields(self, state: State) -> dict[str, FormField]:
         """As Hall.fields."""
@@ -212,6 +235,15 @@ class Conversations:
             key=f"{after.key}-{frame.number}", item=frame.item, item_version=version(item), form=procedure.id,
             form_version=" ".join(frame.versions.values()), values={**wanted_values(procedure, frame.values, shelf), "receipt": effect.about, **to_verify},
         )  # fmt: skip
+
+
+def _exchange(turn: Turn, text: str, key: str) -> Exchange:
+    """What is kept of a message and its answer: numbers of persons only as they are masked, until the person has agreed that the hall
+    keeps them."""
+    reply = turn.reply()
+    if not agreed(turn.state):
+        text, reply["text"] = mask(text), mask(turn.text)
+    return Exchange(turn.version, text, reply, key)
 
 
 def _model(understander: Understander, text: str) -> tuple[str, NDArray[np.float32], bool]:

@@ -11,7 +11,7 @@ from govlm.hall.evaluation.cases import Case
 from govlm.hall.evaluation.results import Failure
 from govlm.hall.evaluation.scripts import Missed, play
 from govlm.hall.forms.fill import Filled, fill
-from govlm.hall.protection.sessions import Saved, StaleSession, Submission
+from govlm.hall.protection.sessions import Exchange, Saved, StaleSession, Submission
 
 __all__ = ["MemorySessions", "dialogue", "forms"]
 
@@ -31,9 +31,12 @@ class MemorySessions:
     def load(self, session_id: str) -> Saved:
         return self._kept.get(session_id, Saved(0, None, {}))
 
+    def exchange(self, session_id: str, key: str) -> Exchange | None:
+        return None  # its messages bear no keys
+
     def save(
         self, session_id: str, version: int, state: dict[str, Any], values: dict[str, str], *, now: datetime,
-        submission: Submission | None = None,
+        submission: Submission | None = None, exchange: Exchange | None = None,
     ) -> int:  # fmt: skip
         if self.load(session_id).version != version:
             raise StaleSession(f"session {session_id!r} has moved on")

@@ -265,6 +265,7 @@ class People:
                         "state": json.loads(vault.decrypt("sessions", entry.session, "state", entry.state)),
                         "values": {v.name: vault.decrypt("session_values", entry.session, v.name, v.value) for v in kept},
                         "consents": [consent._asdict() for consent in self._consents(connection, entry.session)],
+                        "turns": [asdict(turn) for turn in self._sessions.read_exchanges(connection, entry.session)],
                     }
                 )
             handed = self._sessions.read_submissions(connection, tables()["submissions"].c.person == row)
@@ -285,7 +286,8 @@ class People:
             erased: dict[str, int] = {}
             mine = self._sa.select(sessions.c.session).where(sessions.c.person == row)
             erase("consents", known["consents"].c.person.in_(mine))
-            erase("session_values", known["session_values"].c.session.in_(mine))
+            for name in ("session_values", "turns"):
+                erase(name, known[name].c.session.in_(mine))
             due = self._sa.select(handed.c.id).where(handed.c.person == row, handed.c.at <= must)
             erase("submission_values", known["submission_values"].c.id.in_(due))
             erase("submissions", handed.c.person == row, handed.c.at <= must)
@@ -313,7 +315,8 @@ class People:
             sessions, handed, events, people = known["sessions"], known["submissions"], known["events"], known["people"]
             old = sa.select(sessions.c.session).where(sessions.c.seen < before(policy.sessions))
             erase("consents", known["consents"].c.person.in_(old))
-            erase("session_values", known["session_values"].c.session.in_(old))
+            for name in ("session_values", "turns"):
+                erase(name, known[name].c.session.in_(old))
             erase("sessions", sessions.c.seen < before(policy.sessions))
             limit = before(max(policy.submissions, policy.submissions_kept))
             erase("submission_values", known["submission_values"].c.id.in_(sa.select(handed.c.id).where(handed.c.at < limit)))

@@ -22,6 +22,7 @@ __all__ = ["PLACES", "retire", "rotate"]
 PLACES = (
     ("sessions", "state", "session"),
     ("session_values", "value", "session"),
+    ("turns", "value", "session"),
     ("submissions", "key", "id"),
     ("submission_values", "value", "id"),
     ("profile_values", "value", "person"),

@@ -27,7 +27,7 @@ from govlm.hall.protection.writer import Writer
 if TYPE_CHECKING:
     from govlm.hall.protection.people import People
 
-__all__ = ["Saved", "Sessions", "StaleSession", "Submission", "utc"]
+__all__ = ["Exchange", "Saved", "Sessions", "StaleSession", "Submission", "utc"]
 
 
 class StaleSession(CatalogueError):
@@ -53,6 +53,18 @@ class Submission:
     form: str
     form_version: str
     values: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A message and what was answered. number: of the turn, from 1. key: named by the client, the same for a repeated attempt; ""
+    where it names none. at: as of `utc`, "" before it is kept."""
+
+    number: int
+    message: str = field(repr=False)
+    reply: Mapping[str, Any] = field(repr=False)
+    key: str = ""
+    at: str = ""
 
 
 def utc(now: datetime) -> str:
@@ -93,8 +105,10 @@ class Sessions:
         *,
         now: datetime,
         submission: Submission | None = None,
+        exchange: Exchange | None = None,
     ) -> int:
-        """One turn in one transaction: the state, all the values (those that are not among them are forgotten) and a submission.
+        """One turn in one transaction: the state, all the values (those that are not among them are forgotten), a submission, and what
+        was said.
 
         version: that was loaded. Returns the new one once it is on the disk. StaleSession: another turn was faster; ConsentError: an
         identity number without consent; CatalogueError: the disk is full, …. Nothing of the turn was kept then.
@@ -110,6 +124,7 @@ class Sessions:
             for name, value in values.items()
         ]
         handed_in = self._sealed(submission) if submission else None
+        said = self._said(row, exchange, time) if exchange else None
 
         def write(connection: Any) -> None:
             self._write(connection, row, version, sealed, time)
@@ -119,6 +134,8 @@ class Sessions:
                 connection.execute(kept.insert(), rows)
             if handed_in:
                 self._hand_in(connection, row, time, *handed_in)
+            if said:
+                connection.execute(tables()["turns"].insert().values(said))
 
         self._writer.submit(write)
         return version + 1
@@ -127,6 +144,17 @@ class Sessions:
         """What was handed in within a session, in order; also after `forget`."""
         with self._database.read() as connection:
             return self.read_submissions(connection, tables()["submissions"].c.session == self.filed(session_id))
+
+    def exchange(self, session_id: str, key: str) -> Exchange | None:
+        """What was said in the turn that bears a client's key."""
+        row, table = self.filed(session_id), tables()["turns"]
+        with self._database.read() as connection:
+            return next(iter(self.read_exchanges(connection, row, table.c.key == self._keyed(row, key))), None)
+
+    def exchanges(self, session_id: str, after: int = 0) -> list[Exchange]:
+        """What was said in a session, in order, behind turn number `after`."""
+        with self._database.read() as connection:
+            return self.read_exchanges(connection, self.filed(session_id), tables()["turns"].c.name > f"{after:012d}")
 
     def forget(self, session_id: str) -> bool:
         """Erases the session, its values and its consents; False: there was none. What was handed in stays as long as retention says."""
@@ -140,6 +168,25 @@ class Sessions:
         return self._writer.submit(write)
 
     # ---- rows
+
+    def _keyed(self, row: str, key: str) -> str:
+        return self._vault.pseudonym("turn", f"{row} {key}") if key else ""
+
+    def _said(self, row: str, exchange: Exchange, time: str) -> dict[str, str]:
+        name = f"{exchange.number:012d}"
+        value = json.dumps({"message": exchange.message, "reply": exchange.reply, "key": exchange.key}, ensure_ascii=False)
+        sealed = self._vault.encrypt("turns", row, name, value)
+        return {"session": row, "name": name, "key": self._keyed(row, exchange.key), "value": sealed, "at": time}
+
+    def read_exchanges(self, connection: Any, row: str, *where: Any) -> list[Exchange]:
+        """The turns of a session that is filed under `row`."""
+        table = tables()["turns"]
+        query = self._sa.select(table.c.name, table.c.value, table.c.at).where(table.c.session == row, *where)
+        found = connection.execute(query.order_by(table.c.name)).all()
+        return [
+            Exchange(int(name), at=at, **json.loads(self._vault.decrypt("turns", row, name, value)))
+            for name, value, at in found
+        ]
 
     def filed(self, session_id: str) -> str:
         """The pseudonym that a session is filed under. ValueError: the number is empty."""
