@@ -336,6 +336,11 @@ class Hall:
         """The fields of the form that a conversation fills, in the order in which they are asked; none where it fills none."""
         return self._conversations.fields(state)
 
+    def steps(self, state: State) -> list[tuple[str, str]]:
+        """(kind, name) of each step of the procedure that a conversation is in."""
+        procedure = self._shelf().procedure(state.top.procedure) if state.top else None
+        return [(entry.kind, entry.id) for entry in procedure.steps] if procedure else []
+
     def import_procedures(self, files: Path_ | Iterable[Path_]) -> Report:
         """Takes procedure files (YAML or JSON, see govlm.hall.dialogue.procedures) into use; what `lint` objects to is reported and left
         out."""

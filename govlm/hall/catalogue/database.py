@@ -188,10 +188,15 @@ class Database:
             )
         if found == REVISIONS[-1]:
             return
+        self.upgrade(MIGRATIONS)
+
+    def upgrade(self, migrations: Path, version_table: str = "alembic_version") -> None:
+        """Runs the migrations of a folder that were not run yet. version_table: where alembic keeps which were."""
         sa = library("sqlalchemy", "the catalogue's database")
         command = library("alembic.command", "the catalogue's database")
         config = library("alembic.config", "the catalogue's database").Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+        config.attributes["version_table"] = version_table
         with self._writing, self.explained(), self.engine.connect() as connection:
             connection = connection.execution_options(govlm_writes=True)
             with connection.begin():  # all of it or nothing

@@ -1,0 +1,1 @@
+"""The routes, one module for each kind of thing. Each has `router`; `govlm.portal.application` puts them together."""

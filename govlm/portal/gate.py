@@ -1,0 +1,39 @@
+"""Lets so many requests work at once, so many more wait, and refuses the rest at once: a portal that is overrun stays a portal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from govlm.portal.errors import PortalError
+
+__all__ = ["Gate"]
+
+T = TypeVar("T")
+
+
+class Gate:
+    """Threads for what computes or waits for the disk. waiting: requests that have no thread yet, at most `queue`."""
+
+    def __init__(self, threads: int, queue: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="govlm-portal")
+        self._places, self._queue = asyncio.Semaphore(threads), queue
+        self.waiting = 0
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """work(*arguments) on a thread. PortalError "busy": the queue is full. One whose client went away while it waited never begins."""
+        if self._places.locked() and self.waiting >= self._queue:
+            raise PortalError("busy", retry_after=1)
+        self.waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self.waiting -= 1
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        future.add_done_callback(lambda _: self._places.release())  # also when nobody waits for it any more
+        return await asyncio.shield(future)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,1 @@
+"""Running the portal: workers, logs, metrics, backups, retention, wiping."""

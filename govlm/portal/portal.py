@@ -1,0 +1,75 @@
+"""All that a worker holds: the hall, the gate to it, who may do what."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from govlm.hall.catalogue.database import Database
+from govlm.hall.hall import SAMPLE, Hall
+from govlm.portal.gate import Gate
+from govlm.portal.settings import Settings
+from govlm.portal.store.tables import upgrade
+
+__all__ = ["Here", "Portal", "prepare"]
+
+_SECRET = "secret.key"
+
+
+class Portal:
+    """Opened by each worker, after `prepare` has made what there is to make."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.hall = Hall.open(settings.data / "hall")
+        self.secret = secret(settings.data)
+        self.gate = Gate(settings.threads, settings.queue)
+
+    @property
+    def database(self) -> Database:
+        return self.hall.store.database
+
+    def close(self) -> None:
+        """Finishes what is under way."""
+        self.gate.close()
+        self.hall.close()
+
+
+def prepare(settings: Settings) -> None:
+    """Makes the data folder, the hall and the tables, once, before workers begin. CatalogueError, OSError: they cannot be made."""
+    folder = settings.data / "hall"
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    secret(settings.data)
+    if not (folder / "hall.json").exists():
+        with Hall.create(folder, settings.database, settings.model) as hall:
+            if settings.sample:
+                hall.import_items(SAMPLE / "items.jsonl")
+                hall.import_policies([SAMPLE / "policies"])
+                hall.import_procedures(sorted((SAMPLE / "procedures").glob("*.yaml")))
+    with Hall.open(folder) as hall:
+        upgrade(hall.store.database)
+        hall.vault.pseudonym("portal", "")  # the keys are made before workers ask for them
+
+
+def secret(data: Path) -> bytes:
+    """What cookies and session numbers are signed with; made at first start, readable by its owner only."""
+    file = data / _SECRET
+    try:
+        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return bytes.fromhex(file.read_text("ascii"))
+    with os.fdopen(handle, "w", encoding="ascii") as opened:
+        opened.write(secrets.token_hex(32))
+    return bytes.fromhex(file.read_text("ascii"))
+
+
+def here(request: Request) -> Portal:
+    found: Portal = request.app.state.portal
+    return found
+
+
+Here = Annotated[Portal, Depends(here)]

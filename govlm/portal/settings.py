@@ -1,0 +1,100 @@
+"""What the portal is told: by the command line, by environment variables, by files for secrets."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from govlm.bundled import BUNDLED
+
+__all__ = ["Settings", "SettingsError"]
+
+PREFIX = "GOVLM_PORTAL_"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be, named as it was given."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """data: folder of everything that the portal keeps (made at first start). database: URL of PostgreSQL (default: SQLite in `data`).
+    host, port: where it listens. workers: processes. tls_cert, tls_key: PEM files. model: folder of the hall's encoder.
+    classifiers: name -> folder of a fine-tuned classifier for /v1/classify. origins: portal pages that may embed the widget, like
+    https://www.example.gov.cn. sample: fill a new hall with the bundled sample.
+    queue: requests that wait for a thread; more are refused with 503. threads: of a worker. latency: seconds that a batch may wait for
+    company. upload: bytes of an imported file at most. body: bytes of any other request at most.
+    """
+
+    data: Path = Path("govlm-portal")
+    database: str | None = field(default=None, repr=False)
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    model: str = BUNDLED
+    classifiers: Mapping[str, str] = field(default_factory=dict)
+    origins: tuple[str, ...] = ()
+    sample: bool = True
+    queue: int = 256
+    threads: int = 8
+    latency: float = 0.002
+    upload: int = 50 << 20
+    body: int = 1 << 20
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it: then citizens need no login, and /v1 no key."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def secure(self) -> bool:
+        """Whether it speaks TLS itself."""
+        return self.tls_cert is not None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """GOVLM_PORTAL_HOST, …_DATABASE, …; GOVLM_PORTAL_DATABASE_FILE names a file that holds the value, for secrets. given: what the
+        command line says, which goes before; None: it says nothing. SettingsError names what cannot be."""
+        known = {entry.name: entry for entry in fields(cls)}
+        found: dict[str, Any] = {}
+        for name, value in (os.environ if environment is None else environment).items():
+            if not name.startswith(PREFIX):
+                continue
+            key = name.removeprefix(PREFIX).lower()
+            if key.endswith("_file") and key not in known:
+                key = key.removesuffix("_file")
+                try:
+                    value = Path(value).read_text("utf-8").strip()
+                except OSError as error:
+                    raise SettingsError(f"{name}: {error.strerror}: {value}") from None
+            if key in known:
+                found[key] = _parsed(name, value, getattr(cls(), key))
+        return replace(cls(**found), **{key: value for key, value in given.items() if value is not None})
+
+
+def _parsed(name: str, value: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"1": True, "true": True, "0": False, "false": False}[value.lower()]
+        if isinstance(default, int):
+            return int(value)
+        if isinstance(default, float):
+            return float(value)
+        if isinstance(default, tuple):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        if isinstance(default, Mapping):
+            return dict(part.split("=", 1) for part in value.split(",") if part)
+    except (ValueError, KeyError):
+        raise SettingsError(f"{name}: {value!r} cannot be read as {type(default).__name__}") from None
+    return Path(value) if name.endswith(("DATA", "TLS_CERT", "TLS_KEY")) else value

@@ -1,0 +1,1 @@
+"""What the portal keeps, beside the hall's tables in the same database."""

@@ -1,0 +1,174 @@
+"""What clients see of a conversation. The names are the API's; they change by addition only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import BaseModel
+
+from govlm.hall.answers.citations import Citation
+from govlm.hall.dialogue.driver import Turn
+from govlm.hall.dialogue.state import State
+from govlm.hall.hall import Hall
+from govlm.hall.protection.sessions import Exchange
+
+__all__ = ["CitationView", "ExchangeView", "FieldView", "ItemRef", "ProblemView", "StateView", "StepView", "TurnView", "pieces"]
+
+STEPS = {"conditions": "条件", "materials": "材料", "form": "表格", "confirm": "确认", "receipt": "回执"}
+_PIECE = re.compile(r"[^\n。！？]*[。！？]*\n*")
+
+
+class CitationView(BaseModel):
+    """number: as [n] in the text. Where it stands: `field` of an item's record, or `passage` of a document; text: word for word."""
+
+    number: int
+    kind: Literal["item", "document"]
+    code: str
+    title: str
+    field: str
+    passage: str
+    text: str
+    start: int
+    end: int
+    version: str
+
+
+class ItemRef(BaseModel):
+    code: str
+    name: str
+
+
+class FieldView(BaseModel):
+    """A field of the form as it stands. asked: it is being asked for."""
+
+    name: str
+    label: str
+    kind: str
+    value: str
+    required: bool
+    asked: bool
+    options: list[str] = []
+    problem: str = ""
+
+
+class ProblemView(BaseModel):
+    fields: list[str]
+    kind: str
+    message: str
+
+
+class StepView(BaseModel):
+    kind: str
+    title: str
+    state: Literal["done", "current", "ahead"]
+
+
+class StateView(BaseModel):
+    """item: that is applied for, None while nothing is. asking: a field's name, or the step that waits. receipts: (item, number)."""
+
+    item: ItemRef | None
+    procedure: str
+    steps: list[StepView]
+    asking: str
+    fields: list[FieldView]
+    problems: list[ProblemView]
+    receipts: list[tuple[ItemRef, str]]
+    handed_off: bool
+
+    @classmethod
+    def of(cls, hall: Hall, state: State) -> StateView:
+        items = hall.library.items
+        top = state.top
+
+        def named(code: str) -> ItemRef:
+            return ItemRef(code=code, name=items[code].name if code in items else code)
+
+        problems = [ProblemView(fields=list(p.fields), kind=p.kind, message=p.message) for p in state.problems]
+        wrong = {name: problem.message for problem in reversed(problems) for name in problem.fields}
+        form = state.form
+        fields = [
+            FieldView(
+                name=name, label=field.label, kind=field.kind, value=form.get(name, ""), required=field.required,
+                asked=name == state.asking, options=list(field.enum), problem=wrong.get(name, ""),
+            )
+            for name, field in hall.fields(state).items()
+        ]  # fmt: skip
+        return cls(
+            item=named(top.item) if top else None, procedure=top.procedure if top else "", steps=_steps(hall, state),
+            asking=state.asking, fields=fields, problems=problems,
+            receipts=[(named(code), number) for code, number in state.receipts], handed_off=state.handed_off,
+        )  # fmt: skip
+
+
+def _steps(hall: Hall, state: State) -> list[StepView]:
+    """The procedure's steps; several of a kind (一件事) are one."""
+    top = state.top
+    if top is None:
+        return []
+    kinds = list(dict.fromkeys(kind for kind, _ in hall.steps(state)))
+    place = next((kind for kind, name in hall.steps(state) if name == top.step), "")
+    now = kinds.index(place) if place in kinds else len(kinds)
+    return [
+        StepView(kind=kind, title=STEPS.get(kind, kind), state="done" if i < now else "current" if i == now else "ahead")
+        for i, kind in enumerate(kinds)
+    ]
+
+
+class TurnView(BaseModel):
+    """label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
+
+    number: int
+    text: str
+    citations: list[CitationView]
+    state: StateView
+    handed_off: bool
+    label: str = "AI 生成"
+
+    @classmethod
+    def of(cls, hall: Hall, turn: Turn) -> TurnView:
+        return cls(
+            number=turn.version, text=turn.text, citations=cited(hall, turn.citations),
+            state=StateView.of(hall, turn.state), handed_off=turn.handed_off,
+        )  # fmt: skip
+
+
+class ExchangeView(BaseModel):
+    number: int
+    message: str
+    text: str
+    citations: list[CitationView]
+    at: str
+
+    @classmethod
+    def of(cls, hall: Hall, exchange: Exchange) -> ExchangeView:
+        turn = Turn.of(exchange, State())
+        return cls(
+            number=exchange.number, message=exchange.message, text=turn.text, citations=cited(hall, turn.citations),
+            at=exchange.at,
+        )  # fmt: skip
+
+
+def cited(hall: Hall, citations: tuple[Citation, ...]) -> list[CitationView]:
+    library = hall.library
+
+    def title(citation: Citation) -> str:
+        if citation.kind == "item":
+            return library.items[citation.code].name if citation.code in library.items else citation.code
+        return library.documents[citation.code].title if citation.code in library.documents else citation.code
+
+    return [
+        CitationView(
+            number=number, kind=c.kind, code=c.code, title=title(c), field=c.field, passage=c.passage, text=c.text,
+            start=c.start, end=c.end, version=c.version,
+        )
+        for number, c in enumerate(citations, 1)
+    ]  # fmt: skip
+
+
+def pieces(text: str) -> Iterator[str]:
+    """The text sentence by sentence, line by line; together they are the text."""
+    for match in _PIECE.finditer(text):
+        if match[0]:
+            yield match[0]
