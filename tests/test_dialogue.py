@@ -297,7 +297,7 @@ def test_what_was_said_is_kept_masked_before_consent(hall: Hall) -> None:
     (exchange,) = hall.history("kept", after=1)
     assert exchange.number == 2 and number not in exchange.message and "110105" in exchange.message
     assert number not in exchange.reply["text"] and exchange.at
-    assert [entry.message for entry in hall.history("kept")][0] == "我要申请低保"
+    assert next(entry.message for entry in hall.history("kept")) == "我要申请低保"
     assert hall.history("nobody") == [] and hall.state("nobody").turns == 0
     assert hall.sessions.forget("kept") and hall.history("kept") == []
 
