@@ -14,10 +14,10 @@ from govlm.hall.catalogue.columns import export_items, import_items
 from govlm.hall.catalogue.records import Item, texts
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.catalogue.store import Store
-from govlm.hall.forms.candidates import number
 from govlm.hall.forms.checks import check
 from govlm.hall.forms.export import export_json, export_word
 from govlm.hall.forms.fill import fill
+from govlm.hall.forms.numbers import number
 from govlm.hall.forms.rules import conflicts
 from govlm.hall.forms.schema import CHECKED, Form
 from govlm.hall.hall import Hall

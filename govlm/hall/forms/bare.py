@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from govlm.hall.forms.candidates import number
 from govlm.hall.forms.checks import is_name
+from govlm.hall.forms.numbers import number
 from govlm.hall.forms.schema import FormField
 from govlm.hall.understanding.slots import names_alone
 

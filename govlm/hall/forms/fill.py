@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from govlm.hall.catalogue.records import Item
 from govlm.hall.forms import bare
-from govlm.hall.forms.candidates import Candidate, Cue, candidates, cues, narrow
+from govlm.hall.forms.candidates import candidates
 from govlm.hall.forms.checks import check
+from govlm.hall.forms.marks import Candidate, Cue, cues, narrow
 from govlm.hall.forms.persons import People
 from govlm.hall.forms.rules import Problem, conflicts
 from govlm.hall.forms.schema import CHECKED, Form, FormField
