@@ -105,22 +105,45 @@ def _name(whole: str, offset: int, start: int, inner_end: int) -> tuple[str, int
     return None
 
 
+# 您是不是都没有房子？: 没有 says yes to it, 有 says no
+_ASKS_FOR_LACK = re.compile("(?:是不是|是否)[^，。？]{0,8}(?:没有|没|无|未|不)|都没有")
+_LACK = re.compile(
+    "(?:我们?|俺|咱|名下)?(?:真|确实)?(?:一[套个处]|啥|什么)?(?:都|也)?(?:没有?|无|没得|莫得)(?:的|啊|呀|呢|了|吧|房子?|住房|买|过|房产)*"
+)
+_HAVE = re.compile("(?:我们?|俺|咱|名下)?(?:都|也)?有(?:的|啊|呀|呢|了|吧|房子?|住房|房产|一[套个处])*")
+_DONE = re.compile("(?:早就?|已经|都|刚)?(?:拿|办|领|批|弄|考|签|交|做)(?:到|好|完|妥|下来|成|过|齐)?了?(?:的|了)")
+_ECHO = re.compile(
+    r"(?:我|俺)?(?:也|都|还|肯定|当然|很|暂时|现在|目前)*(?P<no>不|没有?|别)?(?P<verb>[\u4e00-\u9fff]{1,3}?)(?:的|啊|呀|呢|了|吧|嘛|哦)*"
+)
+
+
 def _yesno(field: FormField, whole: str) -> str:
     text = re.sub(r"[，,。.!！~\s]+", "", whole)
+    clauses = [part for part in re.split(r"[，,。.!！~\s]+", whole) if part]
+    if _ASKS_FOR_LACK.search(field.ask):
+        for said in (text, *clauses[:1], *clauses[1:2]):
+            if _LACK.fullmatch(said):
+                return "是"
+            if _HAVE.fullmatch(said):
+                return "否"
     if _NO.fullmatch(text):
         return "否"
     if _YES.fullmatch(text) or re.fullmatch("(?:是的|对的?|嗯+)+(?:是的?|有的?|对)?", text):
         return "是"
-    clauses = [part for part in re.split(r"[，,。.!！~\s]+", whole) if part]
     if len(clauses) > 1:  # 没有，从来没领过
         if _NO.fullmatch(clauses[0]):
             return "否"
         if _YES.fullmatch(clauses[0]):
             return "是"
-    if len(whole) <= 14 and not _NO_ANSWER.search(whole):
+    echo = _ECHO.fullmatch(clauses[0]) if clauses and not _ASKS_FOR_LACK.search(field.ask) else None
+    if echo and echo["verb"] in field.ask and not re.search(r"[?？]", whole):  # 现在想找工作吗: 不想找了
+        return "否" if echo["no"] else "是"
+    if len(whole) <= 14 and not _NO_ANSWER.search(whole) and not _ASKS_FOR_LACK.search(field.ask):
         if re.match("(?:我|俺|他|她|家里|目前|现在)?(?:也|都|还|是)?(?:不|没|无|未|莫)", whole):
             return "否"
         if re.match("(?:我|俺|他|她|家里|目前|现在)?(?:也|都)?(?:是|有|对|嗯|要|愿意|同意|交了|办了|已经)(?!不|没)", whole):
+            return "是"
+        if any(_DONE.search(said) and not re.search("不|没|未", said) for said in clauses):
             return "是"
     return ""
 

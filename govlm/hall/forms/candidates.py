@@ -14,6 +14,7 @@ from datetime import date
 from govlm.hall.addresses import Divisions, find_addresses, find_divisions
 from govlm.hall.forms.dates import birth_date, dates, lasts
 from govlm.hall.forms.marks import Candidate, Cue
+from govlm.hall.forms.mood import Clauses
 from govlm.hall.forms.numbers import numbers
 from govlm.hall.forms.schema import CHECKED, Form, FormField
 from govlm.hall.forms.wording import choices, names, none, phrases
@@ -71,11 +72,12 @@ def candidates(
         ]
     said = list(numbers(form, text, taken))
     counted = {
-        place
+        place: entry
         for entry in said
         if entry.kind == "count" and text[entry.start : entry.end] not in ("一个人", "1个人")
         for place in range(entry.start, entry.end)
     }
+    clauses = Clauses(text)
     labels = {
         (cue.start, cue.end): cue.field for listed in found_cues.values() for cue in listed if _LABEL.match(text, cue.end)
     }
@@ -84,19 +86,35 @@ def candidates(
         found += [
             Candidate("region", start, end, owners[0].name) for start, end, owners in find_divisions(text) if len(owners) == 1
         ]
+    chosen: list[Candidate] = []
+    spoken: list[Candidate] = []
     for field in form.fields.values():
         if field.kind in ("choice", "yesno"):
-            found += [
+            chosen += [
                 entry
-                for entry in choices(field, text, found_cues[field.name])
-                if labels.get((entry.start, entry.end), field.name) == field.name and not {entry.start, entry.end - 1} & counted
+                for entry in choices(field, text, found_cues[field.name], clauses)
+                if labels.get((entry.start, entry.end), field.name) == field.name
+                and all(entry.start < count.start and count.end <= entry.end for count in _at_ends(entry, counted))
             ]
         elif field.kind in ("text", "organisation", "address"):
-            found += phrases(field, text, found_cues[field.name], taken)
+            spoken += phrases(field, text, found_cues[field.name], taken, clauses)
         if field.kind in ("amount", "count"):
-            found += none(field, text, found_cues[field.name])
+            found += [entry for entry in none(field, text, found_cues[field.name]) if not clauses.asks(entry.start, entry.end)]
+    held = {count for entry in chosen for count in _at_ends(entry, counted)}  # 夫妻两个 are no two of the staff
+    worded = {place for entry in chosen for place in range(entry.start, entry.end)}
+    found = [entry for entry in found if entry not in held] + chosen
+    found += [entry for entry in spoken if not worded.issuperset(range(entry.start, entry.end))]  # 厂里是车间工人
     found.sort(key=lambda entry: (entry.start, entry.end))
+    found = [entry for entry in found if entry.kind not in _OF_FACTS or not clauses.supposes(entry.start, entry.end)]
     return [entry._replace(state="denied") if _denied(text, entry) else entry for entry in found]
+
+
+_OF_FACTS = frozenset({"date", "amount", "count", "number"})  # a number to call or an address is meant behind 如果, too
+
+
+def _at_ends(entry: Candidate, counted: dict[int, Candidate]) -> list[Candidate]:
+    """The counts in which a choice begins or ends."""
+    return [counted[place] for place in (entry.start, entry.end - 1) if place in counted]
 
 
 def _denied(text: str, entry: Candidate) -> bool:

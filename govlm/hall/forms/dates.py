@@ -30,7 +30,11 @@ _SPACED = re.compile(
     r"(?<![0-9])(?P<year>(?:19|20)[0-9]{2}) +(?P<month>1[0-2]|0?[1-9]) +(?P<day>3[01]|[12][0-9]|0?[1-9])(?![0-9])"
 )
 _YEAR = re.compile(
-    rf"(?<![0-9])(?:{_Y4}|(?P<short>[0-9]{{2}}|[〇零○六七八九][〇零○一二三四五六七八九])(?=\s?年[出的]?生))\s?年(?![以之]?[内前后多])"
+    rf"(?<![0-9])(?:{_Y4}|(?P<short>[0-9]{{2}}|[〇零○六七八九][〇零○一二三四五六七八九])(?=\s?年[出的]?生)"
+    rf"|[05-9〇零○五六七八九][0-9〇零○一二三四五六七八九](?=\s?年(?:的时候)?(?:[我俺就]|开始)*(?:参加|参工|进厂|入职|上班|毕业|工作|搬)))\s?年(?![以之]?[内前后多])"
+)
+_NO_SIGN = re.compile(  # 八月二十七做的手术
+    rf"(?<![0-9年])(?P<month>{_M})\s?月份?(?P<day>{_D})(?<![月份][一二三四五六七八九十])(?![日号0-9〇零一二三四五六七八九十百千万亿多来几个天年月点岁块元楼栋])"
 )
 _LUNAR = re.compile(
     r"(?:农历|阴历|旧历)[是的：:]{0,2}(?:[0-9〇零一二三四五六七八九]{2,4}年)?$|(?:正|腊|冬)月|初[一二三四五六七八九十]"
@@ -87,6 +91,10 @@ def dates(text: str, today: date, taken: bytearray, lasts: bool = False) -> Iter
                 continue
             value = f"{year:04}-{month:02}" + (f"-{days[0].first.day:02}" if match["day"] else "")
             put(*match.span(), value, "" if match["day"] else "month")
+    for match in _NO_SIGN.finditer(text):
+        days = find_dates(f"{match['month']}月{match['day']}日", today)
+        if days and days[0].day:
+            put(*match.span(), days[0].first.isoformat())
     masked = "".join(" " if mark else char for char, mark in zip(text, taken, strict=True))
     for when in find_dates(masked, today):
         words = text[when.start : when.end]

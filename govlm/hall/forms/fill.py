@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from typing import NamedTuple
 
 from govlm.hall.catalogue.records import Item
@@ -162,9 +163,20 @@ class _Assignment:
         for entry in self.found:
             if entry in ranges:
                 self._claim(entry, ranges[entry], 5)
-            else:
+            elif entry.kind in CHECKED or entry.kind in ("name", "address") or not self.people.outside(entry.start):
                 self._place(entry)
+        for name, listed in self.claims.items():
+            self.claims[name] = self._spoken_for(self.form.fields[name], listed)
         return self.claims, self.problems
+
+    def _spoken_for(self, each: FormField, listed: list[_Claim]) -> list[_Claim]:
+        """我老公是坐办公室的，我是工人: of a choice, what is said of the speaker goes before what is said of others."""
+        if each.kind not in ("choice", "yesno") or each.person != "applicant":
+            return listed
+        roles = [self.people.at(claim.candidate.start) for claim in listed]
+        if "applicant" not in roles:
+            return listed
+        return [claim for claim, role in zip(listed, roles, strict=True) if role in ("", "applicant")]
 
     def _claim(self, entry: Candidate, name: str, level: int) -> None:
         self.claims.setdefault(name, []).append(_Claim(entry, name, level))
@@ -223,7 +235,13 @@ class _Assignment:
         if entry.fields:
             return [self.form.fields[name] for name in entry.fields]
         kinds = _FITS.get(entry.kind, (entry.kind,))
-        return [each for each in self.form.fields.values() if each.kind in kinds]
+        return [each for each in self.form.fields.values() if each.kind in kinds and self._possible(entry, each)]
+
+    def _possible(self, entry: Candidate, each: FormField) -> bool:
+        """全家一个月一千九: a number without a unit is no count that is out of bounds, unless that was asked."""
+        if entry.kind != "number" or each.kind != "count" or each is self.asked or entry.state == "vague":
+            return True
+        return not isinstance(each.maximum, Decimal) or Decimal(entry.value) <= each.maximum
 
     def _level(self, entry: Candidate, each: FormField) -> tuple[int, int, bool]:
         """(level, where its cue ends, whether the cue is one of the field's own)."""

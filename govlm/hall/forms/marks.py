@@ -47,6 +47,8 @@ _KIND_CUES = {
 }
 SPOKEN = str.maketrans("〇零○一二三四五六七八九幺两", "00012345678912")
 _SPOKEN_RUN = re.compile("[〇零○一二三四五六七八九幺两]{7,}")
+_D = "[〇零○一二三四五六七八九幺两0-9]"
+_DICTATED = re.compile(rf"(?<!{_D}){_D}{{2,8}}(?:[，,、 -]{{1,2}}{_D}{{2,8}}){{1,6}}[Xx]?(?!{_D})")
 _PLAIN = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟", "一二三四五六七八九十百千")
 _FORMAL = re.compile(r"[壹贰叁肆伍陆柒捌玖](?=[拾佰仟万亿元圆块口人])|(?<=[一二两三四五六七八九壹贰叁肆伍陆柒捌玖0-9])[拾佰仟]")
 _WIDE = (
@@ -61,7 +63,18 @@ def narrow(text: str) -> str:
     """The text with half-width digits, spoken digits too; every character keeps its place."""
     text = re.sub(r"元月(?=[0-9〇零一二三四五六七八九十份]|初)", "一月", text)
     text = _FORMAL.sub(lambda char: char.group().translate(_PLAIN), text.translate(_WIDE))
+    text = _DICTATED.sub(_joined, text)
     return _SPOKEN_RUN.sub(lambda run: run.group().translate(SPOKEN), text)
+
+
+def _joined(run: re.Match[str]) -> str:
+    """一三七，零零六五，四三二一: one number that is dictated in groups, where it has as many digits as one; else as it stands."""
+    said = run.group()
+    groups = re.sub("[，,、 -]", " ", said).translate(SPOKEN)
+    digits = groups.replace(" ", "")
+    phone = len(digits) == 11 and re.match("1[3-9]", digits)
+    spoken = len(digits) in (16, 18, 19) and not re.search("[0-9]", said)
+    return groups if phone or spoken else said
 
 
 # ---------------------------------------------------------------------------------------------------------------------- cues
@@ -70,12 +83,19 @@ def narrow(text: str) -> str:
 _BORN = re.compile(r"(?<=[日号月年0-9])\s?出?生(?=[的人于]|$|[^\u4e00-\u9fff])")  # 1965年6月20日生
 
 
+def _said_cue(cue: str) -> str:
+    """离职 is 离的职, too."""
+    return f"{cue[0]}[了的过]?{cue[1]}" if re.fullmatch("[\u4e00-\u9fff][职院休婚证租学]", cue) else re.escape(cue)
+
+
 def cues(form: Form, text: str) -> dict[str, list[Cue]]:
     """The cues of each field, in order; one inside a longer one of another field does not count."""
     found: list[Cue] = []
     births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
     for field in form.fields.values():
-        own = "|".join(map(re.escape, sorted({*field.cues, field.label}, key=len, reverse=True)))
+        own = "|".join(
+            map(_said_cue if field.kind == "date" else re.escape, sorted({*field.cues, field.label}, key=len, reverse=True))
+        )
         found += [Cue(*match.span(), field.name, True) for match in re.finditer(own, text)]
         if field.name in births:
             found += [Cue(*match.span(), field.name, True) for match in _BORN.finditer(text)]

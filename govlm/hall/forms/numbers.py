@@ -17,9 +17,13 @@ _SCALE = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 10**8}
 _CHINESE = "零〇一二三四五六七八九十百千万亿两"
 _NUMBER = re.compile(
     rf"(?<![0-9A-Za-z.])[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,4}}(?:\.[0-9]{{1,4}})?|(?<![0-9A-Za-z.])[0-9]{{1,9}}(?:\.[0-9]{{1,4}})?(?:[百千万][0-9]?)?(?![0-9A-Za-z])"
-    rf"|[{_CHINESE}]{{1,3}}[来多几][十百千万]|[{_CHINESE}]{{1,16}}|双(?=胞胎)|[俩仨](?![\u4e00-\u9fff]*[儿子]们)"
+    rf"|[{_CHINESE}]{{1,3}}[来多几][十百千万]|[{_CHINESE}]{{1,16}}|双(?=胞胎)|龙凤(?=胎)|[俩仨](?![\u4e00-\u9fff]*[儿子]们)"
 )
-_SEVERAL = re.compile("[一二三四五六七八九][一二三四五六七八九][十百千万]|[几来多][十百千万]")
+_SEVERAL = re.compile(
+    "[一二三四五六七八九][一二三四五六七八九][十百千万]|[几来多][十百千万]"
+    "|(?:^|[十百千万])(?:一两|两三|三五|一二|二三|三四|四五|五六|六七|七八|八九)$"  # 五六年, 十七八个
+)
+_RATE = re.compile(r".*[二两三四五六七八九0-9百千万]一")
 _ABOUT = re.compile(r"(?:大概|大约|约|差不多|将近|接近|估计)[有是在每个月年]{0,3}$")
 _ABOUT_AFTER = re.compile(r"(?:元|块钱?|[年人天])?(?:左右|上下|差不多)")
 _MONEY_UNIT = re.compile(r"\s?(?:元|块钱?|圆)(?:整)?")
@@ -29,6 +33,8 @@ _OTHER_UNIT = re.compile(r"\s?(?:[年月日号岁点时分秒天周%％楼室栋
 def number(text: str) -> Decimal | None:
     """A number in digits or Chinese as it is said: 2800, 1,500, 两千八 (2800), 3万5 (35000), 二十三. None for what is none."""
     text = text.strip().replace(",", "")
+    if text == "龙凤":  # 龙凤胎
+        return Decimal(2)
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([百千万])([0-9])?", text)
     if match:
         scale = _SCALE[match[2]]
@@ -95,8 +101,8 @@ def numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
         start, end = match.span()
         if any(taken[start:end]):
             continue
-        if match.group()[-1:] == "一" and len(match.group()) > 1 and re.match("个?[月年天次人]", text[end : end + 2]):
-            end -= 1  # 三千五一个月
+        if _RATE.fullmatch(match.group()) and re.match("个?[月年天次人]", text[end : end + 2]):
+            end -= 1  # 三千五一个月, not 三十一年
         value = number(text[start:end])
         state = _state(text, start, end)
         more = re.match(r"\s?(?:多|来|好几|出头)", text[end : end + 3])

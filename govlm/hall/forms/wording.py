@@ -2,49 +2,79 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 
 from govlm.hall.forms.marks import Candidate, Cue
+from govlm.hall.forms.mood import Clauses
 from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.understanding.slots import names_alone
 
 __all__ = ["choices", "names", "none", "phrases"]
 
-_NOT = re.compile(r"(?:不是|并非|没有|没|非|不算|不属于|未|不)$")
-_CLAUSE_BEFORE = re.compile("[^，,。；;！!？?\n]*$")
-_ASKED = re.compile("^[^，,。；;！!\n]*(?:你们|您们|[吗?？]|几点|怎么|什么|哪[里儿个些]|多少|能不能|可不可以|是不是|为啥|咋)")
 _SINGLE_BEFORE = re.compile(r"(?:^|[^\u4e00-\u9fff]|[是为别性选填写的个])$")
 _SINGLE_LISTED = re.compile(r"(?:居民)?身份证|手机|电话|出生|汉族|[0-9]{4}年")  # 张秀兰女身份证…
 _PART_OF_WORD = frozenset("子妇男女儿孙少侄甥闺外美才处长次幼")
 _SINGLE_AFTER = re.compile(r"$|[^\u4e00-\u9fff]|[的性士生方吧呢啊]")
 
 
-def choices(field: FormField, text: str, found_cues: Sequence[Cue]) -> Iterator[Candidate]:
+_WHEN = "前年|去年|今年|上个?月|[几两三]年前|早就?|已经|刚"
+_BY = "(?:公司|单位|老板|厂[里子]|店里|他们|人家?|[他她])"
+
+
+def _said(word: str) -> str:
+    """A pattern for a wording as it is said: 老伴(前年)走了, 到(了)岁数, 被(公司)裁."""
+    if word.startswith("被"):
+        return f"被{_BY}?(?:给)?" + re.escape(word[1:])
+    if len(word) >= 4:
+        return re.escape(word[:2]) + f"(?:{_WHEN})?" + "了?".join(map(re.escape, word[2:]))
+    return "了?".join(map(re.escape, word)) if len(word) == 3 else re.escape(word)
+
+
+@functools.cache
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    """One group for each word, the longest first."""
+    return re.compile("|".join(f"({_said(word)})" for word in words))
+
+
+def choices(field: FormField, text: str, found_cues: Sequence[Cue], clauses: Clauses) -> Iterator[Candidate]:
+    """The values of a choice that are said, and 许可证：有; questions and suppositions say nothing about who utters them."""
     words = {word: value for value in field.enum for word in (value, *dict(field.words).get(value, ()))}
     if field.kind == "yesno":
-        words = {word: value for word, value in words.items() if word not in ("是", "否")}
         words = {word: value for word, value in words.items() if len(word) > 1}
-    if not words:
-        return
-    pattern = re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))))
+    listed = tuple(sorted(words, key=len, reverse=True))
     ends = {cue.end for cue in found_cues}
-    for match in pattern.finditer(text):
+    for match in _pattern(listed).finditer(text) if listed else ():
         start, end = match.span()
-        listed = _SINGLE_LISTED.match(text, end) and text[start - 1 : start] not in _PART_OF_WORD
+        together = _SINGLE_LISTED.match(text, end) and text[start - 1 : start] not in _PART_OF_WORD
         apart = _SINGLE_BEFORE.search(text[max(0, start - 1) : start]) and _SINGLE_AFTER.match(text, end)
-        if len(match.group()) == 1 and start not in ends and not apart and not listed:
+        if end - start == 1 and start not in ends and not apart and not together:
             continue
-        clause = _CLAUSE_BEFORE.search(text[max(0, start - 30) : start])
-        if _ASKED.search((clause.group() if clause else "") + text[end : end + 30].split("，")[0]):
-            continue  # a question says nothing about who asks it
-        state = "denied" if _NOT.search(text[max(0, start - 3) : start]) else ""
-        yield Candidate(field.kind, start, end, words[match.group()], state, (field.name,))
+        if clauses.asks(start, end) or clauses.supposes(start, end) or _elsewhere(field, text, clauses, start, end):
+            continue
+        state = "denied" if clauses.denies(start) else ""
+        yield Candidate(field.kind, start, end, words[listed[(match.lastindex or 1) - 1]], state, (field.name,))
     if field.kind == "yesno":
         for cue in found_cues:
             said = _SAID.match(text, cue.end)
             if cue.own and said:
                 yield Candidate("yesno", *said.span("word"), "是" if said["yes"] else "否", "", (field.name,))
+
+
+_PLACE = re.compile("在([^，。是否有]{2,8}?[市省区县])")
+_OTHER_PLACE = re.compile("老家|外地|外省|乡下|农村")
+
+
+def _elsewhere(field: FormField, text: str, clauses: Clauses, start: int, end: int) -> bool:
+    """Whether a yes or no that is asked of one place is said of another: 有一套房，在老家."""
+    place = _PLACE.search(field.label) if field.kind == "yesno" else None
+    if not place:
+        return False
+    first, last = clauses.at(start, end)
+    last = clauses.at(last, last)[1] if last < len(text) and text[last - 1] in "，, " else last
+    around = text[max(first, start - 20) : min(last, end + 20)]
+    return bool(_OTHER_PLACE.search(around) or re.search(f"不在(?:{re.escape(place[1])}|本地|这边|这里)", around))
 
 
 _SAID = re.compile(
@@ -58,24 +88,28 @@ _LINK = re.compile(
     r"[的]?(?:名称|名字|全称|姓名|号码?)?(?:就?是|叫做?|为|写的?|填|选|改成|改为|应该是|打算做|准备做|主要是?|[:：])?[\s:：]{0,2}"
 )
 _PHRASE_END = re.compile(r"[。；;！!？?\n]|[，,](?=.{0,6}(?:是|为|叫|住|电话|手机|身份证|地址|\d))|$")
+_ENDS = frozenset("，,。；;！!？?\n \t")
 _CLAUSES = re.compile(r"[^，,。；;、！!？?\s\n]+")
 _TRAILING = re.compile(r"[，,、\s]+$|(?:的|吧|啊|呢|哈|哦)$")
 
 
-def phrases(field: FormField, text: str, found_cues: Sequence[Cue], taken: bytearray) -> Iterator[Candidate]:
+def phrases(field: FormField, text: str, found_cues: Sequence[Cue], taken: bytearray, clauses: Clauses) -> Iterator[Candidate]:
     """What stands behind a cue of a field that holds words."""
     for cue in found_cues:
         link = _LINK.match(text, cue.end)
         start = link.end() if link else cue.end
         linked = start > cue.end or text[cue.end - 1] in "叫是在"
-        if field.kind == "name":
+        if clauses.denies(cue.start):  # 没有单位
             continue
         if not linked and field.kind != "text":
             continue
-        stop = (
-            _PHRASE_END.search(text, start) if field.kind == "text" else re.compile(r"[，,。；;！!？?\n]|$").search(text, start)
-        )
-        end = min(stop.start() if stop else len(text), start + field.longest)
+        if field.kind == "text":
+            stop = _PHRASE_END.search(text, start)
+            end = stop.start() if stop else len(text)
+        else:
+            last = clauses.at(start)[1]
+            end = last - 1 if start < last and text[last - 1] in _ENDS else last
+        end = min(end, start + field.longest)
         while (tail := _TRAILING.search(text[start:end])) and tail.end() > tail.start():
             end = start + tail.start()
         if end - start >= 2 and not any(taken[start:end]) and not _EMPTY.match(text[start:end]):
