@@ -7,6 +7,7 @@ import re
 from govlm.hall.forms.checks import is_name
 from govlm.hall.forms.numbers import number
 from govlm.hall.forms.schema import FormField
+from govlm.hall.forms.wording import OTHER_PLACE, PLACE
 from govlm.hall.understanding.slots import names_alone
 
 __all__ = ["PROMPT", "answer"]
@@ -31,6 +32,12 @@ _NO = re.compile(
 _ORDER = re.compile(r"(?:第)?(?P<n>[一二三四五六七八九1-9])(?:个|项|种)?")
 _LETTER = re.compile(r"[A-Ia-i]")
 _COUNTED = re.compile(r"(?P<n>[0-9]{1,6}|[零〇一二三四五六七八九十百千两俩仨]{1,6})\s?(?:[\u4e00-\u9fff]{0,3})")
+_WITHOUT = re.compile(
+    "(?:我们?|俺|这个|那个|先|暂时|就|也|都|目前)*(?:不用|不要|不需要|不取|不起|没有?|无|暂无|还没有?|没得|莫得)(?:起|取|想好|想|定|[店字]号|店名|名称|名字|单位|公司|学校|这个|地址|了|的|呢)*"
+)
+_FAMILY = re.compile(
+    "(?:就)?(?:我们?|咱|俺)?(?:就)?(?:爷儿?|娘儿?|母[子女]|父[子女]|夫[妻妇]|姐妹|兄弟|姊妹|姐弟|兄妹|小?两口|我们)?(?P<n>俩|仨|两个|两口子)(?:人)?"
+)
 _NOTHING = re.compile(r"(?:没有?|无|零|一个(?:也|都)没有?|啥也没有|都没有?|没得|莫得)(?:收入|任何收入)?")
 
 
@@ -70,6 +77,8 @@ def answer(field: FormField, text: str) -> tuple[str, int, int] | None:
     if field.kind == "name":
         return _name(whole, offset, start, inner_end)
     if field.kind in ("text", "organisation", "address"):
+        if _WITHOUT.fullmatch(whole[:inner_end]):
+            return None
         raw = _said(whole, field)
         return (
             (re.sub(r"\s+", " ", whole[raw[0] : raw[1]]), offset + raw[0], offset + raw[1])
@@ -86,7 +95,7 @@ _LEAD_PHRASE = re.compile(
 
 def _said(whole: str, field: FormField) -> tuple[int, int]:
     lead = _LEAD_PHRASE.match(whole)
-    tail = re.search(r"(?:[。．.!！~，,\s]|[吧啊呀哦呢哈]|上班|工作|谢谢)+$", whole)
+    tail = re.search(r"(?:[。．.!！~，,\s]|[吧啊呀哦呢哈]|(?<=.{3})的|上班|工作|谢谢)+$", whole)
     start, end = (lead.end() if lead else 0), (tail.start() if tail else len(whole))
     if field.kind == "text" and lead and re.search("[做卖]$", lead.group()):
         start -= 1
@@ -120,6 +129,8 @@ _ECHO = re.compile(
 def _yesno(field: FormField, whole: str) -> str:
     text = re.sub(r"[，,。.!！~\s]+", "", whole)
     clauses = [part for part in re.split(r"[，,。.!！~\s]+", whole) if part]
+    if OTHER_PLACE.search(whole) and PLACE.search(field.label):
+        return ""
     if _ASKS_FOR_LACK.search(field.ask):
         for said in (text, *clauses[:1], *clauses[1:2]):
             if _LACK.fullmatch(said):
@@ -152,6 +163,9 @@ def _choice(field: FormField, whole: str) -> str:
     text = re.sub(r"[，,。.!！~\s“”\"']+", "", whole)
     text = re.sub(r"^(?:嗯+|我|俺|就|是|选|属于|应该)+(?=.)", "", text)
     text = re.sub(r"(?:[吧啊呀哦呢的了]|的那个|那个|这个|那种)+$", "", text) or text
+    single = [value for value in field.enum if len(value) == 1]
+    if single and re.fullmatch(f"[{''.join(single)}](?:[的滴嘞性士生人孩]|娃儿?|同志|孩子|孩儿)*", text):
+        return text[0]  # 女娃儿
     exact = {word: value for value in field.enum for word in (value, *dict(field.words).get(value, ()))}
     if text in exact:
         return exact[text]
@@ -171,6 +185,8 @@ def _count(field: FormField, inner: str) -> str:
         return "1"
     if _NOTHING.fullmatch(inner):
         return "0"
+    if family := _FAMILY.fullmatch(inner):  # 娘俩
+        return "3" if family["n"] == "仨" else "2"
     match = _COUNTED.fullmatch(re.sub(r"^(?:一共|总共|共|有|家里|全家|一家|我们家?|大概|交了?|有个)+", "", inner))
     value = number(match["n"]) if match else None
     return str(int(value)) if value is not None and value == int(value) else ""

@@ -55,22 +55,32 @@ def candidates(
             whole = _alone(text, start, end)
             found.append(Candidate("address", start, end, normal("address", text[start:end]), alone=whole))
     if "date" in kinds or "amount" in kinds or "count" in kinds:
-        days = [birth_date(form, text, entry) for entry in dates(text, today, taken, lasts(form, asking))]
+        days = [
+            birth_date(form, text, entry) for entry in dates(text, today, taken, lasts(form, asking), _beside(form, found_cues))
+        ]
         found += days if "date" in kinds else []
+    # no name begins inside a word of a field: 缴费八年
+    inner = {place for listed in found_cues.values() for cue in listed for place in range(cue.start + 1, cue.end)}
+    firm = bytearray(taken)  # without names and organisations, which a phrase of words may hold
     for slot in slots:
         if slot.kind == "organisation" and take(slot.start, slot.end) and "organisation" in kinds:
             found.append(Candidate("organisation", slot.start, slot.end, slot.value))
-        elif slot.kind == "name" and take(slot.start, slot.end) and "name" in kinds:
+        elif slot.kind == "name" and slot.start not in inner and take(slot.start, slot.end) and "name" in kinds:
             found.append(Candidate("name", slot.start, slot.end, slot.value, alone=True))
     words = {word for field in form.fields.values() if field.words for listed in field.words.values() for word in listed}
+    words |= {cue for field in form.fields.values() for cue in field.cues}
     if "name" in kinds:
         found = [entry for entry in found if entry.kind != "name" or entry.value not in words]  # 车祸 is no Mr Che
         found += [
             Candidate("name", start, end, text[start:end], alone=led)
             for start, end, led in names(form, text, found_cues)
-            if text[start:end] not in words and take(start, end)
+            if text[start:end] not in words and start not in inner and take(start, end)
         ]
-    said = list(numbers(form, text, taken))
+    ends: dict[int, tuple[str, ...]] = {}
+    for field in form.fields.values():
+        for cue in found_cues[field.name] if field.kind == "count" else ():
+            ends[cue.end] = (*ends.get(cue.end, ()), field.name)
+    said = list(numbers(form, text, taken, ends))
     counted = {
         place: entry
         for entry in said
@@ -96,13 +106,19 @@ def candidates(
                 if labels.get((entry.start, entry.end), field.name) == field.name
                 and all(entry.start < count.start and count.end <= entry.end for count in _at_ends(entry, counted))
             ]
-        elif field.kind in ("text", "organisation", "address"):
-            spoken += phrases(field, text, found_cues[field.name], taken, clauses)
         if field.kind in ("amount", "count"):
             found += [entry for entry in none(field, text, found_cues[field.name]) if not clauses.asks(entry.start, entry.end)]
+    heads = sorted(
+        {cue.start for listed in found_cues.values() for cue in listed if cue.own} | {entry.start for entry in chosen}
+    )
+    for field in form.fields.values():
+        if field.kind in ("text", "organisation", "address"):
+            free = firm if field.kind == "text" else taken
+            spoken += phrases(field, text, found_cues[field.name], free, clauses, heads)
     held = {count for entry in chosen for count in _at_ends(entry, counted)}  # 夫妻两个 are no two of the staff
     worded = {place for entry in chosen for place in range(entry.start, entry.end)}
-    found = [entry for entry in found if entry not in held] + chosen
+    within = {place for entry in spoken if entry.kind == "text" for place in range(entry.start, entry.end)}
+    found = [entry for entry in found if entry not in held and not (entry.kind == "name" and entry.start in within)] + chosen
     found += [entry for entry in spoken if not worded.issuperset(range(entry.start, entry.end))]  # 厂里是车间工人
     found.sort(key=lambda entry: (entry.start, entry.end))
     found = [entry for entry in found if entry.kind not in _OF_FACTS or not clauses.supposes(entry.start, entry.end)]
@@ -110,6 +126,12 @@ def candidates(
 
 
 _OF_FACTS = frozenset({"date", "amount", "count", "number"})  # a number to call or an address is meant behind 如果, too
+
+
+def _beside(form: Form, found_cues: dict[str, list[Cue]]) -> tuple[set[int], set[int]]:
+    """Where cues of dates begin and end."""
+    listed = [cue for field in form.fields.values() if field.kind == "date" for cue in found_cues[field.name]]
+    return {cue.start for cue in listed}, {cue.end for cue in listed}
 
 
 def _at_ends(entry: Candidate, counted: dict[int, Candidate]) -> list[Candidate]:
@@ -165,7 +187,7 @@ def _broken(form: Form, text: str, found_cues: dict[str, list[Cue]], asking: For
 
 
 _CITY = re.compile(
-    r"(?:(?!住|在|是|到|址|写|填|的|了|成|改|换|我|你|搬|来|去|为|于|叫|说|家|省|市|县|区)[\u4e00-\u9fff]){2,4}市(?=[\u4e00-\u9fff]{1,6}?[区县镇乡路街])"
+    r"(?:(?!住|所|在|是|到|址|写|填|的|了|成|改|换|我|你|搬|来|去|为|于|叫|说|家|省|市|县|区)[\u4e00-\u9fff]){2,4}市(?=[\u4e00-\u9fff]{1,6}?[区县镇乡路街])"
 )
 
 

@@ -31,10 +31,15 @@ _SPACED = re.compile(
 )
 _YEAR = re.compile(
     rf"(?<![0-9])(?:{_Y4}|(?P<short>[0-9]{{2}}|[〇零○六七八九][〇零○一二三四五六七八九])(?=\s?年[出的]?生)"
-    rf"|[05-9〇零○五六七八九][0-9〇零○一二三四五六七八九](?=\s?年(?:的时候)?(?:[我俺就]|开始)*(?:参加|参工|进厂|入职|上班|毕业|工作|搬)))\s?年(?![以之]?[内前后多])"
+    rf"|[05-9〇零○五六七八九][0-9〇零○一二三四五六七八九](?=\s?年(?:的时候)?(?:[我俺就]|开始){{0,2}}(?:参加|参工|进[了的]?厂|入职|上班|毕业|工作|搬)))\s?年(?![以之]?[内前后多])"
 )
+_NAMED_DAYS = {"元旦": "1月1日", "五一": "5月1日", "劳动节": "5月1日", "国庆": "10月1日"}
+_NAMED = re.compile(
+    rf"(?P<year>今年|去年|前年|明年|{_Y4}\s?年)的?(?P<name>元旦|五一|劳动节|国庆)节?(?:[那当]天)?(?!前|后|之|期间|左右|放假|假|长)"
+)
+_DOTTED = re.compile(r"(?<![0-9.])(?P<month>1[0-2]|[1-9])\.(?P<day>3[01]|[12][0-9]|[1-9])(?![0-9.])")
 _NO_SIGN = re.compile(  # 八月二十七做的手术
-    rf"(?<![0-9年])(?P<month>{_M})\s?月份?(?P<day>{_D})(?<![月份][一二三四五六七八九十])(?![日号0-9〇零一二三四五六七八九十百千万亿多来几个天年月点岁块元楼栋])"
+    rf"(?:(?P<year>[今去前明]年)|(?<![0-9年]))(?P<month>{_M})\s?月份?(?P<day>{_D})(?<![月份][一二三四五六七八九十])(?![日号0-9〇零一二三四五六七八九十百千万亿多来几个天年月点岁块元楼栋])"
 )
 _LUNAR = re.compile(
     r"(?:农历|阴历|旧历)[是的：:]{0,2}(?:[0-9〇零一二三四五六七八九]{2,4}年)?$|(?:正|腊|冬)月|初[一二三四五六七八九十]"
@@ -65,8 +70,10 @@ def birth_date(form: Form, text: str, entry: Candidate) -> Candidate:
     return entry._replace(fields=births) if len(births) == 1 and _BORN.match(text, entry.end) else entry
 
 
-def dates(text: str, today: date, taken: bytearray, lasts: bool = False) -> Iterator[Candidate]:
-    """lasts: 28年 is how long it lasted, not the year 1928."""
+def dates(
+    text: str, today: date, taken: bytearray, lasts: bool = False, beside: tuple[set[int], set[int]] = (set(), set())
+) -> Iterator[Candidate]:
+    """lasts: 28年 is how long it lasted, not the year 1928. beside: where cues of dates begin and end: 11.3入院 is no sum."""
     found: list[tuple[int, int, str, str]] = []  # start, end, value, state
 
     def put(start: int, end: int, value: str, state: str = "") -> None:
@@ -91,10 +98,25 @@ def dates(text: str, today: date, taken: bytearray, lasts: bool = False) -> Iter
                 continue
             value = f"{year:04}-{month:02}" + (f"-{days[0].first.day:02}" if match["day"] else "")
             put(*match.span(), value, "" if match["day"] else "month")
-    for match in _NO_SIGN.finditer(text):
-        days = find_dates(f"{match['month']}月{match['day']}日", today)
+    for match in _NAMED.finditer(text):
+        month_day = next(day for word, day in _NAMED_DAYS.items() if match["name"].startswith(word))
+        days = find_dates(f"{match['year']}{month_day}", today)
         if days and days[0].day:
             put(*match.span(), days[0].first.isoformat())
+    for match in _DOTTED.finditer(text):
+        if match.end() in beside[0] or match.start() in beside[1]:
+            days = find_dates(f"{match['month']}月{match['day']}日", today)
+            if days and days[0].day:
+                put(*match.span(), days[0].first.isoformat())
+    for match in _NO_SIGN.finditer(text):
+        days = find_dates(f"{match['year'] or ''}{match['month']}月{match['day']}日", today)
+        if days and days[0].day:
+            put(*match.span(), days[0].first.isoformat())
+    for match in _PARTIAL.finditer(text):  # 11月31号: no such day, either
+        if match["month"] and not find_dates(match.group(), today):
+            month, day = number(match["month"]), number(match["day"])
+            if month and day:
+                put(*match.span(), f"{today.year}-{int(month):02}-{int(day):02}")
     masked = "".join(" " if mark else char for char, mark in zip(text, taken, strict=True))
     for when in find_dates(masked, today):
         words = text[when.start : when.end]

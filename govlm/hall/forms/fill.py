@@ -23,7 +23,7 @@ from govlm.hall.forms.checks import check
 from govlm.hall.forms.marks import Candidate, Cue, cues, narrow
 from govlm.hall.forms.persons import People
 from govlm.hall.forms.rules import Problem, conflicts
-from govlm.hall.forms.schema import CHECKED, Form, FormField
+from govlm.hall.forms.schema import CHECKED, PERSONS, Form, FormField
 
 __all__ = ["Filled", "FilledField", "Problem", "fill"]
 
@@ -62,6 +62,10 @@ _CORRECTING = re.compile(
 _BREAK = re.compile("[，,。；;！!？?\n]")
 _SENTENCE = re.compile("[。；;！!？?\n]")
 _CONFIDENCE = {5: 0.95, 4: 0.95, 3: 0.9, 2: 0.85, 1: 0.75, 0: 0.7}
+_MONTHLY = re.compile("每个?月|一个月|月收入|月租")
+_OTHER_PERIOD = "[一每全半]年|年(?:收入|租金)|[一每]个?季度?|[两三四五六]个月|[一每][天日周]|一?个?星期"
+_PERIOD = re.compile(f"(?:{_OTHER_PERIOD})[^，,。；;！!？?\n月]{{0,8}}$")  # 房租一年两万四
+_PERIOD_AFTER = re.compile(r"\s?(?:元|块钱?)?\s?[/一每](?:年|季|[天日周])")
 _MOST = 10  # questions back about one message
 _COMMON_UNIT = re.compile("(?:年|个?月|天|岁|次)$|^[一1]个人$")  # of durations, said of many things
 _FITS = {"number": ("amount", "count")}
@@ -167,16 +171,15 @@ class _Assignment:
                 self._place(entry)
         for name, listed in self.claims.items():
             self.claims[name] = self._spoken_for(self.form.fields[name], listed)
-        return self.claims, self.problems
+        return {name: listed for name, listed in self.claims.items() if listed}, self.problems
 
     def _spoken_for(self, each: FormField, listed: list[_Claim]) -> list[_Claim]:
-        """我老公是坐办公室的，我是工人: of a choice, what is said of the speaker goes before what is said of others."""
+        """我老公是坐办公室的，我是工人: a choice that is the speaker's own is not what is said of kin."""
         if each.kind not in ("choice", "yesno") or each.person != "applicant":
             return listed
-        roles = [self.people.at(claim.candidate.start) for claim in listed]
-        if "applicant" not in roles:
-            return listed
-        return [claim for claim, role in zip(listed, roles, strict=True) if role in ("", "applicant")]
+        roles = [self.people.subject(claim.candidate.start) for claim in listed]
+        own = ("", "applicant") if "applicant" in roles else {*PERSONS, "", "other"} - {"spouse"}
+        return [claim for claim, role in zip(listed, roles, strict=True) if role in own]
 
     def _claim(self, entry: Candidate, name: str, level: int) -> None:
         self.claims.setdefault(name, []).append(_Claim(entry, name, level))
@@ -284,7 +287,13 @@ class _Assignment:
         if unit > level and not _COMMON_UNIT.search(self.text[entry.start : entry.end]):
             level, where = unit, -1
         corrected = _CORRECTING.search(self.text, max(0, entry.start - 8), entry.start)
-        if entry.kind == "number" and not asked and not corrected and (level < 5 or entry.start - where > 8):
+        if (
+            entry.kind == "number"
+            and not asked
+            and not corrected
+            and not self._denied_before(entry)
+            and (level < 5 or entry.start - where > 8)
+        ):
             level = 0  # digits are said for many things
         return level, where, own
 
@@ -426,7 +435,7 @@ def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, tod
             return
     entry = chosen.candidate
     said = raw[entry.start : entry.end]
-    value, problem = _value(each, entry, form)
+    value, problem = _value(each, entry, form, plain)
     message: str | None = problem or check(each, value, today)
     if message:
         kind = "vague" if problem else each.kind
@@ -436,7 +445,7 @@ def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, tod
     result.fields[each.name] = FilledField(value, said, entry.start, entry.end, confidence)
 
 
-def _value(each: FormField, entry: Candidate, form: Form) -> tuple[str, str]:
+def _value(each: FormField, entry: Candidate, form: Form, plain: str) -> tuple[str, str]:
     """(value, what is not exact enough about it)."""
     if each.kind == "date":
         month = each.precision == "month"
@@ -447,6 +456,10 @@ def _value(each: FormField, entry: Candidate, form: Form) -> tuple[str, str]:
         if entry.state == "vague" or (entry.state == "month" and not month) or (entry.state == "yearless" and born):
             return "", f"{each.label}还不够具体，请给出{wanted}。"
         return entry.value[:7] if month else entry.value, ""
+    if each.kind == "amount" and _MONTHLY.search(each.label + each.ask):
+        before, after = plain[max(0, entry.start - 12) : entry.start], plain[entry.end : entry.end + 6]
+        if _PERIOD.search(before) or _PERIOD_AFTER.match(after):
+            return "", f"{each.label}要的是一个月的数，请告诉我一个月是多少元。"
     if entry.state == "vague":
         return "", f"{each.label}需要准确的数字，请告诉我具体是多少。"
     return entry.value, ""

@@ -47,6 +47,7 @@ _KIND_CUES = {
 }
 SPOKEN = str.maketrans("〇零○一二三四五六七八九幺两", "00012345678912")
 _SPOKEN_RUN = re.compile("[〇零○一二三四五六七八九幺两]{7,}")
+_CROSS = re.compile("(?<=[0-9]{17})[叉×]")  # how the last place of an identity number is said
 _D = "[〇零○一二三四五六七八九幺两0-9]"
 _DICTATED = re.compile(rf"(?<!{_D}){_D}{{2,8}}(?:[，,、 -]{{1,2}}{_D}{{2,8}}){{1,6}}[Xx]?(?!{_D})")
 _PLAIN = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟", "一二三四五六七八九十百千")
@@ -64,7 +65,8 @@ def narrow(text: str) -> str:
     text = re.sub(r"元月(?=[0-9〇零一二三四五六七八九十份]|初)", "一月", text)
     text = _FORMAL.sub(lambda char: char.group().translate(_PLAIN), text.translate(_WIDE))
     text = _DICTATED.sub(_joined, text)
-    return _SPOKEN_RUN.sub(lambda run: run.group().translate(SPOKEN), text)
+    text = _SPOKEN_RUN.sub(lambda run: run.group().translate(SPOKEN), text)
+    return _CROSS.sub("X", text)
 
 
 def _joined(run: re.Match[str]) -> str:
@@ -85,7 +87,7 @@ _BORN = re.compile(r"(?<=[日号月年0-9])\s?出?生(?=[的人于]|$|[^\u4e00-\
 
 def _said_cue(cue: str) -> str:
     """离职 is 离的职, too."""
-    return f"{cue[0]}[了的过]?{cue[1]}" if re.fullmatch("[\u4e00-\u9fff][职院休婚证租学]", cue) else re.escape(cue)
+    return f"{cue[0]}[了的过]?{cue[1]}" if re.fullmatch("[\u4e00-\u9fff][职院休婚证租学厂]", cue) else re.escape(cue)
 
 
 def cues(form: Form, text: str) -> dict[str, list[Cue]]:

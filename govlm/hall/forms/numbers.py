@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 
 from govlm.hall.forms.marks import Candidate
@@ -12,12 +12,12 @@ from govlm.hall.values import find_amounts
 
 __all__ = ["number", "numbers"]
 
-_DIGIT = {char: i for i, char in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0, "俩": 2, "仨": 3, "双": 2}
+_DIGIT = {char: i for i, char in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0, "俩": 2, "仨": 3, "双": 2, "单": 1}
 _SCALE = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 10**8}
 _CHINESE = "零〇一二三四五六七八九十百千万亿两"
 _NUMBER = re.compile(
     rf"(?<![0-9A-Za-z.])[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,4}}(?:\.[0-9]{{1,4}})?|(?<![0-9A-Za-z.])[0-9]{{1,9}}(?:\.[0-9]{{1,4}})?(?:[百千万][0-9]?)?(?![0-9A-Za-z])"
-    rf"|[{_CHINESE}]{{1,3}}[来多几][十百千万]|[{_CHINESE}]{{1,16}}|双(?=胞胎)|龙凤(?=胎)|[俩仨](?![\u4e00-\u9fff]*[儿子]们)"
+    rf"|[{_CHINESE}]{{1,3}}[来多几][十百千万]|[{_CHINESE}]{{1,16}}|双(?=胞胎)|龙凤(?=胎)|单(?=胎)|[俩仨](?![\u4e00-\u9fff]*[儿子]们)"
 )
 _SEVERAL = re.compile(
     "[一二三四五六七八九][一二三四五六七八九][十百千万]|[几来多][十百千万]"
@@ -27,6 +27,7 @@ _RATE = re.compile(r".*[二两三四五六七八九0-9百千万]一")
 _ABOUT = re.compile(r"(?:大概|大约|约|差不多|将近|接近|估计)[有是在每个月年]{0,3}$")
 _ABOUT_AFTER = re.compile(r"(?:元|块钱?|[年人天])?(?:左右|上下|差不多)")
 _MONEY_UNIT = re.compile(r"\s?(?:元|块钱?|圆)(?:整)?")
+_ITSELF = re.compile("个?(?:$|[^\u4e00-\u9fff]|[了的吧啊呢])")
 _OTHER_UNIT = re.compile(r"\s?(?:[年月日号岁点时分秒天周%％楼室栋幢单元度层级折]|[个口人位名户胎孩](?!元)|平|公里|星期|小时)")
 
 
@@ -85,8 +86,11 @@ def _state(text: str, start: int, end: int) -> str:
     return "about" if about else ""
 
 
-def numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
-    """Sums and counts. A number without a unit is both: only what stands beside it can tell."""
+def numbers(form: Form, text: str, taken: bytearray, behind: Mapping[int, tuple[str, ...]]) -> Iterator[Candidate]:
+    """Sums and counts. A number without a unit is both: only what stands beside it can tell.
+
+    behind: where cues of counts end, and the fields whose they are: 雇了俩.
+    """
     kinds = {field.kind for field in form.fields.values()}
     units: dict[str, list[str]] = {}
     for field in form.fields.values():
@@ -116,6 +120,8 @@ def numbers(form: Form, text: str, taken: bytearray) -> Iterator[Candidate]:
             yield Candidate(
                 "count", start, counted.end(), said, "vague" if rest else state, tuple(units[counted.group().strip()])
             )
+        elif start in behind and _ITSELF.match(text, end):
+            yield Candidate("count", start, end, said, state, behind[start])
         elif money:
             yield Candidate("amount", start, money.end(), said, state)
         elif (

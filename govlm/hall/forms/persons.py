@@ -22,6 +22,7 @@ _WORDS = {
 _OUTSIDERS = re.compile(
     "(?<![和跟与同给帮替为])(?:邻居|隔壁|朋友|同事|室友|老乡|同学|工友|战友|亲戚|别人|有的?人|某人|人家)(?!们?(?:都)?(?:说|讲|介绍|推荐|告诉|让|叫[我俺])|一起|合)"
 )
+_TOGETHER = re.compile("[和跟与同给帮替陪带靠养](?:[我俺咱]的?)?$")
 _SENTENCE = re.compile("[。！!？?\n]")
 _SPEAKER = re.compile("本人|我自己|[我俺咱](?!们|的?(?:邻居|隔壁|朋友|同事|室友|老乡|同学|工友|战友|亲戚|[一几]个))")
 _WORD = re.compile("|".join(f"(?P<{role}>{words})" for role, words in _WORDS.items()))
@@ -66,6 +67,11 @@ class People:
                 if who and who.lastgroup not in ("applicant", "agent", "contact", "landlord", None) and not self.behalf:
                     self.behalf = who.lastgroup or ""
         self._known = set(roles)
+        self._subjects = [
+            (start, role)
+            for start, role in zip(self._starts, self._roles, strict=True)
+            if role == "applicant" or not _TOGETHER.search(text[max(0, start - 3) : start])
+        ]
         ends = [*(match.start() for match in _SENTENCE.finditer(text)), len(text)]
         speakers = [match.start() for match in _SPEAKER.finditer(text)]
         # where outsiders are spoken of: from their word to the end of the sentence, or to where the speaker comes in
@@ -86,6 +92,12 @@ class People:
         if role == "applicant":
             return "applicant"
         return "applicant" if role == self.behalf else "other"
+
+    def subject(self, place: int) -> str:
+        """The role that is spoken of before that place, the applicant's where it is filled for them; not 老婆 of 我和老婆一起."""
+        index = bisect.bisect_left(self._subjects, (place, "")) - 1
+        role = self._subjects[index][1] if index >= 0 else ""
+        return "applicant" if role and role == self.behalf else role
 
     def outside(self, place: int) -> bool:
         """Whether that place is about a neighbour, a friend, other people: 我邻居家五口人."""

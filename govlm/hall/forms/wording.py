@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from govlm.hall.forms.mood import Clauses
 from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.understanding.slots import names_alone
 
-__all__ = ["choices", "names", "none", "phrases"]
+__all__ = ["OTHER_PLACE", "PLACE", "choices", "names", "none", "phrases"]
 
 _SINGLE_BEFORE = re.compile(r"(?:^|[^\u4e00-\u9fff]|[是为别性选填写的个])$")
 _SINGLE_LISTED = re.compile(r"(?:居民)?身份证|手机|电话|出生|汉族|[0-9]{4}年")  # 张秀兰女身份证…
@@ -19,14 +20,15 @@ _PART_OF_WORD = frozenset("子妇男女儿孙少侄甥闺外美才处长次幼")
 _SINGLE_AFTER = re.compile(r"$|[^\u4e00-\u9fff]|[的性士生方吧呢啊]")
 
 
-_WHEN = "前年|去年|今年|上个?月|[几两三]年前|早就?|已经|刚"
-_BY = "(?:公司|单位|老板|厂[里子]|店里|他们|人家?|[他她])"
+_WHEN = "前年|去年|今年|上个?月|[一二三四五六七八九十两好几0-9]{1,3}年前|早就?|已经|刚"
 
 
 def _said(word: str) -> str:
-    """A pattern for a wording as it is said: 老伴(前年)走了, 到(了)岁数, 被(公司)裁."""
+    """A pattern for a wording as it is said: 老伴(前年)走了, 到(了)岁数, 被(公司)裁, 住了五天院."""
     if word.startswith("被"):
-        return f"被{_BY}?(?:给)?" + re.escape(word[1:])
+        return "被[\u4e00-\u9fff]{0,4}?" + re.escape(word[1:])
+    if "几" in word:
+        return re.escape(word).replace("几", "(?:好?几|[一二两三四五六七八九十0-9]{1,3})")
     if len(word) >= 4:
         return re.escape(word[:2]) + f"(?:{_WHEN})?" + "了?".join(map(re.escape, word[2:]))
     return "了?".join(map(re.escape, word)) if len(word) == 3 else re.escape(word)
@@ -62,23 +64,23 @@ def choices(field: FormField, text: str, found_cues: Sequence[Cue], clauses: Cla
                 yield Candidate("yesno", *said.span("word"), "是" if said["yes"] else "否", "", (field.name,))
 
 
-_PLACE = re.compile("在([^，。是否有]{2,8}?[市省区县])")
-_OTHER_PLACE = re.compile("老家|外地|外省|乡下|农村")
+PLACE = re.compile("在([^，。是否有]{2,8}?[市省区县])")
+OTHER_PLACE = re.compile("老家|外地|外省|乡下|农村|不在[^，。]{0,6}(?:市|这|本地)")
 
 
 def _elsewhere(field: FormField, text: str, clauses: Clauses, start: int, end: int) -> bool:
     """Whether a yes or no that is asked of one place is said of another: 有一套房，在老家."""
-    place = _PLACE.search(field.label) if field.kind == "yesno" else None
+    place = PLACE.search(field.label) if field.kind == "yesno" else None
     if not place:
         return False
     first, last = clauses.at(start, end)
     last = clauses.at(last, last)[1] if last < len(text) and text[last - 1] in "，, " else last
     around = text[max(first, start - 20) : min(last, end + 20)]
-    return bool(_OTHER_PLACE.search(around) or re.search(f"不在(?:{re.escape(place[1])}|本地|这边|这里)", around))
+    return bool(OTHER_PLACE.search(around) or re.search(f"不在(?:{re.escape(place[1])}|本地|这边|这里)", around))
 
 
 _SAID = re.compile(
-    r"[的呢嘛：:，,\s]{0,2}(?P<word>(?P<yes>是的?|有的?|对|要|需要)|(?P<no>不是|没有|没|无|不要|不需要|否|不))(?=$|[^\u4e00-\u9fff]|[的了吧啊呢])"
+    r"[的呢嘛：:，,\s]{0,2}(?P<word>(?P<yes>是的?|有的?|对|要|需要|(?:已经|都|早就?|刚)*(?:拿到|办好|办下来|领到|办|有)了)|(?P<no>(?:还|都)?没(?:有)?(?:办|拿|领|下来|批)(?:到|好|完|下来)?|不是|没有|没|无|不要|不需要|否|不))(?=$|[^\u4e00-\u9fff]|[的了吧啊呢])"
 )
 
 
@@ -88,13 +90,16 @@ _LINK = re.compile(
     r"[的]?(?:名称|名字|全称|姓名|号码?)?(?:就?是|叫做?|为|写的?|填|选|改成|改为|应该是|打算做|准备做|主要是?|[:：])?[\s:：]{0,2}"
 )
 _PHRASE_END = re.compile(r"[。；;！!？?\n]|[，,](?=.{0,6}(?:是|为|叫|住|电话|手机|身份证|地址|\d))|$")
+_COMMA = re.compile("[，,][^，,、]{0,3}$")
 _ENDS = frozenset("，,。；;！!？?\n \t")
 _CLAUSES = re.compile(r"[^，,。；;、！!？?\s\n]+")
 _TRAILING = re.compile(r"[，,、\s]+$|(?:的|吧|啊|呢|哈|哦)$")
 
 
-def phrases(field: FormField, text: str, found_cues: Sequence[Cue], taken: bytearray, clauses: Clauses) -> Iterator[Candidate]:
-    """What stands behind a cue of a field that holds words."""
+def phrases(
+    field: FormField, text: str, found_cues: Sequence[Cue], taken: bytearray, clauses: Clauses, heads: Sequence[int]
+) -> Iterator[Candidate]:
+    """What stands behind a cue of a field that holds words. heads: where other things begin, sorted: a list goes no further."""
     for cue in found_cues:
         link = _LINK.match(text, cue.end)
         start = link.end() if link else cue.end
@@ -106,6 +111,12 @@ def phrases(field: FormField, text: str, found_cues: Sequence[Cue], taken: bytea
         if field.kind == "text":
             stop = _PHRASE_END.search(text, start)
             end = stop.start() if stop else len(text)
+            for head in heads[bisect.bisect_right(heads, start) :]:
+                if head >= end:
+                    break
+                if comma := _COMMA.search(text[max(start, head - 4) : head]):  # 卖烟酒，投资两万
+                    end = max(start, head - 4) + comma.start()
+                    break
         else:
             last = clauses.at(start)[1]
             end = last - 1 if start < last and text[last - 1] in _ENDS else last
