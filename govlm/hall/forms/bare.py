@@ -122,7 +122,7 @@ _LACK = re.compile(
 _HAVE = re.compile("(?:我们?|俺|咱|名下)?(?:都|也)?有(?:的|啊|呀|呢|了|吧|房子?|住房|房产|一[套个处])*")
 _DONE = re.compile("(?:早就?|已经|都|刚)?(?:拿|办|领|批|弄|考|签|交|做)(?:到|好|完|妥|下来|成|过|齐)?了?(?:的|了)")
 _ECHO = re.compile(
-    r"(?:我|俺)?(?:也|都|还|肯定|当然|很|暂时|现在|目前)*(?P<no>不|没有?|别)?(?P<verb>[\u4e00-\u9fff]{1,3}?)(?:的|啊|呀|呢|了|吧|嘛|哦)*"
+    r"(?:我|俺)?(?:也|都|还|肯定|当然|很|暂时|现在|目前|一定)*(?P<no>不|没有?|别)?(?P<verb>(?:(?![的啊呀呢了吧嘛哦])[\u4e00-\u9fff]){1,4}?)(?:的|啊|呀|呢|了|吧|嘛|哦)*"
 )
 
 
@@ -147,7 +147,7 @@ def _yesno(field: FormField, whole: str) -> str:
         if _YES.fullmatch(clauses[0]):
             return "是"
     echo = _ECHO.fullmatch(clauses[0]) if clauses and not _ASKS_FOR_LACK.search(field.ask) else None
-    if echo and echo["verb"] in field.ask and not re.search(r"[?？]", whole):  # 现在想找工作吗: 不想找了
+    if echo and _echoes(echo["verb"], field.ask) and not re.search(r"[?？]", whole):  # 现在想找工作吗: 不想找了
         return "否" if echo["no"] else "是"
     if len(whole) <= 14 and not _NO_ANSWER.search(whole) and not _ASKS_FOR_LACK.search(field.ask):
         if re.match("(?:我|俺|他|她|家里|目前|现在)?(?:也|都|还|是)?(?:不|没|无|未|莫)", whole):
@@ -157,6 +157,11 @@ def _yesno(field: FormField, whole: str) -> str:
         if any(_DONE.search(said) and not re.search("不|没|未", said) for said in clauses):
             return "是"
     return ""
+
+
+def _echoes(verb: str, ask: str) -> bool:
+    bare = re.sub("^[要想得会]+", "", verb)
+    return verb in ask or (bool(bare) and bare in ask)
 
 
 def _choice(field: FormField, whole: str) -> str:

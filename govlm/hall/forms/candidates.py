@@ -45,7 +45,8 @@ def candidates(
     slots = find_slots(text, today)
     for slot in slots:
         if slot.kind in CHECKED and take(slot.start, slot.end):
-            found.append(Candidate(slot.kind, slot.start, slot.end, slot.value))
+            kind = (_announced(form, text, slot.start, found_cues) if slot.kind == "bank_card" else "") or slot.kind
+            found.append(Candidate(kind, slot.start, slot.end, slot.value))
         elif slot.valid is not None or slot.kind in ("landline", "passport", "travel_permit", "plate"):
             take(slot.start, slot.end)
     found += [entry for entry in _broken(form, text, found_cues, asking) if take(entry.start, entry.end)]
@@ -61,6 +62,10 @@ def candidates(
         found += days if "date" in kinds else []
     # no name begins inside a word of a field: 缴费八年
     inner = {place for listed in found_cues.values() for cue in listed for place in range(cue.start + 1, cue.end)}
+    # … nor behind one of an organisation: 铺子叫阿强五金
+    for field in form.fields.values():
+        for cue in found_cues[field.name] if field.kind == "organisation" else ():
+            inner |= {cue.end, *range(cue.end, _TO.match(text, cue.end).end() + 1)} if cue.own else set()  # type: ignore[union-attr]
     firm = bytearray(taken)  # without names and organisations, which a phrase of words may hold
     for slot in slots:
         if slot.kind == "organisation" and take(slot.start, slot.end) and "organisation" in kinds:
@@ -104,6 +109,7 @@ def candidates(
                 entry
                 for entry in choices(field, text, found_cues[field.name], clauses)
                 if labels.get((entry.start, entry.end), field.name) == field.name
+                and not (asking is not field and _named(form, field, text, entry, found_cues))
                 and all(entry.start < count.start and count.end <= entry.end for count in _at_ends(entry, counted))
             ]
         if field.kind in ("amount", "count"):
@@ -128,10 +134,36 @@ def candidates(
 _OF_FACTS = frozenset({"date", "amount", "count", "number"})  # a number to call or an address is meant behind 如果, too
 
 
+def _named(form: Form, field: FormField, text: str, entry: Candidate, found_cues: dict[str, list[Cue]]) -> bool:
+    """Whether a word of a choice is rather the name of another field: 单位 of 单位示例市…, not of 打给单位."""
+    word = text[entry.start : entry.end]
+    if not any(word in other.cues for other in form.fields.values() if other.kind in _LABELLED):
+        return False
+    return not any(cue.own and 0 <= entry.start - cue.end <= 6 for cue in found_cues[field.name])
+
+
+_LABELLED = frozenset({"organisation", "name", "address", "text"})
+
+
 def _beside(form: Form, found_cues: dict[str, list[Cue]]) -> tuple[set[int], set[int]]:
     """Where cues of dates begin and end."""
     listed = [cue for field in form.fields.values() if field.kind == "date" for cue in found_cues[field.name]]
     return {cue.start for cue in listed}, {cue.end for cue in listed}
+
+
+_TO = re.compile(r"[的是为：:，,\s]{0,3}")
+
+
+def _announced(form: Form, text: str, start: int, found_cues: dict[str, list[Cue]]) -> str:
+    """The kind of number whose cue stands right before that place: 17 digits behind 身份证 are no bank card; "" = none does."""
+    kinds = {
+        form.fields[name].kind
+        for name, listed in found_cues.items()
+        if form.fields[name].kind in CHECKED
+        for cue in listed
+        if start - 4 <= cue.end <= start and text[cue.start : cue.end] != "号码" and _TO.fullmatch(text, cue.end, start)
+    }
+    return kinds.pop() if len(kinds) == 1 else ""
 
 
 def _at_ends(entry: Candidate, counted: dict[int, Candidate]) -> list[Candidate]:

@@ -68,6 +68,7 @@ _PERIOD = re.compile(f"(?:{_OTHER_PERIOD})[^，,。；;！!？?\n月]{{0,8}}$") 
 _PERIOD_AFTER = re.compile(r"\s?(?:元|块钱?)?\s?[/一每](?:年|季|[天日周])")
 _MOST = 10  # questions back about one message
 _COMMON_UNIT = re.compile("(?:年|个?月|天|岁|次)$|^[一1]个人$")  # of durations, said of many things
+_THERE = re.compile("(?:就在|位于|地址[是在]|坐落在?)$")
 _FITS = {"number": ("amount", "count")}
 
 
@@ -178,7 +179,7 @@ class _Assignment:
         if each.kind not in ("choice", "yesno") or each.person != "applicant":
             return listed
         roles = [self.people.subject(claim.candidate.start) for claim in listed]
-        own = ("", "applicant") if "applicant" in roles else {*PERSONS, "", "other"} - {"spouse"}
+        own = ("", "applicant") if "applicant" in roles else {*PERSONS, ""} - {"spouse"}
         return [claim for claim, role in zip(listed, roles, strict=True) if role in own]
 
     def _claim(self, entry: Candidate, name: str, level: int) -> None:
@@ -322,6 +323,8 @@ class _Assignment:
             return True
         if entry.kind == "organisation":
             return len(top) == 1
+        if entry.kind == "address" and len(top) == 1 and _THERE.search(self.text, max(0, entry.start - 4), entry.start):
+            return True
         return self._mostly(entry)
 
     def _company(self, entry: Candidate) -> bool:
@@ -389,7 +392,7 @@ class _Assignment:
         dates = [entry for entry in self.found if entry.kind == "date"]
         for first, second in itertools.pairwise(dates):
             between = self.text[first.end : second.start]
-            if not re.fullmatch(r"[\s，,]*(?:[到至~—–-]+|一直到|直到)[了]?\s*", between):
+            if not re.fullmatch(r"(?:起|开始)?[\s，,]*(?:[到至~—–-]+|一直到|直到)[了]?\s*", between):
                 continue
             around = (max(0, first.start - 16), min(len(self.text), second.end + 16))
             near = [

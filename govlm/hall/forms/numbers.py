@@ -24,6 +24,8 @@ _SEVERAL = re.compile(
     "|(?:^|[十百千万])(?:一两|两三|三五|一二|二三|三四|四五|五六|六七|七八|八九)$"  # 五六年, 十七八个
 )
 _RATE = re.compile(r".*[二两三四五六七八九0-9百千万]一")
+_BOUND = re.compile("(?:不到|不足|不超过|超过|不止|至少|最多|起码|顶多)(?:有|是)?$")
+_BOUND_AFTER = re.compile("(?:元|块钱?|[年人个])?(?:不到|以上|以下|以内|往上)")
 _ABOUT = re.compile(r"(?:大概|大约|约|差不多|将近|接近|估计)[有是在每个月年]{0,3}$")
 _ABOUT_AFTER = re.compile(r"(?:元|块钱?|[年人天])?(?:左右|上下|差不多)")
 _MONEY_UNIT = re.compile(r"\s?(?:元|块钱?|圆)(?:整)?")
@@ -81,6 +83,8 @@ def _state(text: str, start: int, end: int) -> str:
         or _SEVERAL.search(text[start:end])
         or text[start - 1 : start] == "几"
     ):
+        return "vague"
+    if _BOUND.search(text[max(0, start - 6) : start]) or _BOUND_AFTER.match(text, end):
         return "vague"
     about = _ABOUT.search(text[max(0, start - 6) : start]) or _ABOUT_AFTER.match(text, end)
     return "about" if about else ""
