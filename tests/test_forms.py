@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import sys
 import zipfile
 from datetime import date
 from importlib import resources
@@ -153,6 +154,42 @@ def test_any_text_is_taken_and_says_nothing(text):
 def test_long_texts_are_read_to_their_limit(part):
     found = fill(FORMS["yibao"], part * (20_000 // len(part)), today=TODAY)
     assert len(found.problems) < 40
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "身份证号110101198001011234，",
+        "3月1号到3月9号，",
+        "张伟 ",
+        "不对，是",
+        "主要卖",
+        "不是住院，是门诊 费用三千，不是两千，",
+    ],
+)
+def test_the_work_grows_with_the_length_alone(part):
+    """Lines that run in the forms' own code, a turn of a loop on one line counted each time: twice the text, twice the lines."""
+
+    def lines(form, text):
+        count = 0
+
+        def trace(frame, event, argument):
+            nonlocal count
+            count += event == "line"
+            return trace if "/forms/" in frame.f_code.co_filename.replace("\\", "/") else None
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            fill(form, text, today=TODAY)
+        finally:
+            sys.settrace(before)
+        return count
+
+    form = FORMS["getihu" if "卖" in part else "yibao"]
+    fill(form, part, today=TODAY)  # what is loaded once
+    short, long = (lines(form, part * (size // len(part))) for size in (1500, 3000))
+    assert short > 100 and long < 2.4 * short
 
 
 def test_asking_an_unknown_field_is_an_error():

@@ -5,6 +5,7 @@ the one before (3月1号到9号), days that do not exist, which are to be told.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -12,7 +13,7 @@ from datetime import date
 from govlm.hall.forms.marks import SPOKEN, Candidate
 from govlm.hall.forms.numbers import number
 from govlm.hall.forms.schema import Form, FormField
-from govlm.hall.values import find_dates
+from govlm.hall.values import When, find_dates
 
 __all__ = ["birth_date", "dates", "lasts"]
 
@@ -46,6 +47,12 @@ _LUNAR = re.compile(
 )
 _INEXACT = re.compile(r"(?:个月|周|个?星期|个?礼拜|年)(?:以?前|之前|以?后|之后)$")
 _PARTIAL = re.compile(rf"(?:(?P<month>{_M})\s?月份?\s?的?)?(?P<day>{_D})\s?[日号]")
+
+
+@functools.lru_cache(maxsize=1024)
+def _days(text: str, today: date) -> tuple[When, ...]:
+    """The dates of a few words; long messages say the same ones again."""
+    return tuple(find_dates(text, today))
 
 
 def _year(text: str, today: date) -> int:
@@ -86,7 +93,7 @@ def dates(
             if pattern is _SHORT and (match["day"] is None and (len(match["year"]) == 2 or match["sign"] == "-")):
                 continue
             year = _year(match["year"], today)
-            days = find_dates(f"2000年{match['month']}月{match['day'] or '1'}日", today)
+            days = _days(f"2000年{match['month']}月{match['day'] or '1'}日", today)
             month = days[0].first.month if days and days[0].day else 0
             if not month:  # 2月30日: no such day, which is to be told
                 numbers = [
@@ -100,23 +107,22 @@ def dates(
             put(*match.span(), value, "" if match["day"] else "month")
     for match in _NAMED.finditer(text):
         month_day = next(day for word, day in _NAMED_DAYS.items() if match["name"].startswith(word))
-        days = find_dates(f"{match['year']}{month_day}", today)
+        days = _days(f"{match['year']}{month_day}", today)
         if days and days[0].day:
             put(*match.span(), days[0].first.isoformat())
     for match in _DOTTED.finditer(text):
         if match.end() in beside[0] or match.start() in beside[1]:
-            days = find_dates(f"{match['month']}月{match['day']}日", today)
+            days = _days(f"{match['month']}月{match['day']}日", today)
             if days and days[0].day:
                 put(*match.span(), days[0].first.isoformat())
     for match in _NO_SIGN.finditer(text):
-        days = find_dates(f"{match['year'] or ''}{match['month']}月{match['day']}日", today)
+        days = _days(f"{match['year'] or ''}{match['month']}月{match['day']}日", today)
         if days and days[0].day:
             put(*match.span(), days[0].first.isoformat())
     for match in _PARTIAL.finditer(text):  # 11月31号: no such day, either
-        if match["month"] and not find_dates(match.group(), today):
-            month, day = number(match["month"]), number(match["day"])
-            if month and day:
-                put(*match.span(), f"{today.year}-{int(month):02}-{int(day):02}")
+        if match["month"] and not _days(match.group(), today):
+            parts = number(match["month"]), number(match["day"])
+            put(*match.span(), f"{today.year}-{int(parts[0] or 0):02}-{int(parts[1] or 0):02}")
     masked = "".join(" " if mark else char for char, mark in zip(text, taken, strict=True))
     for when in find_dates(masked, today):
         words = text[when.start : when.end]
@@ -136,7 +142,7 @@ def dates(
         partial = _PARTIAL.fullmatch(words)
         if partial and before and not re.search("[。；;！!\n]", text[before[0] : start]) and start - before[0] < 30:
             known_year, known_month = before[1][:4], before[1][5:7]
-            days = find_dates(f"{known_year}年{partial['month'] or int(known_month)}月{partial['day']}日", today)
+            days = _days(f"{known_year}年{partial['month'] or int(known_month)}月{partial['day']}日", today)
             if days:
                 value, partial = days[0].first.isoformat(), None
         if _LUNAR.search(text[max(0, start - 12) : start]) or _LUNAR.search(words):

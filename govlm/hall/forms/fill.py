@@ -150,12 +150,15 @@ class _Assignment:
         self.people = People(text, {entry.person for entry in form.fields.values()}, behalf)
         self.starts = {name: [cue.start for cue in listed] for name, listed in found_cues.items()}
         self.ends = {name: [cue.end for cue in listed] for name, listed in found_cues.items()}
+        self.at: dict[int, list[tuple[int, int]]] = {}  # the cues that begin at a place
+        for cue in (cue for listed in found_cues.values() for cue in listed):
+            self.at.setdefault(cue.start, []).append((cue.start, cue.end))
         self.births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
         self.used: set[tuple[int, int]] = set()
         first = _CORRECTING.search(text)
         self.corrected = first.end() if first else None  # where the first correcting word ends
         self.among = any(other.kind in CHECKED or other.kind == "address" for other in found)
-        self.denied = sorted(other.end for other in found if other.state == "denied")
+        self.denied = sorted((other.end, other.value) for other in found if other.state == "denied")
         self.own = {other.kind for other in found if self.people.at(other.start) in ("", "applicant")}
         self.breaks = [match.start() for match in _BREAK.finditer(text)]
         self.sentences = [match.start() for match in _SENTENCE.finditer(text)]
@@ -228,7 +231,8 @@ class _Assignment:
 
     def _meant(self, entry: Candidate, eligible: Sequence[FormField]) -> str:
         """不是1650，是1560元: the field that holds the value that is denied right before; "" when there is none."""
-        denied = {other.value for other in self.found if other.state == "denied" and other.end <= entry.start <= other.end + 6}
+        place = bisect.bisect_left(self.denied, (entry.start - 6, ""))
+        denied = {value for _, value in self.denied[place : bisect.bisect_right(self.denied, (entry.start, "\U0010ffff"))]}
         holders = [each.name for each in eligible if self.known.get(each.name) in denied] if denied else []
         return holders[0] if len(holders) == 1 else ""
 
@@ -314,8 +318,8 @@ class _Assignment:
         return False
 
     def _denied_before(self, entry: Candidate) -> bool:
-        place = bisect.bisect_right(self.denied, entry.start) - 1
-        return place >= 0 and entry.start - self.denied[place] < 12
+        place = bisect.bisect_right(self.denied, (entry.start, "\U0010ffff")) - 1
+        return place >= 0 and entry.start - self.denied[place][0] < 12
 
     def _free(self, entry: Candidate, top: Sequence[FormField]) -> bool:
         """Whether a value without a cue may stand by itself."""
@@ -382,8 +386,7 @@ class _Assignment:
         """A cue behind a value is not also the cue before the next one."""
         level, where, _ = self._level(entry, each)
         if level == 4:
-            for cue in (cue for listed in self.cues.values() for cue in listed if cue.start == -where):
-                self.used.add((cue.start, cue.end))
+            self.used.update(self.at[-where])
 
     def _ranges(self) -> dict[Candidate, str]:
         """3月1号到3月9号: the first and the last day, where the form has one pair of such fields."""

@@ -109,8 +109,8 @@ def phrases(
         if not linked and field.kind != "text":
             continue
         if field.kind == "text":
-            stop = _PHRASE_END.search(text, start)
-            end = stop.start() if stop else len(text)
+            stop = _PHRASE_END.search(text, start, start + field.longest)
+            end = stop.start() if stop else start
             for head in heads[bisect.bisect_right(heads, start) :]:
                 if head >= end:
                     break
