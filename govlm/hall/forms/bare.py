@@ -8,6 +8,7 @@ from govlm.hall.forms.checks import is_name
 from govlm.hall.forms.numbers import number
 from govlm.hall.forms.schema import FormField
 from govlm.hall.forms.wording import OTHER_PLACE, PLACE
+from govlm.hall.understanding.plain_words import NO, NOTHING, YES
 from govlm.hall.understanding.slots import names_alone
 
 __all__ = ["PROMPT", "answer"]
@@ -23,22 +24,18 @@ PROMPT = re.compile(
     r"(?:忽略|无视|忘记|绕过|关闭|跳过).{0,16}(?:指令|规则|提示词?|设定|校验|检查|限制)|(?:所有|全部|一切)[^，。]{0,8}(?:跳过|忽略|关闭)|系统提示|system\s*prompt|ignore\s+(?:all\s+|the\s+)?(?:previous|above)|你现在是|扮演|越狱|<\|?[a-z_]+\|?>",
     re.IGNORECASE,
 )
-_YES = re.compile(
-    r"(?:是|有|对|嗯+|好|行|可以|要|需要|没错|没问题|确认|同意|愿意|正确|当然|肯定|必须|对头|中)(?:的|啊|呀|呢|了|吧)*"
-)
-_NO = re.compile(
-    r"(?:不是|没有|没|无|否|不|不要|不用|不需要|不同意|不愿意|不行|不对|还没有?|都没有|从来没有|没得|莫得|没交过?|不存在)(?:的|啊|呀|呢|了|吧|过)*"
-)
+_YES = re.compile(rf"(?:{YES}|嗯+|需要|当然|必须|对头)(?:的|啊|呀|呢|了|吧)*")
+_NO = re.compile(rf"(?:{NO}|{NOTHING}|不需要|都没有|从来没有|没交过?|不存在)(?:的|啊|呀|呢|了|吧|过)*")
 _ORDER = re.compile(r"(?:第)?(?P<n>[一二三四五六七八九1-9])(?:个|项|种)?")
 _LETTER = re.compile(r"[A-Ia-i]")
 _COUNTED = re.compile(r"(?P<n>[0-9]{1,6}|[零〇一二三四五六七八九十百千两俩仨]{1,6})\s?(?:[\u4e00-\u9fff]{0,3})")
 _WITHOUT = re.compile(
-    "(?:我们?|俺|这个|那个|先|暂时|就|也|都|目前)*(?:不用|不要|不需要|不取|不起|没有?|无|暂无|还没有?|没得|莫得)(?:起|取|想好|想|定|[店字]号|店名|名称|名字|单位|公司|学校|这个|地址|了|的|呢)*"
+    f"(?:我们?|俺|这个|那个|先|暂时|就|也|都|目前)*(?:{NOTHING}|不用|不要|不需要|不取|不起|暂无|还没有?)(?:起|取|想好|想|定|[店字]号|店名|名称|名字|单位|公司|学校|这个|地址|了|的|呢)*"
 )
 _FAMILY = re.compile(
     "(?:就)?(?:我们?|咱|俺)?(?:就)?(?:爷儿?|娘儿?|母[子女]|父[子女]|夫[妻妇]|姐妹|兄弟|姊妹|姐弟|兄妹|小?两口|我们)?(?P<n>俩|仨|两个|两口子)(?:人)?"
 )
-_NOTHING = re.compile(r"(?:没有?|无|零|一个(?:也|都)没有?|啥也没有|都没有?|没得|莫得)(?:收入|任何收入)?")
+_NOTHING = re.compile(rf"(?:{NOTHING}|零|一个(?:也|都)没有?|啥也没有|都没有?)(?:收入|任何收入)?")
 
 
 def answer(field: FormField, text: str) -> tuple[str, int, int] | None:

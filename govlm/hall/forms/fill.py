@@ -24,6 +24,7 @@ from govlm.hall.forms.marks import Candidate, Cue, cues, narrow
 from govlm.hall.forms.persons import People
 from govlm.hall.forms.rules import Problem, conflicts
 from govlm.hall.forms.schema import CHECKED, PERSONS, Form, FormField
+from govlm.hall.understanding.plain_words import CORRECTING
 
 __all__ = ["Filled", "FilledField", "Problem", "fill"]
 
@@ -56,9 +57,7 @@ class _Claim(NamedTuple):
     level: int
 
 
-_CORRECTING = re.compile(
-    "不对|错了|写错|说错|打错|填错|搞错|弄错|记错|改成|改为|换成|更正|纠正|应该是|应为|应当是|而是|哦不|啊不|不不|重新说|说反了"
-)
+_CORRECTING = re.compile(CORRECTING + "|应当是|而是|哦不|啊不|不不|重新说|说反了")
 _BREAK = re.compile("[，,。；;！!？?\n]")
 _SENTENCE = re.compile("[。；;！!？?\n]")
 _CONFIDENCE = {5: 0.95, 4: 0.95, 3: 0.9, 2: 0.85, 1: 0.75, 0: 0.7}

@@ -5,19 +5,19 @@ from __future__ import annotations
 import bisect
 import re
 
+from govlm.hall.understanding.plain_words import ASKING, NEGATED, SUPPOSING
+
 __all__ = ["Clauses"]
 
 _SIGN = re.compile("[，,。；;！!？?\n]")
 _SPACE = re.compile(r"(?<=\S)[ \t]+(?=\S)")
 _LEAST = 4  # characters on both sides of a space that parts clauses; 公租房 怎么 办 is one
-_QUESTION = re.compile(
-    "你们|您们|[吗?？]|几点|怎么|什么|哪[里儿个些]|多少|能不能|可不可以|是不是|为啥|咋|凭啥|[能得可会].{0,12}[^对不是]不[啊呢嘛]?[?？]?$"
-)
-_SUPPOSING = re.compile("如果|(?<![主重需只不])要是|假如|假设|假使|倘若|若是|万一|比方说|打个比方|就算|哪怕")
+_QUESTION = re.compile(f"{ASKING}|你们|您们|吗|几点|哪[里儿个些]|凭啥|[能得可会].{{0,12}}[^对不是]不[啊呢嘛]?[?？]?$")
+_SUPPOSING = re.compile(SUPPOSING)
 _THEN = re.compile("[就那便]")
 _IN_CASE = re.compile("的话(?:$|[^说费题筒])")
 _DENIAL = re.compile(
-    r"(?:(?:(?<!是)不是|并非)[^，,。；;！!？?\s的是]{0,3}|(?:没有|没|非|不算|不属于|未|不)(?:(?<=有)(?:[我俺咱]|自己|被){1,2})?)$"
+    rf"(?:(?:(?<!是)不是|并非)[^，,。；;！!？?\s的是]{{0,3}}|(?:{NEGATED})(?:(?<=有)(?:[我俺咱]|自己|被){{1,2}})?)$"
 )
 
 

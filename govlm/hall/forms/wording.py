@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from govlm.hall.forms.marks import Candidate, Cue
 from govlm.hall.forms.mood import Clauses
 from govlm.hall.forms.schema import Form, FormField
+from govlm.hall.understanding.plain_words import NOTHING
 from govlm.hall.understanding.slots import names_alone
 
 __all__ = ["OTHER_PLACE", "PLACE", "choices", "names", "none", "phrases"]
@@ -80,7 +81,7 @@ def _elsewhere(field: FormField, text: str, clauses: Clauses, start: int, end: i
 
 
 _SAID = re.compile(
-    r"[的呢嘛：:，,\s]{0,2}(?P<word>(?P<yes>是的?|有的?|对|要|需要|(?:已经|都|早就?|刚)*(?:拿到|办好|办下来|领到|办|有)了)|(?P<no>(?:还|都)?没(?:有)?(?:办|拿|领|下来|批)(?:到|好|完|下来)?|不是|没有|没|无|不要|不需要|否|不))(?=$|[^\u4e00-\u9fff]|[的了吧啊呢])"
+    rf"[的呢嘛：:，,\s]{{0,2}}(?P<word>(?P<yes>是的?|有的?|对|要|需要|(?:已经|都|早就?|刚)*(?:拿到|办好|办下来|领到|办|有)了)|(?P<no>(?:还|都)?没(?:有)?(?:办|拿|领|下来|批)(?:到|好|完|下来)?|{NOTHING}|不是|不要|不需要|否|不))(?=$|[^\u4e00-\u9fff]|[的了吧啊呢])"
 )
 
 
@@ -147,7 +148,7 @@ def names(form: Form, text: str, found_cues: dict[str, list[Cue]]) -> Iterator[t
             yield clause.start(), end, True
 
 
-_NONE = re.compile(r"[的是：:呢，,]{0,2}(?:都|也)?(?:没有|没|无|为?零|0(?![0-9.]))(?=$|[^\u4e00-\u9fff]|[元的了吧啊])")
+_NONE = re.compile(rf"[的是：:呢，,]{{0,2}}(?:都|也)?(?:{NOTHING}|为?零|0(?![0-9.]))(?=$|[^\u4e00-\u9fff]|[元的了吧啊])")
 
 
 def none(field: FormField, text: str, found_cues: Sequence[Cue]) -> Iterator[Candidate]:
