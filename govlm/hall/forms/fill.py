@@ -295,6 +295,7 @@ class _Assignment:
             entry.kind == "number"
             and not asked
             and not corrected
+            and entry.state != "denied"
             and not self._denied_before(entry)
             and (level < 5 or entry.start - where > 8)
         ):
@@ -312,7 +313,7 @@ class _Assignment:
     def _another(self, start: int, entry: Candidate) -> bool:
         """Whether a value of the same kind stands between a cue and the candidate, and nothing corrects it."""
         place = bisect.bisect_left(self.spans, (start, -1))
-        if place < len(self.spans) and self.spans[place][1] <= entry.start:
+        if entry.state != "denied" and place < len(self.spans) and self.spans[place][1] <= entry.start:
             return not _CORRECTING.search(self.text, self.spans[place][1], entry.start) and not self._denied_before(entry)
         return False
 
@@ -416,6 +417,8 @@ def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, tod
     alive = [claim for claim in claims if claim.candidate.state != "denied"]
     if not alive:
         return
+    denied = {claim.candidate.value for claim in claims if claim.candidate.state == "denied"}
+    alive = [claim for claim in alive if claim.candidate.value not in denied] or alive  # 两万，不是两万，是两万二
     first = _CORRECTING.search(plain)
     strongest = max(claim.level for claim in alive)
     alive = [

@@ -105,7 +105,7 @@ def phrases(
         link = _LINK.match(text, cue.end)
         start = link.end() if link else cue.end
         linked = start > cue.end or text[cue.end - 1] in "叫是在"
-        if clauses.denies(cue.start):  # 没有单位
+        if clauses.denies(cue.start) or taken[cue.start]:  # 没有单位, 公司 of a name that is found
             continue
         if not linked and field.kind != "text":
             continue
