@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from govlm.portal import errors
-from govlm.portal.api import chat, health, pages
+from govlm.portal.api import account, admin_accounts, chat, health, pages
 from govlm.portal.portal import Portal
+from govlm.portal.security.headers import Shield
 from govlm.portal.settings import Settings
 
 __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
-ROUTERS = (health.router, pages.router, chat.router)
+ROUTERS = (health.router, pages.router, account.router, admin_accounts.router, chat.router)
+
+
+class Application(FastAPI):
+    """With the shield around all of it, the handler of unforeseen errors too."""
+
+    settings: Settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Shield(super().build_middleware_stack(), self.settings)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -33,18 +43,12 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             portal.close()
 
-    app = FastAPI(
+    app = Application(
         title="govlm", version=version("govlm"), description="网上办事大厅智能助手接口", lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json",
     )  # fmt: skip
+    app.settings = settings
     errors.install(app)
-
-    @app.middleware("http")
-    async def numbered(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        request.state.request_id = secrets.token_hex(8)
-        response = await call_next(request)
-        response.headers["X-Request-Id"] = request.state.request_id
-        return response
 
     for router in ROUTERS:
         app.include_router(router)

@@ -12,6 +12,11 @@ from fastapi import Depends, Request
 from govlm.hall.catalogue.database import Database
 from govlm.hall.hall import SAMPLE, Hall
 from govlm.portal.gate import Gate
+from govlm.portal.security.accounts import Accounts, utc
+from govlm.portal.security.keys import Keys
+from govlm.portal.security.limits import Limits, Proxies
+from govlm.portal.security.logins import Logins
+from govlm.portal.security.oidc import Provider
 from govlm.portal.settings import Settings
 from govlm.portal.store.tables import upgrade
 
@@ -28,6 +33,12 @@ class Portal:
         self.hall = Hall.open(settings.data / "hall")
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
+        self.clock = utc
+        self.accounts = Accounts(self.database, self.hall.vault)
+        self.logins = Logins(self.database, settings.login_idle, settings.login_life)
+        self.keys = Keys(self.database)
+        self.limits, self.proxies = Limits(settings.rates), Proxies(settings.proxies)
+        self.oidc = Provider(settings, self.hall.vault) if settings.oidc_discovery else None
 
     @property
     def database(self) -> Database:
@@ -39,8 +50,9 @@ class Portal:
         self.hall.close()
 
 
-def prepare(settings: Settings) -> None:
-    """Makes the data folder, the hall and the tables, once, before workers begin. CatalogueError, OSError: they cannot be made."""
+def prepare(settings: Settings) -> str:
+    """Makes the data folder, the hall, the tables and an administrator, once, before workers begin. CatalogueError, OSError: they cannot
+    be made. Returns the administrator's one-time password, to be told now; "" where there was one."""
     folder = settings.data / "hall"
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret(settings.data)
@@ -53,6 +65,7 @@ def prepare(settings: Settings) -> None:
     with Hall.open(folder) as hall:
         upgrade(hall.store.database)
         hall.vault.pseudonym("portal", "")  # the keys are made before workers ask for them
+        return Accounts(hall.store.database, hall.vault).first(utc())
 
 
 def secret(data: Path) -> bytes:

@@ -14,8 +14,9 @@ __all__ = ["tables", "upgrade"]
 _NUMBERS = ("failed", "turn", "asked", "count", "total", "number")
 _COLUMNS = {
     "accounts": (
-        "id", "name", "password", "roles", "subject", "created", "locked_until", "disabled", "must_change", "failed",
+        "id", "name", "password", "roles", "subject", "created", "disabled", "must_change",
     ),
+    "attempts": ("id", "last", "locked_until", "failed"),
     "logins": ("id", "account", "created", "seen", "expires"),
     "keys": ("id", "name", "digest", "scopes", "owner", "created", "expires", "revoked"),
     "feedback": ("id", "session", "rating", "comment_sealed", "at", "turn"),
