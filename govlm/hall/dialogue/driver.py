@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Protocol
 
@@ -62,7 +62,7 @@ class Turn:
 
     def reply(self) -> dict[str, Any]:
         """What is kept of it beside the state, as JSON."""
-        return {"text": self.text, "citations": [asdict(cited) for cited in self.citations], "handed_off": self.handed_off}
+        return {"text": self.text, "citations": [dict(vars(cited)) for cited in self.citations], "handed_off": self.handed_off}
 
     @classmethod
     def of(cls, exchange: Exchange, state: State) -> Turn:
