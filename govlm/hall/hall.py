@@ -47,7 +47,7 @@ from govlm.hall.push.candidates import Candidates
 from govlm.hall.push.profile import check as check_profile
 from govlm.hall.push.ranking import Pushed
 from govlm.hall.push.service import Push
-from govlm.hall.understanding.understand import Understanding
+from govlm.hall.understanding.understand import Reading, Understanding
 
 __all__ = ["Hall", "Hit"]
 
@@ -283,18 +283,18 @@ class Hall:
 
     def ask(self, text: str, region: str | None = None, today: date | None = None) -> Answer:
         """An answer whose every sentence is cited, or an honest refusal. Never raises for a text, whatever it is."""
-        library, today = self.library, today or date.today()
-        understander = library.understander
-        if not text.strip():
+        library = self.library
+        return self._answer(library, library.understander.read(text), region, today or date.today())
+
+    def _answer(self, library: Library, reading: Reading, region: str | None, today: date) -> Answer:
+        """As `ask`, from one library."""
+        text = reading.text
+        if not text.strip() or reading.empty:
             return refuse("empty")
-        query = understander.query(text)
-        if not np.count_nonzero(query.codes):
-            return refuse("empty")
-        scores, features = understander.item_scores(query)
-        if understander.outside(query, scores, features) > understander.weights.threshold:
+        if reading.outside:
             return refuse("out_of_scope")
-        hits = self._hits(library, scores, _MOST, library.known(region or ""))
-        characters = understander.characters
+        hits = self._hits(library, reading.scores, _MOST, library.known(region or ""))
+        characters = library.understander.characters
         if hits and hits[0].score >= _MAYBE:
             likely = [library.items[hit.code] for hit in hits if hit.score >= _LIKELY]
             if hits[0].score < _SURE and len(likely) > 1:
@@ -302,7 +302,7 @@ class Hall:
             answer = answer_item(text, likely[0], library, today, characters)
             if not answer.refused or answer.reason != "unanswerable":
                 return answer
-        passages = self._passages(library, query)
+        passages = self._passages(library, reading.query)
         if passages:
             return answer_policy(text, passages, library, today, region or "", characters)
         return refuse("unanswerable" if hits else "nothing_found")
@@ -353,14 +353,14 @@ class Hall:
 
     def conversations(self, sessions: SessionStore) -> Conversations:
         """Conversations that are kept elsewhere than in the hall's database."""
-        return Conversations(sessions, self._shelf, self.ask)
+        return Conversations(sessions, self._shelf, self._answer)
 
     def _shelf(self) -> Shelf:
         return self._procedures.shelf(self.library)
 
     @cached_property
     def _conversations(self) -> Conversations:
-        return Conversations(self.sessions, self._shelf, self.ask, self._agreed)
+        return Conversations(self.sessions, self._shelf, self._answer, self._agreed)
 
     def _agreed(self, session_id: str, version: str, now: datetime) -> None:
         """Keeps the consent of a conversation, before anything that needs it is kept."""

@@ -40,6 +40,10 @@ class Index(NamedTuple):
     version: int
 
 
+def _index(found: str | None) -> Index | None:
+    return Index(*json.loads(found)) if found else None
+
+
 class Snapshot:
     """One state of a catalogue. Made by `Store.snapshot`."""
 
@@ -59,8 +63,7 @@ class Snapshot:
     @property
     def index(self) -> Index | None:
         """The search index that was published last."""
-        found = self._meta("index")
-        return Index(*json.loads(found)) if found else None
+        return _index(self._meta("index"))
 
     # ---- items
 
@@ -231,9 +234,8 @@ class Store:
 
     @property
     def index(self) -> Index | None:
-        """As `Snapshot.index`."""
-        with self.snapshot() as view:
-            return view.index
+        """As `Snapshot.index`, read alone: it is looked at at every question."""
+        return _index(self._database.glance("index"))
 
     def items(
         self, *, on: date | None = None, region: str | None = None, level: str | None = None, audience: str | None = None

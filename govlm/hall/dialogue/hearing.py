@@ -5,13 +5,15 @@ is decided here by rules over the whole message, never by a model: a model that 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from govlm.hall.forms.rules import Problem
+from govlm.hall.understanding.examples import ACTS
 from govlm.hall.understanding.plain_words import ASKING, CORRECTING, NO, YES
 
-__all__ = ["ASKS", "Heard", "Said", "bare_apply", "ordinal", "plain_act", "subject"]
+__all__ = ["ASKS", "Heard", "Hearing", "Said", "bare_apply", "ordinal", "plain_act", "subject"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,64 @@ class Heard:
     def wants(self) -> str:
         """What would be started: a procedure's name, or an item's code."""
         return self.procedure or self.item
+
+    def does(self, *acts: str) -> bool:
+        """Whether its act is one of these."""
+        return self.act in acts
+
+
+_GUESSED = frozenset({"", *ACTS}) - {"cancel", "handoff"}  # what acts is decided by rules
+
+
+class Hearing(Heard):
+    """As Heard, where the model is asked only when the answer changes something: a yes, or a value for the field that was asked, is
+    plain without it, and it takes longer than all the rest. rules: the fields that rules decide; act, about and opening give the others.
+    """
+
+    _by_words: str
+    _guess: Callable[[], str]
+    _found: Callable[[], tuple[str, tuple[str, ...]]]
+    _said_for: Callable[[str], Said]
+
+    def __init__(
+        self, text: str, by_words: str, rules: Mapping[str, object], act: Callable[[], str],
+        about: Callable[[], tuple[str, tuple[str, ...]]], opening: Callable[[str], Said],
+    ) -> None:  # fmt: skip
+        """act: by the model, asked where by_words, the act by rules, leaves it open. about: (item, likely). opening: what is said for
+        the form of the item."""
+        self.__dict__.update({"text": text, "plain": bool(by_words), **rules})
+        self.__dict__.update({"_by_words": by_words, "_guess": act, "_found": about, "_said_for": opening})
+
+    def does(self, *acts: str) -> bool:
+        by_words = self._by_words
+        possible = {"ask", "apply"} if by_words == "ask" else {by_words} if by_words else _GUESSED
+        return not possible.isdisjoint(acts) and self.act in acts
+
+    @cached_property
+    def act(self) -> str:  # type: ignore[override]
+        by_words = self._by_words
+        if by_words and (by_words != "ask" or self.kinds):
+            return by_words
+        guessed = self._guess()
+        if by_words:  # 我想申请低保可以吗
+            return "apply" if guessed == "apply" else by_words
+        return {"cancel": "deny", "handoff": ""}.get(guessed, guessed)
+
+    @cached_property
+    def _about(self) -> tuple[str, tuple[str, ...]]:
+        return self._found()
+
+    @property
+    def item(self) -> str:  # type: ignore[override]
+        return self._about[0]
+
+    @property
+    def likely(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._about[1]
+
+    @cached_property
+    def opening(self) -> Said:  # type: ignore[override]
+        return self._said_for(self.wants)
 
 
 _FILLER = r"[，。！？!?,.、；;~～…\s]|[啊呀哦噢哟吧呢嘛哈咯了的]|那|那就|就|我|都|也|谢谢|麻烦|您好?|你好?|这样|了吧"
