@@ -63,7 +63,9 @@ class Filler:
         for parameter in route.operation.get("parameters", ()):
             name, where = parameter["name"], parameter["in"]
             if where == "path":
-                text = session if route.owner == "session" and name == "id" else str(self.value(route, name, parameter["schema"]))
+                text = (
+                    session if route.owner == "session" and name == "id" else str(self.value(route, name, parameter["schema"]))
+                )
                 path = path.replace(f"{{{name}}}", text).replace(f"{{{name}:path}}", text)
             elif parameter.get("required"):
                 target = query if where == "query" else headers

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import http.client
+import itertools
 import json
 import re
 import socket
@@ -39,7 +40,15 @@ from govlm.portal.store.tables import tables
 
 FREE = dict.fromkeys(RATES, "")  # no limits
 FAR = {"public": "http://hall.example.gov.cn", "rates": FREE}  # a portal that others reach
-PAGES = {"/", "/console", "/login", "/widget", "/widget.js", "/metrics", "/v1/openapi.json"}  # not in the document: open, GET only
+PAGES = {
+    "/",
+    "/console",
+    "/login",
+    "/widget",
+    "/widget.js",
+    "/metrics",
+    "/v1/openapi.json",
+}  # not in the document: open, GET only
 PASSWORD = "Right-password-77"
 
 
@@ -152,7 +161,9 @@ def wrong(found: TestClient, kinds: tuple[str, ...]) -> list[str]:
             else:
                 good = said == expected
             if not good:
-                problems.append(f"{route.name} as {kind}{' of another' if route.owner else ''}: {said or 'let in'}, not {expected}")
+                problems.append(
+                    f"{route.name} as {kind}{' of another' if route.owner else ''}: {said or 'let in'}, not {expected}"
+                )
             if route.owner and not denial:
                 who = caller(portal, kind)
                 assert who.who is not None
@@ -203,7 +214,14 @@ def test_the_matrix_notices_what_it_cannot_judge(tmp_path: Path) -> None:
 
     other = copy.deepcopy(document)
     del other["paths"][path]["post"]["x-access"]
-    for broken in (other, changed(roles=["king"]), changed(scope="all"), changed(owner=""), changed(owner="house"), changed(roles=[])):
+    for broken in (
+        other,
+        changed(roles=["king"]),
+        changed(scope="all"),
+        changed(owner=""),
+        changed(owner="house"),
+        changed(roles=[]),
+    ):
         with pytest.raises(AssertionError):
             routes(broken)
     route = next(r for r in routes(document) if r.path == path)
@@ -223,7 +241,9 @@ def test_the_matrix_finds_a_route_that_forgets_to_ask(tmp_path: Path) -> None:
         async def everybody() -> dict[str, str]:
             return {}
 
-        @app.get("/v1/sessions/{id}/open", openapi_extra={"x-access": {"roles": ["clerk"], "scope": "chat", "owner": "session"}})
+        @app.get(
+            "/v1/sessions/{id}/open", openapi_extra={"x-access": {"roles": ["clerk"], "scope": "chat", "owner": "session"}}
+        )
         async def anyone(id: str) -> dict[str, str]:
             return {}
 
@@ -269,7 +289,7 @@ def test_a_login_ends_unused_and_when_it_is_old(tmp_path: Path) -> None:
 
         def after(seconds: int) -> int:
             portal.clock = lambda: begin + timedelta(seconds=seconds)
-            return found.get("/v1/me/none").status_code if False else found.post("/v1/sessions", headers=page).status_code
+            return found.post("/v1/sessions", headers=page).status_code
 
         portal.clock = lambda: begin
         login(found, "li.wei")
@@ -281,7 +301,13 @@ def test_a_login_ends_unused_and_when_it_is_old(tmp_path: Path) -> None:
         page = token(found)
         assert [after(n) for n in range(500, 3501, 500)] == [201] * 7
         assert after(3601) == 401  # an hour old
-        found.cookies.set(COOKIE, "forged-" + "A" * 36)
+        portal.clock = lambda: begin
+        login(found, "li.wei")
+        page = token(found)
+        forged = found.cookies[COOKIE][:-1] + "_"
+        assert after(0) == 201
+        found.cookies.clear()
+        found.cookies.set(COOKIE, forged)
         assert after(0) == 401
 
 
@@ -309,7 +335,13 @@ def test_a_new_password_ends_the_other_logins(tmp_path: Path) -> None:
         found.cookies.clear()
         login(found, "zhao.min")
         here = found.cookies[COOKIE]
-        for new, ok in (("short-1A", False), ("aaaaaaaaaaaa", False), ("Zhao.Min-2026", False), (PASSWORD, False), ("换一个更长的口令 2026 Ab", True)):
+        for new, ok in (
+            ("short-1A", False),
+            ("aaaaaaaaaaaa", False),
+            ("Zhao.Min-2026", False),
+            (PASSWORD, False),
+            ("换一个更长的口令 2026 Ab", True),
+        ):
             response = found.post("/v1/me/password", json={"old": PASSWORD, "new": new}, headers=token(found))
             assert (response.status_code == 204) is ok, response.text
         assert found.cookies[COOKIE] not in (here, elsewhere)
@@ -337,12 +369,11 @@ def test_wrong_passwords_make_the_next_try_wait_longer_and_longer(tmp_path: Path
                 assert (response.status_code, code(response)) == (423, "locked")
                 waits.append(int(response.headers["Retry-After"]))
                 now += timedelta(seconds=waits[-1])
-                if name == "sun.li" and len(waits) == 6:
-                    break
-                assert login(found, name, "x").status_code == 401
-            assert waits[0] < 35 and all(a < b for a, b in zip(waits, waits[1:], strict=False) if b < MOST)
+                if len(waits) < 6:
+                    assert login(found, name, "x").status_code == 401
+            assert waits[0] < 35 and all(a < b for a, b in itertools.pairwise(waits) if b < MOST)
             assert waits[-1] <= MOST
-        assert login(found, "sun.li").status_code == 200  # when the wait is over
+        assert login(found, "sun.li").status_code == 200  # the wait is over
         assert [login(found, "sun.li", "x").status_code for _ in range(5)] == [401] * 5  # and all is forgotten
         with portal.database.read() as connection:
             kept = " ".join(str(row) for row in connection.execute(sa.select(tables()["attempts"])))
@@ -535,7 +566,7 @@ def test_keys_act_within_their_scopes_until_they_end(tmp_path: Path) -> None:
         assert found.get("/v1/admin/keys", headers={"Authorization": f"Basic {text}"}).status_code == 401
         more = {"Authorization": f"Bearer {text}"}
         wider = found.post("/v1/admin/keys", json={"name": "x", "scopes": ["admin", "chat"]}, headers=more)
-        assert (wider.status_code, code(wider)) == (403, "forbidden")
+        assert (wider.status_code, wider.json()["error"]["fields"]) == (422, ["scopes"])
         made = found.post("/v1/admin/keys", json={"name": "x", "scopes": ["admin"], "days": 30}, headers=more)
         assert made.status_code == 201 and status(made.json()["text"]) == 200
         assert made.json()["text"] not in found.get("/v1/admin/keys", headers=more).text
@@ -544,7 +575,10 @@ def test_keys_act_within_their_scopes_until_they_end(tmp_path: Path) -> None:
         assert text not in kept and text[6:] not in kept
         portal.clock = lambda: now + timedelta(days=2)
         assert found.post("/v1/sessions", headers={"Authorization": f"Bearer {other}"}).status_code == 401  # expired
-        assert found.delete(f"/v1/admin/keys/{admin.id}", headers={"Authorization": f"Bearer {made.json()['text']}"}).status_code == 204
+        assert (
+            found.delete(f"/v1/admin/keys/{admin.id}", headers={"Authorization": f"Bearer {made.json()['text']}"}).status_code
+            == 204
+        )
         assert status(text) == 401
         account_of(portal, "administrator", name="second")
         portal.accounts.update(boss.id, portal.clock(), roles=["clerk"])
@@ -557,7 +591,9 @@ def test_keys_act_within_their_scopes_until_they_end(tmp_path: Path) -> None:
 def test_a_bad_key_is_refused_on_loopback_too(tmp_path: Path) -> None:
     with client(tmp_path, sample=False) as found:
         assert found.post("/v1/sessions", headers={"Authorization": "Bearer govlm_nonsense"}).status_code == 401
-        assert found.post("/v1/sessions", headers={"Authorization": "Bearer none"}).status_code == 201  # clients that must send one
+        assert (
+            found.post("/v1/sessions", headers={"Authorization": "Bearer none"}).status_code == 201
+        )  # clients that must send one
 
 
 # ---- other sites' requests -------------------------------------------------------------------------------------------
@@ -572,14 +608,21 @@ def test_a_foreign_page_changes_nothing(tmp_path: Path) -> None:
 
         # a program on this machine, and a foreign page in its browser: no cookie is needed here, so the page must be known
         assert start() == start(Origin=own) == start(Sec_Fetch_Site="same-origin") == 201
-        for foreign in ("https://evil.example", "null", "http://127.0.0.1:9999", own + ".evil.example", "http://localhost:8000"):
+        for foreign in (
+            "https://evil.example",
+            "null",
+            "http://127.0.0.1:9999",
+            own + ".evil.example",
+            "http://localhost:8000",
+        ):
             assert start(Origin=foreign) == 403, foreign
             assert found.post("/v1/login", json={"name": "a", "password": "b"}, headers={"Origin": foreign}).status_code == 403
         assert start(Sec_Fetch_Site="cross-site") == start(Sec_Fetch_Site="same-site") == 403
         # one known by a cookie shows what only a page of ours can read
         found.get("/")
         right = token(found)[csrf.HEADER]
-        assert start() == start(X_CSRF_Token="") == start(X_CSRF_Token=right[:-1]) == start(X_CSRF_Token="é") == 403
+        assert start() == start(X_CSRF_Token="") == start(X_CSRF_Token=right[:-1]) == 403
+        assert found.post("/v1/sessions", headers={csrf.HEADER.encode(): "é".encode()}).status_code == 403
         assert start(X_CSRF_Token=right, Origin="https://evil.example") == 403
         assert start(X_CSRF_Token=right) == start(X_CSRF_Token=right, Origin=own) == 201
         visitor = found.cookies[VISITOR]
@@ -658,10 +701,15 @@ def test_rates_are_limited_for_each_person_each_key_and_each_address(tmp_path: P
         assert 1 <= int(refused.headers["Retry-After"]) <= 61 and code(refused) == "too_many_requests"
         many = [start(caller(portal, "account citizen"), "192.0.2.7") for _ in range(11)]
         assert many == [201] * 9 + [429] * 2  # many persons at one address
-        tries = [found.post("/v1/login", json={"name": f"n{i}", "password": "x"}, headers={"X-Forwarded-For": "192.0.2.9"}) for i in range(4)]
+        tries = [
+            found.post("/v1/login", json={"name": f"n{i}", "password": "x"}, headers={"X-Forwarded-For": "192.0.2.9"})
+            for i in range(4)
+        ]
         assert [r.status_code for r in tries] == [401, 401, 401, 429]
         # what the client itself wrote before the proxy's word does not help
-        lie = found.post("/v1/login", json={"name": "n", "password": "x"}, headers={"X-Forwarded-For": "203.0.113.5, 192.0.2.9"})
+        lie = found.post(
+            "/v1/login", json={"name": "n", "password": "x"}, headers={"X-Forwarded-For": "203.0.113.5, 192.0.2.9"}
+        )
         assert lie.status_code == 429
 
 
@@ -741,7 +789,9 @@ def test_a_chunked_body_that_does_not_end_is_refused_by_a_real_server(tmp_path: 
 
 
 def test_every_answer_has_the_headers(tmp_path: Path) -> None:
-    with client(tmp_path, sample=False, body=1000, origins=("https://www.example.gov.cn",), rates={"login": "1/minute"}) as found:
+    with client(
+        tmp_path, sample=False, body=1000, origins=("https://www.example.gov.cn",), rates={"login": "1/minute"}
+    ) as found:
         app = found.app
         assert isinstance(app, Application)
 
@@ -798,10 +848,14 @@ def test_behind_tls_cookies_stay_there(tmp_path: Path) -> None:
 def test_secrets_are_shown_nowhere() -> None:
     settings = Settings.from_environment(
         {"GOVLM_PORTAL_OIDC_DISCOVERY": "https://id.example/x", "GOVLM_PORTAL_OIDC_CLIENT": "hall", "GOVLM_PORTAL_OIDC_SECRET": "hush-hush",
-         "GOVLM_PORTAL_RATES": "chat=5/minute;100/hour,login=", "GOVLM_PORTAL_PROXIES": "10.0.0.0/8, ::1"}
+         "GOVLM_PORTAL_PUBLIC": "https://hall.example.gov.cn", "GOVLM_PORTAL_RATES": "chat=5/minute;100/hour,login=", "GOVLM_PORTAL_PROXIES": "10.0.0.0/8, ::1"}
     )  # fmt: skip
     assert "hush-hush" not in repr(settings) and settings.oidc_secret == "hush-hush"
-    assert settings.rates["chat"] == "5/minute;100/hour" and settings.rates["login"] == "" and settings.proxies == ("10.0.0.0/8", "::1")
+    assert (
+        settings.rates["chat"] == "5/minute;100/hour"
+        and settings.rates["login"] == ""
+        and settings.proxies == ("10.0.0.0/8", "::1")
+    )
 
 
 # ---- PostgreSQL ------------------------------------------------------------------------------------------------------
@@ -833,7 +887,9 @@ def test_on_postgresql(tmp_path: Path, server: str) -> None:  # noqa: F811
             attempt()
         attempt()
         assert tried == ["unauthenticated"] * 5 + ["locked"]
-        assert portal.accounts.of_subject("https://id.example", "1", utc()) == portal.accounts.of_subject("https://id.example", "1", utc())
+        assert portal.accounts.of_subject("https://id.example", "1", utc()) == portal.accounts.of_subject(
+            "https://id.example", "1", utc()
+        )
         with pytest.raises(PortalError):
             portal.accounts.create("boss", [], utc())
         first = portal.accounts.named("admin")

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ class Settings:
                     raise SettingsError(f"{name}: {error.strerror}: {value}") from None
             if key in known:
                 found[key] = _parsed(name, value, getattr(cls(), key))
-        return replace(cls(**found), **{key: value for key, value in given.items() if value is not None})
+        return cls(**{**found, **{key: value for key, value in given.items() if value is not None}})
 
 
 def _parsed(name: str, value: str, default: Any) -> Any:

@@ -151,7 +151,7 @@ async def keys(portal: Here) -> Keys:
 async def add_key(given: NewKey, portal: Here, who: Who) -> ToldKey:
     """A key for another system. It acts for who makes it, within its scopes."""
     if who.scopes is not None and not set(given.scopes) <= who.scopes:
-        raise PortalError("forbidden", "接口密钥不能签发超出自身范围的密钥。")
+        raise PortalError("invalid", "接口密钥不能签发超出自身范围的密钥。", fields=["scopes"])
     key, text = await portal.gate.run(portal.keys.create, given.name, given.scopes, who.account, portal.clock(), given.days)
     return ToldKey(key=KeyView.of(key), text=text)
 

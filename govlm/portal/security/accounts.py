@@ -6,6 +6,7 @@ an OIDC provider has a pseudonym of its number there.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Attempts:
             failed = found.failed if found else 0
             if found and found.locked_until > stamp(now):
                 left = datetime.strptime(found.locked_until, "%Y-%m-%dT%H:%M:%S%z") - now
-                raise PortalError("locked", retry_after=max(1, round(left.total_seconds())))
+                raise PortalError("locked", retry_after=max(1, math.ceil(left.total_seconds())))
             wait = min(MOST, FIRST << min(failed - FREE, 10)) if failed >= FREE else 0
             values = {
                 "failed": failed + 1,
