@@ -845,6 +845,59 @@ def test_behind_tls_cookies_stay_there(tmp_path: Path) -> None:
         assert found.post("/v1/sessions", headers={**page, **plain}).status_code == 403  # who sits between may write that page
 
 
+def test_a_known_proxy_tells_of_tls(tmp_path: Path) -> None:
+    told = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
+    body = {"name": "qian", "password": PASSWORD}
+    with client(tmp_path, sample=False, hosts=("hall.example.gov.cn",), proxies=("127.0.0.1",), rates=FREE) as found:
+        account_of(portal_of(found), "citizen", name="qian")
+        near, far = found.post("/v1/login", json=body, headers=told), found.post("/v1/login", json=body)
+        assert "Secure" in near.headers["set-cookie"] and "Strict-Transport-Security" in near.headers
+        assert "Secure" not in far.headers["set-cookie"]
+    with client(tmp_path, sample=False, hosts=("hall.example.gov.cn",), rates=FREE) as found:
+        assert "Secure" not in found.post("/v1/login", json=body, headers=told).headers["set-cookie"]  # anybody could say so
+
+
+@pytest.mark.parametrize("text", ["\x00", "\ud800", "' OR 1=1 --", "𠮷" * 60, "a" * 129, "%00", "\r\nSet-Cookie: x=y"])
+def test_odd_texts_are_refused_or_wrong_never_a_fault(tmp_path: Path, text: str) -> None:
+    with client(tmp_path, sample=False, rates=FREE) as found:
+        content = json.dumps({"name": text, "password": text}).encode()
+        response = found.post("/v1/login", content=content, headers={"Content-Type": "application/json"})
+        assert response.status_code in (401, 422), response.text
+        portal = portal_of(found)
+        who = caller(portal, "account administrator")
+        for body in ({"name": text, "roles": [text]}, {"name": text, "roles": []}, {"name": text, "scopes": ["chat"]}):
+            for path in ("/v1/admin/accounts", "/v1/admin/keys"):
+                headers = {**who.headers, "Content-Type": "application/json"}
+                assert found.post(path, content=json.dumps(body).encode(), headers=headers).status_code in (201, 422)
+
+
+def test_a_password_is_the_same_however_it_was_typed(tmp_path: Path) -> None:
+    with client(tmp_path, sample=False, **FAR) as found:
+        account_of(portal_of(found), "citizen", name="full", password="口令Ｒｉｇｈｔ-77")
+        assert login(found, "full", "口令Right-77").status_code == 200
+
+
+def test_an_erased_account_leaves_nothing(tmp_path: Path) -> None:
+    with client(tmp_path, sample=False, **FAR) as found:
+        portal = portal_of(found)
+        account = account_of(portal, "citizen", name="gone.away")
+        login(found, "gone.away")
+        text = portal.keys.create("k", ["chat"], account.id, portal.clock())[1]
+        portal.accounts.erase(account.id)
+        assert found.get("/v1/me").json()["kind"] == "anonymous"
+        assert found.post("/v1/sessions", headers={"Authorization": f"Bearer {text}"}).status_code == 401
+        with portal.database.read() as connection:
+            for name in ("accounts", "logins", "keys"):
+                assert not any(account.id in str(row) for row in connection.execute(sa.select(tables()[name])))
+
+
+def test_the_document_says_how_to_show_who_one_is(tmp_path: Path) -> None:
+    document = create_app(Settings(data=tmp_path)).openapi()
+    assert set(document["components"]["securitySchemes"]) == {"key", "login"}
+    for route in routes(document):
+        assert bool(route.operation.get("security")) == bool(route.roles), route.name
+
+
 def test_secrets_are_shown_nowhere() -> None:
     settings = Settings.from_environment(
         {"GOVLM_PORTAL_OIDC_DISCOVERY": "https://id.example/x", "GOVLM_PORTAL_OIDC_CLIENT": "hall", "GOVLM_PORTAL_OIDC_SECRET": "hush-hush",
@@ -883,17 +936,23 @@ def test_on_postgresql(tmp_path: Path, server: str) -> None:  # noqa: F811
             except PortalError as error:
                 tried.append(error.code)
 
-        for _ in range(5):
-            attempt()
-        attempt()
-        assert tried == ["unauthenticated"] * 5 + ["locked"]
+        threads = [threading.Thread(target=attempt) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(tried) == ["locked"] * 7 + ["unauthenticated"] * 5
+        odd = caller(portal, "account administrator")
+        for name in ("%00", "x"):
+            assert found.delete(f"/v1/admin/keys/{name}", headers=odd.headers).status_code == 422
         assert portal.accounts.of_subject("https://id.example", "1", utc()) == portal.accounts.of_subject(
             "https://id.example", "1", utc()
         )
         with pytest.raises(PortalError):
             portal.accounts.create("boss", [], utc())
-        first = portal.accounts.named("admin")
-        portal.accounts.update(first.id, utc(), disabled=True)
+        for account in portal.accounts.all():
+            if account.id != boss.id:
+                portal.accounts.update(account.id, utc(), disabled=True)
         with pytest.raises(PortalError):
             portal.accounts.update(boss.id, utc(), disabled=True)
 

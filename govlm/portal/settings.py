@@ -36,7 +36,7 @@ class Settings:
     company. upload: bytes of an imported file at most. body: bytes of any other request at most.
     hosts: names that citizens reach it by, like hall.example.gov.cn; others are refused. public: the address that they see, like
     https://hall.example.gov.cn, where a proxy is in front; needed for OIDC. proxies: addresses or networks of those proxies, whose
-    X-Forwarded-For and X-Forwarded-Proto are believed.
+    X-Forwarded-For and X-Forwarded-Proto are believed. Any of these three says that others can reach a portal on loopback, too.
     oidc_discovery: URL of the provider's openid-configuration; oidc_client, oidc_secret: this portal's name and secret there.
     login_idle, login_life: seconds until an unused login, and any login, ends.
     rates: what one may do at most, of each worker: login (an address), chat, catalogue, models, push, admin (a person each), key (an API

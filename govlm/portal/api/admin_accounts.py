@@ -18,7 +18,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/admin", tags=["administration"])
 _ADMIN = allow("administrator", scope="admin")
 _CHANGED = allow("administrator", scope="admin", errors=("not_found", "conflict"))
-Id = Annotated[str, Path(max_length=64)]
+Id = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
 Role = Literal["citizen", "clerk", "administrator", "auditor"]
 Scope = Literal["chat", "catalogue", "models", "push", "admin"]
 
@@ -89,7 +89,7 @@ class Keys(BaseModel):
 class NewKey(BaseModel):
     """days: until it expires; none for a key without an end."""
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
     scopes: list[Scope] = Field(min_length=1)
     days: int | None = Field(None, ge=1, le=3650)
 

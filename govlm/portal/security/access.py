@@ -22,10 +22,14 @@ from govlm.portal.security.keys import PREFIX, SCOPES
 from govlm.portal.security.logins import COOKIE
 
 __all__ = [
-    "ROLES", "SCOPES", "VISITOR", "Maybe", "Principal", "Who", "allow", "current", "new_session", "owned", "public", "welcome",
+    "ROLES", "SCOPES", "VISITOR", "Maybe", "Principal", "Who", "allow", "current", "new_session", "owned", "public", "secure", "welcome",
 ]  # fmt: skip
 
 VISITOR = "govlm_visitor"  # the cookie of one who needs no login
+SCHEMES = {  # for the OpenAPI document
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key, govlm_…"},
+    "login": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "As POST /v1/login sets it; with X-CSRF-Token"},
+}
 _COMMON = ("bad_request", "unauthenticated", "forbidden", "too_large", "invalid", "too_many_requests", "busy")
 
 
@@ -107,6 +111,11 @@ def near(request: Request) -> bool:
     return bool(request.app.state.portal.settings.loopback) and not passed
 
 
+def secure(request: Request) -> bool:
+    """Whether the citizen speaks TLS, so that cookies may ask for it."""
+    return request.url.scheme == "https"
+
+
 def address(request: Request) -> str:
     found: str = request.app.state.portal.proxies.address(request.client.host if request.client else "", request.headers)
     return found
@@ -126,7 +135,7 @@ def welcome(request: Request, response: Response) -> None:
     if near(request) and _visitor(request) is None:
         number = secrets.token_urlsafe(16)
         signed = f"{number}.{signature(portal.secret, VISITOR, number)}"
-        response.set_cookie(VISITOR, signed, httponly=True, samesite="lax", secure=portal.settings.secure)
+        response.set_cookie(VISITOR, signed, httponly=True, samesite="lax", secure=secure(request))
 
 
 # ---- what they may
@@ -161,14 +170,18 @@ def allow(*roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = ()
     assert roles and set(roles) <= set(ROLES) and scope in SCOPES, (roles, scope)
     return {
         "dependencies": [Depends(_Access(roles, scope, early))],
-        "openapi_extra": {"x-access": {"roles": sorted(roles), "scope": scope, "owner": owner}},
+        "openapi_extra": {
+            "x-access": {"roles": sorted(roles), "scope": scope, "owner": owner},
+            "security": [{name: []} for name in SCHEMES],
+        },
         "responses": responses(*_COMMON, *errors),
     }
 
 
 async def _anybody(request: Request) -> None:
     csrf.own_page(request)
-    request.app.state.portal.limits.hit("login" if request.method == "POST" else "address", address(request))
+    if request.method == "POST" or not near(request):
+        request.app.state.portal.limits.hit("login" if request.method == "POST" else "address", address(request))
 
 
 def public(*, errors: tuple[str, ...] = ()) -> dict[str, Any]:
