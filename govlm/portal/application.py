@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from govlm.portal import errors
-from govlm.portal.api import chat, health, pages
+from govlm.portal.api import audit, chat, health, metrics, pages
+from govlm.portal.operations.observe import Observed
 from govlm.portal.portal import Portal
 from govlm.portal.settings import Settings
 
 __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
-ROUTERS = (health.router, pages.router, chat.router)
+ROUTERS = (health.router, metrics.router, pages.router, chat.router, audit.router)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -39,13 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     )  # fmt: skip
     errors.install(app)
 
-    @app.middleware("http")
-    async def numbered(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        request.state.request_id = secrets.token_hex(8)
-        response = await call_next(request)
-        response.headers["X-Request-Id"] = request.state.request_id
-        return response
-
+    app.add_middleware(Observed)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")

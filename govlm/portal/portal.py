@@ -11,7 +11,14 @@ from fastapi import Depends, Request
 
 from govlm.hall.catalogue.database import Database
 from govlm.hall.hall import SAMPLE, Hall
+from govlm.portal.audit.anchors import Anchors
+from govlm.portal.audit.chain import Audit
 from govlm.portal.gate import Gate
+from govlm.portal.operations.metrics import Metrics
+from govlm.portal.operations.periodic import Periodic
+from govlm.portal.operations.retention import Policy, Retention
+from govlm.portal.operations.switches import Switches
+from govlm.portal.operations.usage import Usage
 from govlm.portal.settings import Settings
 from govlm.portal.store.tables import upgrade
 
@@ -28,6 +35,14 @@ class Portal:
         self.hall = Hall.open(settings.data / "hall")
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
+        database, writer = self.hall.store.database, self.hall.writer
+        self.anchors = Anchors(settings.data)
+        self.audit = Audit(database, writer, self.hall.vault, self.anchors)
+        self.metrics = Metrics()
+        self.switches = Switches(database, writer)
+        self.usage = Usage(database, writer)
+        self._retention = Retention(self.hall, self.anchors, Policy.of(settings.retention))
+        self._measure = Periodic("measure", 5.0, lambda: self.metrics.measure(self.gate.waiting))
 
     @property
     def database(self) -> Database:
@@ -36,14 +51,19 @@ class Portal:
     def close(self) -> None:
         """Finishes what is under way."""
         self.gate.close()
+        for part in (self._measure, self._retention, self.switches, self.usage, self.audit):
+            part.close()
         self.hall.close()
 
 
 def prepare(settings: Settings) -> None:
-    """Makes the data folder, the hall and the tables, once, before workers begin. CatalogueError, OSError: they cannot be made."""
+    """Makes the data folder, the hall and the tables, once, before workers begin. CatalogueError, OSError: they cannot be made; ValueError: a
+    setting cannot be."""
     folder = settings.data / "hall"
+    Policy.of(settings.retention)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret(settings.data)
+    Anchors(settings.data)
     if not (folder / "hall.json").exists():
         with Hall.create(folder, settings.database, settings.model) as hall:
             if settings.sample:

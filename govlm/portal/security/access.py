@@ -62,7 +62,8 @@ class _Access:
     def __init__(self, roles: tuple[str, ...], scope: str) -> None:
         self.roles, self.scope = roles, scope
 
-    async def __call__(self, who: Who) -> Principal:
+    async def __call__(self, request: Request, who: Who) -> Principal:
+        request.state.who = who.id  # for the log, which shows a pseudonym of it
         if not who.may(self.roles, self.scope):
             raise PortalError("forbidden")
         return who
