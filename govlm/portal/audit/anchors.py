@@ -96,7 +96,9 @@ class Anchors:
             if anchor is None:
                 told.append(f"{FILE} line {place}: torn, as by a power cut; left out")
             elif not hmac.compare_digest(anchor.mac, self._mac(anchor)):
-                wrong.append(f"{FILE} line {place} (chain {anchor.chain}, {anchor.number}): changed, or signed with another key")
+                wrong.append(
+                    f"{FILE} line {place} (chain {anchor.chain}, {anchor.number}): changed, or signed with another key"
+                )
                 before = anchor.mac
             else:
                 if anchor.previous != before:

@@ -30,7 +30,7 @@ def mac(key: bytes, data: bytes) -> bytes:
 def plain(data: bytes) -> bytes:
     """As `digest`, without OpenSSL; names are the standard's."""
     padded = data + b"\x80" + b"\0" * ((55 - len(data)) % _BLOCK) + (8 * len(data)).to_bytes(8, "big")
-    state = _START
+    state: tuple[int, ...] = _START
     for start in range(0, len(padded), _BLOCK):
         state = _compress(state, padded[start : start + _BLOCK])
     return b"".join(word.to_bytes(4, "big") for word in state)

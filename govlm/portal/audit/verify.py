@@ -119,7 +119,9 @@ def _check(chain: str, rows: Iterator[dict[str, Any]], anchored: _Anchored, foun
             found.findings.append(Finding("changed" if origin is None else "reordered", chain, number, text))
             named = number
         elif number == expected and row["previous"] != before and named != number - 1:
-            text = "is not the beginning" if number == 1 else f"does not follow entry {number - 1}: that was changed or replaced"
+            text = (
+                "is not the beginning" if number == 1 else f"does not follow entry {number - 1}: that was changed or replaced"
+            )
             found.findings.append(Finding("changed", chain, max(number - 1, 1), f"entry {number} {text}"))
         elif anchored.heads.get(number, row["digest"]) != row["digest"] and named != number:
             found.findings.append(Finding("changed", chain, number, f"entry {number} is not the one that was anchored"))

@@ -42,7 +42,9 @@ class Metrics:
         own: dict[str, Any] = {"registry": self._registry}
         live: dict[str, Any] = {**own, "multiprocess_mode": "livesum"}
         self.requests = Counter("govlm_requests", "Requests answered", ("route", "method", "status"), **own)
-        self.seconds = Histogram("govlm_request_seconds", "From request to the answer's end", ("route",), buckets=_SECONDS, **own)
+        self.seconds = Histogram(
+            "govlm_request_seconds", "From request to the answer's end", ("route",), buckets=_SECONDS, **own
+        )
         self.turns = Counter("govlm_turns", "Turns of conversations answered", **own)
         self.refusals = Counter("govlm_refusals", "Questions that were refused", ("reason",), **own)
         self.batches = Histogram("govlm_batch_size", "Texts in a forward pass", ("kind",), buckets=_SIZES, **own)

@@ -13,7 +13,7 @@ from typing import Any
 
 from govlm.hall.catalogue.tables import library
 from govlm.hall.hall import Hall
-from govlm.hall.protection import people
+from govlm.hall.protection.people import Policy as HallPolicy
 from govlm.hall.protection.sessions import utc
 from govlm.portal.audit.anchors import Anchors
 from govlm.portal.audit.verify import KEPT
@@ -59,8 +59,8 @@ class Policy:
         return policy
 
     @property
-    def hall(self) -> people.Policy:
-        return people.Policy(**{entry.name: getattr(self, entry.name) for entry in fields(people.Policy)})
+    def hall(self) -> HallPolicy:
+        return HallPolicy(**{entry.name: getattr(self, entry.name) for entry in fields(HallPolicy)})
 
 
 class Retention:
@@ -130,7 +130,9 @@ def _erase_audit(hall: Hall, anchors: Anchors, limit: str, now: datetime) -> int
     """Whole chains whose last entry is older; each is anchored as erased first."""
     table, sa = tables()["audit"], library("sqlalchemy", "retention")
     # The end must have been anchored after the last entry: `verify` counts the days from there.
-    query = sa.select(table.c.chain, sa.func.max(table.c.number)).group_by(table.c.chain).having(sa.func.max(table.c.at) < limit)
+    query = (
+        sa.select(table.c.chain, sa.func.max(table.c.number)).group_by(table.c.chain).having(sa.func.max(table.c.at) < limit)
+    )
     with hall.store.database.read() as connection:
         chains = [(row[0], int(row[1])) for row in connection.execute(query) if row[0].endswith(f"-{anchors.mark}")]
     anchored = {line.chain: line.at for line in anchors.read()[0] if line.event != "erased"} if chains else {}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from typing import Any, NamedTuple
+from typing import Any
 
 from govlm.hall.catalogue.database import Database
 from govlm.hall.catalogue.tables import library
@@ -23,7 +24,8 @@ __all__ = ["Count", "Usage"]
 _SECONDS = 2.0  # between two writes
 
 
-class Count(NamedTuple):
+@dataclass(frozen=True)
+class Count:
     """Of a day (UTC, 2026-03-05): how often, and the sum of what was counted with it."""
 
     day: str
