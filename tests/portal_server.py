@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +23,7 @@ pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[porta
 
 from fastapi.testclient import TestClient
 
+from govlm.hall.hall import Hall
 from govlm.portal.application import create_app
 from govlm.portal.portal import prepare
 from govlm.portal.settings import Settings
@@ -33,11 +38,32 @@ def client(tmp_path: Path, *, address: str = "127.0.0.1", **settings: Any) -> It
     settings: of `govlm.portal.settings.Settings`. Called again with the same folder it finds what was kept.
     """
     given = Settings(data=tmp_path / "portal", **settings)
+    if given.sample and given.database is None:
+        _furnish(given.data)
     prepare(given)
     host = f"[{given.host}]" if ":" in given.host else given.host
-    base = f"{'https' if given.secure else 'http'}://{host}:{given.port}"
+    base = given.public or f"{'https' if given.secure else 'http'}://{host}:{given.port}"
     with TestClient(create_app(given), base_url=base, client=(address, 50_000), raise_server_exceptions=False) as found:
         yield found
+
+
+@functools.cache
+def _sample() -> Path:
+    """A sample hall, made once for all tests of this process: it takes longer than they do."""
+    folder = Path(tempfile.mkdtemp(prefix="govlm-hall-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    prepare(Settings(data=folder / "portal"))
+    with Hall.open(folder / "portal" / "hall") as hall, hall.store.database.write() as connection:
+        for table in ("portal_accounts", "portal_logins", "portal_keys"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+    return folder / "portal" / "hall"
+
+
+def _furnish(data: Path) -> None:
+    """Puts a copy of the sample hall where a portal would make one."""
+    if not (data / "hall").exists():
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copytree(_sample(), data / "hall")
 
 
 def free_port() -> int:
@@ -50,12 +76,14 @@ def free_port() -> int:
 def serving(tmp_path: Path, **options: Any) -> Iterator[str]:
     """A `govlm serve` on a free port, with data in tmp_path/portal; gives its address, like http://127.0.0.1:40123, once it is ready.
 
-    options: of the command line, like workers=2, host="127.0.0.1"; `environment`: more variables for it. What it prints is in
+    The sample hall is copied there, not made anew. options: of the command line, like workers=2; `environment`: more variables for it. What it prints is in
     tmp_path/serve.log. It is told to stop at the end (SIGTERM), and killed where it does not within 30 seconds.
     """
     environment = {**os.environ, **options.pop("environment", {})}
     port = options.setdefault("port", free_port())
     options.setdefault("data", tmp_path / "portal")
+    if "database" not in options:
+        _furnish(Path(options["data"]))
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     base = f"{'https' if 'tls_cert' in options else 'http'}://127.0.0.1:{port}"
     log = tmp_path / "serve.log"

@@ -23,7 +23,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         settings = Settings.from_environment(**{name: getattr(arguments, name) for name in names})
     except SettingsError as error:
         raise UsageError(str(error)) from None
-    scheme = "https" if settings.secure else "http"
+    scheme = "https" if settings.tls_cert else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"{scheme}://{host}:{settings.port}  (data in {settings.data}; Ctrl-C stops it)", flush=True)
     serve(settings)

@@ -9,17 +9,30 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from govlm.portal import errors
-from govlm.portal.api import audit, chat, health, metrics, pages
+from govlm.portal.api import account, admin_accounts, audit, chat, health, metrics, pages
 from govlm.portal.operations.observe import Observed
 from govlm.portal.portal import Portal
+from govlm.portal.security.headers import Shield
 from govlm.portal.settings import Settings
 
 __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
-ROUTERS = (health.router, metrics.router, pages.router, chat.router, audit.router)
+ROUTERS = (
+    health.router, metrics.router, pages.router, account.router, admin_accounts.router, chat.router, audit.router,
+)  # fmt: skip
+
+
+class Application(FastAPI):
+    """With the shield around all of it, the handler of unforeseen errors too; all that is answered is observed."""
+
+    settings: Settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Observed(Shield(super().build_middleware_stack(), self.settings))
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -33,13 +46,13 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             portal.close()
 
-    app = FastAPI(
+    app = Application(
         title="govlm", version=version("govlm"), description="网上办事大厅智能助手接口", lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json",
     )  # fmt: skip
+    app.settings = settings
     errors.install(app)
 
-    app.add_middleware(Observed)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")

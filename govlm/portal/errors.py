@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from govlm.hall.catalogue.report import CatalogueError
 
-__all__ = ["MESSAGES", "ErrorBody", "PortalError", "install", "responses"]
+__all__ = ["MESSAGES", "ErrorBody", "PortalError", "answer", "install", "responses"]
 
 _LOG = logging.getLogger(__name__)
 # code -> (status, what a person reads)
@@ -21,6 +21,7 @@ MESSAGES = {
     "bad_request": (400, "请求无法理解，请检查后重试。"),
     "unauthenticated": (401, "请先登录，或提供有效的接口密钥。"),
     "forbidden": (403, "您没有权限进行这项操作。"),
+    "must_change": (403, "请先修改初始密码。"),
     "not_found": (404, "没有找到您要的内容。"),
     "method_not_allowed": (405, "不支持这种请求方式。"),
     "conflict": (409, "内容已被更新，请刷新后重试。"),
@@ -72,30 +73,31 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(PortalError)
     async def portal(request: Request, error: PortalError) -> JSONResponse:
-        return _answer(request, error)
+        return answer(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
         places = [".".join(str(part) for part in entry["loc"][1:]) for entry in error.errors()]
-        return _answer(request, PortalError("invalid", fields=places))
+        return answer(request, PortalError("invalid", fields=places))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         found = PortalError(_BY_STATUS.get(error.status_code, "bad_request"))
         found.status = error.status_code
-        return _answer(request, found, dict(error.headers or {}))
+        return answer(request, found, dict(error.headers or {}))
 
     @app.exception_handler(CatalogueError)
     async def catalogue(request: Request, error: CatalogueError) -> JSONResponse:
         _LOG.error("the hall cannot answer", exc_info=error)
-        return _answer(request, PortalError("busy", "系统暂时无法读写数据，请稍后再试。", retry_after=5))
+        return answer(request, PortalError("busy", "系统暂时无法读写数据，请稍后再试。", retry_after=5))
 
     @app.exception_handler(Exception)
     async def other(request: Request, error: Exception) -> JSONResponse:
-        return _answer(request, PortalError("internal"))
+        return answer(request, PortalError("internal"))
 
 
-def _answer(request: Request, error: PortalError, headers: dict[str, str] | None = None) -> JSONResponse:
+def answer(request: Request, error: PortalError, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The error as a response."""
     number = getattr(request.state, "request_id", "")
     request.state.code = error.code
     detail = ErrorDetail(code=error.code, message=error.message, request_id=number, fields=error.fields)

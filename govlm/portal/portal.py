@@ -19,6 +19,11 @@ from govlm.portal.operations.periodic import Periodic
 from govlm.portal.operations.retention import Policy, Retention
 from govlm.portal.operations.switches import Switches
 from govlm.portal.operations.usage import Usage
+from govlm.portal.security.accounts import Accounts, utc
+from govlm.portal.security.keys import Keys
+from govlm.portal.security.limits import Limits, Proxies
+from govlm.portal.security.logins import Logins
+from govlm.portal.security.oidc import Provider
 from govlm.portal.settings import Settings
 from govlm.portal.store.tables import upgrade
 
@@ -36,6 +41,12 @@ class Portal:
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
         database, writer = self.hall.store.database, self.hall.writer
+        self.clock = utc
+        self.accounts = Accounts(database, self.hall.vault)
+        self.logins = Logins(database, settings.login_idle, settings.login_life)
+        self.keys = Keys(database)
+        self.limits, self.proxies = Limits(settings.rates), Proxies(settings.proxies)
+        self.oidc = Provider(settings, self.hall.vault) if settings.oidc_discovery else None
         self.anchors = Anchors(settings.data)
         self.audit = Audit(database, writer, self.hall.vault, self.anchors)
         self.metrics = Metrics()
@@ -56,9 +67,9 @@ class Portal:
         self.hall.close()
 
 
-def prepare(settings: Settings) -> None:
-    """Makes the data folder, the hall and the tables, once, before workers begin. CatalogueError, OSError: they cannot be made; ValueError: a
-    setting cannot be."""
+def prepare(settings: Settings) -> str:
+    """Makes the data folder, the hall, the tables and an administrator, once, before workers begin. CatalogueError, OSError: they cannot
+    be made; ValueError: a setting cannot be. Returns the administrator's one-time password, to be told now; "" where there was one."""
     folder = settings.data / "hall"
     Policy.of(settings.retention)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -73,6 +84,7 @@ def prepare(settings: Settings) -> None:
     with Hall.open(folder) as hall:
         upgrade(hall.store.database)
         hall.vault.pseudonym("portal", "")  # the keys are made before workers ask for them
+        return Accounts(hall.store.database, hall.vault).first(utc())
 
 
 def secret(data: Path) -> bytes:

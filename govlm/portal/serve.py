@@ -12,6 +12,7 @@ from govlm.portal.operations.logs import configure
 from govlm.portal.operations.metrics import fresh_folder
 from govlm.portal.operations.running import running
 from govlm.portal.portal import prepare
+from govlm.portal.security.accounts import ADMINISTRATOR
 from govlm.portal.settings import Settings
 
 __all__ = ["app", "serve"]
@@ -26,7 +27,8 @@ def app() -> Any:
     given = json.loads(os.environ[_SETTINGS])
     configure(Path(given["log"]) if given["log"] else None)
     paths = {name: Path(given[name]) for name in ("data", "tls_cert", "tls_key", "log") if given[name]}
-    return create_app(Settings(**{**given, **paths, "origins": tuple(given["origins"])}))
+    several = {name: tuple(given[name]) for name in ("origins", "hosts", "proxies")}
+    return create_app(Settings(**{**given, **paths, **several}))
 
 
 def serve(settings: Settings) -> None:
@@ -36,7 +38,9 @@ def serve(settings: Settings) -> None:
     configure(settings.log)
     with running(settings.data):
         fresh_folder(settings.data)
-        prepare(settings)
+        password = prepare(settings)
+        if password:  # told once, here; `govlm portal account reset` makes another
+            print(f"administrator: {ADMINISTRATOR}   one-time password: {password}   (log in to change it)", flush=True)
         os.environ[_SETTINGS] = json.dumps(asdict(settings), default=str)
         _run(uvicorn, settings)
 
@@ -45,5 +49,5 @@ def _run(uvicorn: Any, settings: Settings) -> None:
     uvicorn.run(
         "govlm.portal.serve:app", factory=True, host=settings.host, port=settings.port, workers=settings.workers,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key, timeout_graceful_shutdown=20, server_header=False,
-        access_log=False, log_config=None,
+        access_log=False, log_config=None, proxy_headers=False,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +15,11 @@ from govlm.bundled import BUNDLED
 __all__ = ["Settings", "SettingsError"]
 
 PREFIX = "GOVLM_PORTAL_"
+# as `limits` writes them; several are separated by ;
+RATES = {
+    "login": "10/minute;60/hour", "chat": "60/minute", "catalogue": "600/minute", "models": "600/minute", "push": "120/minute",
+    "admin": "600/minute", "key": "12000/minute", "address": "1800/minute",
+}  # fmt: skip
 
 
 class SettingsError(ValueError):
@@ -30,6 +36,13 @@ class Settings:
     company. upload: bytes of an imported file at most. body: bytes of any other request at most.
     log: file of the logs (default: standard error). retention: days that kinds of data are kept, like sessions=14,audit=730
     (govlm.portal.operations.retention.Policy).
+    hosts: names that citizens reach it by, like hall.example.gov.cn; others are refused. public: the address that they see, like
+    https://hall.example.gov.cn, where a proxy is in front; needed for OIDC. proxies: addresses or networks of those proxies, whose
+    X-Forwarded-For and X-Forwarded-Proto are believed.
+    oidc_discovery: URL of the provider's openid-configuration; oidc_client, oidc_secret: this portal's name and secret there.
+    login_idle, login_life: seconds until an unused login, and any login, ends.
+    rates: what one may do at most, of each worker: login (an address), chat, catalogue, models, push, admin (a person each), key (an API
+    key), address (all of an address without keys). On loopback only login counts for programs without a cookie.
     """
 
     data: Path = Path("govlm-portal")
@@ -50,10 +63,43 @@ class Settings:
     body: int = 1 << 20
     log: Path | None = None
     retention: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    public: str = ""
+    proxies: tuple[str, ...] = ()
+    oidc_discovery: str = ""
+    oidc_client: str = ""
+    oidc_secret: str = field(default="", repr=False)
+    login_idle: int = 1800
+    login_life: int = 12 * 3600
+    rates: Mapping[str, str] = field(default_factory=lambda: dict(RATES))
+
+    def __post_init__(self) -> None:
+        for network in self.proxies:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise SettingsError(f"proxies: {network!r} is neither an address nor a network like 10.0.0.0/8") from None
+        if self.public and not re.fullmatch(r"https?://[^/?#\s]+", self.public):
+            raise SettingsError(f"public: {self.public!r} is not like https://hall.example.gov.cn")
+        if self.oidc_discovery:
+            if not self.oidc_client:
+                raise SettingsError("oidc_client: the name of this portal at the OIDC provider is missing")
+            if not self.loopback and not self.public:
+                raise SettingsError(
+                    "public: OIDC sends citizens back to this address; give it, like https://hall.example.gov.cn"
+                )
+            if not re.match(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]", self.oidc_discovery):
+                raise SettingsError("oidc_discovery: must be https (http on this machine only)")
+        unknown = set(self.rates) - set(RATES)
+        if unknown:
+            raise SettingsError(f"rates: {', '.join(sorted(unknown))}: not one of {', '.join(RATES)}")
+        object.__setattr__(self, "rates", {**RATES, **self.rates})
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it: then citizens need no login, and /v1 no key."""
+        """Whether only this machine can reach it: then citizens need no login, and /v1 no key. With a proxy in front, others can."""
+        if self.hosts or self.public or self.proxies:
+            return False
         if self.host == "localhost":
             return True
         try:
@@ -63,8 +109,8 @@ class Settings:
 
     @property
     def secure(self) -> bool:
-        """Whether it speaks TLS itself."""
-        return self.tls_cert is not None
+        """Whether citizens reach it by TLS: its own, or a proxy's."""
+        return self.tls_cert is not None or self.public.startswith("https://")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:

@@ -1,9 +1,8 @@
-"""Around every request: its number, a line in the log, figures. Innermost to the server, so that nothing is answered without."""
+"""Around every request: a line in the log, figures. Next to the server, so that nothing is answered without."""
 
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -18,7 +17,7 @@ _UNKNOWN = "unmatched"
 
 
 class Observed:
-    """ASGI middleware. The request's number is in its state as `request_id`, and goes back in the header X-Request-Id."""
+    """ASGI middleware, around the shield that gives requests their numbers."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self._app = app
@@ -29,25 +28,22 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        number = state["request_id"] = secrets.token_hex(8)
         begun, status, ended = time.perf_counter(), 0, False
 
-        async def numbered(message: Message) -> None:
+        async def seen(message: Message) -> None:
             nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", number.encode())]
             await send(message)
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
-            await self._app(scope, receive, numbered)
+            await self._app(scope, receive, seen)
         finally:
             self._tell(scope, status or 500, ended, time.perf_counter() - begun)
 
     def _tell(self, scope: Scope, status: int, ended: bool, seconds: float) -> None:
-        route, method, state = _route(scope), scope["method"], scope["state"]
+        route, method, state = _route(scope), scope["method"], scope.get("state", {})
         method = method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS") else "other"
         portal = getattr(getattr(scope.get("app"), "state", None), "portal", None)
         who = state.get("who", "")
@@ -60,7 +56,7 @@ class Observed:
             return
         more = {"code": state["code"]} if "code" in state else {}
         told = {
-            "request_id": state["request_id"], "method": method, "route": route, "status": status,
+            "request_id": state.get("request_id", ""), "method": method, "route": route, "status": status,
             "ms": round(1000 * seconds, 1), "who": who, "complete": ended, **more,
         }  # fmt: skip
         _LOG.info("request", extra=told)

@@ -13,26 +13,37 @@ import secrets
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 
 from govlm.portal.errors import PortalError, responses
+from govlm.portal.security import csrf
+from govlm.portal.security.accounts import ROLES
+from govlm.portal.security.keys import PREFIX, SCOPES
+from govlm.portal.security.logins import COOKIE
 
-__all__ = ["ROLES", "SCOPES", "Principal", "Who", "allow", "new_session", "owned"]
+__all__ = [
+    "ROLES", "SCOPES", "VISITOR", "Maybe", "Principal", "Who", "allow", "current", "new_session", "owned", "public", "welcome",
+]  # fmt: skip
 
-ROLES = ("citizen", "clerk", "administrator", "auditor")
-SCOPES = ("chat", "catalogue", "models", "push", "admin")  # of API keys
 VISITOR = "govlm_visitor"  # the cookie of one who needs no login
+_COMMON = ("bad_request", "unauthenticated", "forbidden", "too_large", "invalid", "too_many_requests", "busy")
 
 
 @dataclass(frozen=True)
 class Principal:
     """id: "visitor:…", "account:…", "key:…" or "local" (a program on this machine, without a cookie). roles: of ROLES; scopes: of
-    SCOPES, None = all."""
+    SCOPES, None = all. cookie: known by a cookie, which a foreign page's request would carry as well; binding: what its CSRF token is for.
+    account: its account's id, of a key too. aliases: who it was before it logged in. must_change: may only change its password."""
 
     id: str
     roles: frozenset[str]
     scopes: frozenset[str] | None = None
-    cookie: bool = False  # known by a cookie, which a foreign page's request would carry as well
+    cookie: bool = False
+    binding: str = ""
+    account: str = ""
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    must_change: bool = False
 
     def may(self, roles: tuple[str, ...], scope: str) -> bool:
         return bool(self.roles & set(roles)) and (self.scopes is None or scope in self.scopes)
@@ -44,38 +55,129 @@ def signature(secret: bytes, *parts: str) -> str:
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-async def current(request: Request) -> Principal:
-    """Who asks. A visitor of a portal on loopback is whoever bears the same cookie."""
+# ---- who asks
+
+
+async def maybe(request: Request) -> Principal | None:
+    """Who asks; None: nobody known, where everybody must be. PortalError "unauthenticated": a key that is not, or no longer, one."""
     portal = request.app.state.portal
-    if not portal.settings.loopback:
-        raise PortalError("unauthenticated")
-    number, _, signed = request.cookies.get(VISITOR, "").partition(".")
-    if number and hmac.compare_digest(signed, signature(portal.secret, VISITOR, number)):
-        return Principal(f"visitor:{number}", frozenset({"citizen"}), cookie=True)
+    open_ = near(request)
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme and (
+        not open_ or bearer.startswith(PREFIX)
+    ):  # a client that must have a key sends any to a portal that needs none
+        found = None
+        if scheme.lower() == "bearer" and bearer.startswith(PREFIX):
+            found = await portal.gate.run(portal.keys.find, bearer.strip(), portal.clock())
+        if found is None:
+            portal.limits.hit("address", address(request))
+            raise PortalError("unauthenticated")
+        key, account = found
+        return Principal(f"key:{key.id}", account.roles, key.scopes, account=account.id, name=key.name)
+    visitor = _visitor(request) if open_ else None
+    if token := request.cookies.get(COOKIE):
+        login = await portal.gate.run(portal.logins.find, token, portal.clock())
+        if login is not None:
+            who = login.account
+            aliases = (visitor.id,) if visitor else ()
+            return Principal(
+                f"account:{who.id}", who.roles, cookie=True, binding=login.id, account=who.id, name=who.name,
+                aliases=aliases, must_change=who.must_change,
+            )  # fmt: skip
+    if visitor is not None or not open_:
+        return visitor
     return Principal("local", frozenset({"citizen"}))
 
 
+async def current(request: Request, found: Maybe) -> Principal:
+    """Who asks. A visitor of a portal on loopback is whoever bears the same cookie."""
+    if found is None:
+        request.app.state.portal.limits.hit("address", address(request))
+        raise PortalError("unauthenticated")
+    return found
+
+
+Maybe = Annotated["Principal | None", Depends(maybe)]
 Who = Annotated[Principal, Depends(current)]
 
 
-class _Access:
-    def __init__(self, roles: tuple[str, ...], scope: str) -> None:
-        self.roles, self.scope = roles, scope
+def near(request: Request) -> bool:
+    """Whether it comes from this machine to a portal for this machine. One that a proxy passed on does not, told of or not."""
+    passed = any(name in request.headers for name in ("forwarded", "via", "x-forwarded-for", "x-real-ip"))
+    return bool(request.app.state.portal.settings.loopback) and not passed
 
-    async def __call__(self, request: Request, who: Who) -> Principal:
+
+def address(request: Request) -> str:
+    found: str = request.app.state.portal.proxies.address(request.client.host if request.client else "", request.headers)
+    return found
+
+
+def _visitor(request: Request) -> Principal | None:
+    number, _, signed = request.cookies.get(VISITOR, "").partition(".")
+    secret = request.app.state.portal.secret
+    if not number or not hmac.compare_digest(signed.encode(), signature(secret, VISITOR, number).encode()):
+        return None
+    return Principal(f"visitor:{number}", frozenset({"citizen"}), cookie=True, binding=f"visitor:{number}")
+
+
+def welcome(request: Request, response: Response) -> None:
+    """Gives a new visitor of a portal on loopback a cookie. For pages only: a program's request gets none."""
+    portal = request.app.state.portal
+    if near(request) and _visitor(request) is None:
+        number = secrets.token_urlsafe(16)
+        signed = f"{number}.{signature(portal.secret, VISITOR, number)}"
+        response.set_cookie(VISITOR, signed, httponly=True, samesite="lax", secure=portal.settings.secure)
+
+
+# ---- what they may
+
+
+class _Access:
+    def __init__(self, roles: tuple[str, ...], scope: str, early: bool) -> None:
+        self.roles, self.scope, self.early = roles, scope, early
+
+    async def __call__(self, request: Request, who: Who) -> None:
+        portal = request.app.state.portal
         request.state.who = who.id  # for the log, which shows a pseudonym of it
+        if who.id.startswith("key:"):
+            portal.limits.hit("key", who.id)
+        else:
+            if not near(request):
+                portal.limits.hit("address", address(request))
+            if who.id != "local":
+                portal.limits.hit(self.scope, who.id)
+            if who.cookie:
+                csrf.check(request, who.binding)
+            else:
+                csrf.own_page(request)
+        if who.must_change and not self.early:
+            raise PortalError("must_change")
         if not who.may(self.roles, self.scope):
             raise PortalError("forbidden")
-        return who
 
 
-def allow(*roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Arguments of a route: who may call it. owner: what of the path belongs to somebody ("session"). errors: as for `responses`."""
-    assert set(roles) <= set(ROLES) and scope in SCOPES, (roles, scope)
+def allow(*roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = (), early: bool = False) -> dict[str, Any]:
+    """Arguments of a route: who may call it. owner: what of the path belongs to somebody ("session"). errors: as for `responses`.
+    early: also before a one-time password was changed."""
+    assert roles and set(roles) <= set(ROLES) and scope in SCOPES, (roles, scope)
     return {
-        "dependencies": [Depends(_Access(roles, scope))],
+        "dependencies": [Depends(_Access(roles, scope, early))],
         "openapi_extra": {"x-access": {"roles": sorted(roles), "scope": scope, "owner": owner}},
-        "responses": responses("unauthenticated", "forbidden", "invalid", "too_many_requests", "busy", *errors),
+        "responses": responses(*_COMMON, *errors),
+    }
+
+
+async def _anybody(request: Request) -> None:
+    csrf.own_page(request)
+    request.app.state.portal.limits.hit("login" if request.method == "POST" else "address", address(request))
+
+
+def public(*, errors: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Arguments of a route that anybody may call, to log in: of each address, so often (`rates`)."""
+    return {
+        "dependencies": [Depends(_anybody)],
+        "openapi_extra": {"x-access": {"roles": [], "scope": "", "owner": ""}},
+        "responses": responses(*_COMMON, *errors),
     }
 
 
@@ -88,8 +190,10 @@ def new_session(secret: bytes, who: Principal) -> str:
 
 
 def owned(secret: bytes, session_id: str, who: Principal) -> str:
-    """The session's number, if it is of this principal. PortalError "not_found" otherwise, as for one that never was."""
+    """The session's number, if it is of this principal, or of who it was before it logged in. PortalError "not_found" otherwise, as for
+    one that never was."""
     number, _, signed = session_id.partition(".")
-    if not hmac.compare_digest(signed.encode(), signature(secret, "session", number, who.id).encode()):
-        raise PortalError("not_found")
-    return session_id
+    for owner in (who.id, *who.aliases):
+        if hmac.compare_digest(signed.encode(), signature(secret, "session", number, owner).encode()):
+            return session_id
+    raise PortalError("not_found")

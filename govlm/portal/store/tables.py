@@ -19,8 +19,9 @@ REVISIONS = ("p0001",)  # of the portal's tables, in order; the last is what thi
 _NUMBERS = ("failed", "turn", "asked", "count", "total", "number")
 _COLUMNS = {
     "accounts": (
-        "id", "name", "password", "roles", "subject", "created", "locked_until", "disabled", "must_change", "failed",
+        "id", "name", "password", "roles", "subject", "created", "disabled", "must_change",
     ),
+    "attempts": ("id", "last", "locked_until", "failed"),
     "logins": ("id", "account", "created", "seen", "expires"),
     "keys": ("id", "name", "digest", "scopes", "owner", "created", "expires", "revoked"),
     "feedback": ("id", "session", "rating", "comment_sealed", "at", "turn"),

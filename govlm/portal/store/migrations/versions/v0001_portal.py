@@ -24,9 +24,9 @@ def upgrade() -> None:
         "portal_accounts",
         key(),
         sa.Column("name", sa.String(128), nullable=False, unique=True),
-        *text("password", "roles", "subject", "created", "locked_until", "disabled", "must_change"),
-        *number("failed"),
+        *text("password", "roles", "subject", "created", "disabled", "must_change"),
     )
+    op.create_table("portal_attempts", key(), *text("last", "locked_until"), *number("failed"))
     op.create_table("portal_logins", key(), *text("account", "created", "seen", "expires"))
     op.create_table(
         "portal_keys", key(), *text("name", "digest", "scopes", "owner", "created", "expires", "revoked"),
@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger, primary_key=True, nullable=False, autoincrement=False),
         *text("at", "actor", "role", "action", "object", "detail", "previous", "digest"),
     )
+    op.create_index("portal_accounts_subject", "portal_accounts", ["subject"])
     op.create_index("portal_logins_account", "portal_logins", ["account"])
     op.create_index("portal_keys_digest", "portal_keys", ["digest"])
     op.create_index("portal_questions_status", "portal_questions", ["status"])

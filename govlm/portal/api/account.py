@@ -1,0 +1,162 @@
+"""Login, logout, and who one is here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, Field
+
+from govlm.portal.errors import PortalError
+from govlm.portal.portal import Here, Portal
+from govlm.portal.security import csrf, oidc
+from govlm.portal.security.access import VISITOR, Maybe, Who, allow, near, public
+from govlm.portal.security.accounts import Account
+from govlm.portal.security.logins import COOKIE
+from govlm.portal.views import TurnView
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", tags=["account"])
+
+
+class Credentials(BaseModel):
+    name: str = Field(min_length=1, max_length=128)
+    password: str = Field(min_length=1, max_length=256, repr=False)
+
+
+class LoginView(BaseModel):
+    """must_change: the password was for one time; until POST /v1/me/password nothing else can be done."""
+
+    roles: list[str]
+    must_change: bool
+
+
+class MeView(BaseModel):
+    """kind: anonymous, who must log in; visitor, of a portal on loopback; account; key; local, a program on this machine. csrf: for the
+    header X-CSRF-Token of every request that changes something. label: what answers must be marked with. loopback: no login is needed.
+    oidc: login by GET /v1/auth/oidc/login is possible."""
+
+    kind: Literal["anonymous", "visitor", "account", "key", "local"]
+    name: str
+    roles: list[str]
+    scopes: list[str] | None
+    csrf: str
+    must_change: bool
+    label: str
+    loopback: bool
+    oidc: bool
+
+
+class NewPassword(BaseModel):
+    old: str = Field(min_length=1, max_length=256, repr=False)
+    new: str = Field(min_length=1, max_length=256, repr=False)
+
+
+@router.get("/me", **public())
+async def me(request: Request, portal: Here, who: Maybe) -> MeView:
+    """Who asks, and what pages need to know of it."""
+    kind = who.id.partition(":")[0] if who else "anonymous"
+    return MeView(
+        kind=kind,  # type: ignore[arg-type]
+        name=who.name if who else "", roles=sorted(who.roles) if who else [],
+        scopes=sorted(who.scopes) if who and who.scopes is not None else None,
+        csrf=csrf.token(portal.secret, who.binding) if who and who.cookie else "", must_change=bool(who and who.must_change),
+        label=str(TurnView.model_fields["label"].default), loopback=near(request), oidc=portal.oidc is not None,
+    )  # fmt: skip
+
+
+@router.post("/login", **public(errors=("locked",)))
+async def login(given: Credentials, request: Request, response: Response, portal: Here) -> LoginView:
+    """Begins a login, kept in a cookie. Wrong passwords make the next try wait."""
+
+    def check() -> tuple[Account, str]:
+        now = portal.clock()
+        account = portal.accounts.login(given.name, given.password, now)
+        return account, portal.logins.begin(account, now, request.cookies.get(COOKIE, ""))
+
+    account, token = await portal.gate.run(check)
+    _keep(response, portal, token)
+    return LoginView(roles=sorted(account.roles), must_change=account.must_change)
+
+
+@router.post("/logout", status_code=204, **allow("citizen", scope="chat", early=True))
+async def logout(request: Request, portal: Here, who: Who) -> Response:
+    """Ends the login. The next one at this browser sees nothing of it, nor of what was asked before it."""
+    if token := request.cookies.get(COOKIE):
+        await portal.gate.run(portal.logins.end, token)
+    response = Response(status_code=204)
+    for name in (COOKIE, VISITOR):
+        response.delete_cookie(name, httponly=True, samesite="lax", secure=portal.settings.secure)
+    return response
+
+
+@router.post("/me/password", status_code=204, **allow("citizen", scope="chat", errors=("locked",), early=True))
+async def password(given: NewPassword, portal: Here, who: Who) -> Response:
+    """A new password: ten characters of three kinds, or sixteen. All other logins of the account end."""
+    if not who.id.startswith("account:"):
+        raise PortalError("invalid", "只有登录的账号可以修改密码。", fields=["old"])
+
+    def change() -> str:
+        now = portal.clock()
+        account = portal.accounts.find(who.account)
+        if account is None or account.subject:
+            raise PortalError("invalid", "这个账号的密码由统一身份认证管理。", fields=["old"])
+        portal.accounts.change(account, given.old, given.new, now)
+        portal.logins.end_all(account.id)
+        return portal.logins.begin(account, now)
+
+    response = Response(status_code=204)
+    _keep(response, portal, await portal.gate.run(change))
+    return response
+
+
+@router.get("/auth/oidc/login", status_code=303, response_class=RedirectResponse, **public(errors=("not_found",)))
+async def oidc_login(
+    request: Request, portal: Here, then: Annotated[str, Query(max_length=200, description="page to show at the end")] = "/"
+) -> RedirectResponse:
+    """Leads the browser to the OpenID Connect provider."""
+    provider = _provider(portal)
+    if not then.startswith("/") or then.startswith(("//", "/\\")) or not then.isprintable():
+        raise PortalError("bad_request", fields=["then"])
+    url, kept = await provider.begin(_back(request, portal), then, portal.clock())
+    response = RedirectResponse(url, 303)
+    response.set_cookie(
+        oidc.COOKIE, kept, max_age=oidc.LIFE, path="/v1/auth/oidc", httponly=True, samesite="lax", secure=portal.settings.secure
+    )
+    return response
+
+
+@router.get("/auth/oidc/callback", status_code=303, response_class=RedirectResponse, **public(errors=("not_found",)))
+async def oidc_callback(request: Request, portal: Here) -> RedirectResponse:
+    """Where the provider sends the browser back to. Somebody seen for the first time gets a citizen's account."""
+    provider = _provider(portal)
+    now = portal.clock()
+    issuer, number, then = await provider.finish(
+        request.cookies.get(oidc.COOKIE, ""), dict(request.query_params), _back(request, portal), now
+    )
+
+    def begin() -> str:
+        return portal.logins.begin(portal.accounts.of_subject(issuer, number, now), now, request.cookies.get(COOKIE, ""))
+
+    token = await portal.gate.run(begin)
+    response = RedirectResponse(then, 303)
+    _keep(response, portal, token)
+    response.delete_cookie(oidc.COOKIE, path="/v1/auth/oidc")
+    return response
+
+
+def _keep(response: Response, portal: Portal, token: str) -> None:
+    response.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=portal.settings.secure)
+
+
+def _provider(portal: Portal) -> oidc.Provider:
+    if portal.oidc is None:
+        raise PortalError("not_found", "本站未开通统一身份认证登录。")
+    return portal.oidc
+
+
+def _back(request: Request, portal: Portal) -> str:
+    base = portal.settings.public or f"{request.url.scheme}://{request.headers['host']}"
+    return f"{base}/v1/auth/oidc/callback"
