@@ -14,6 +14,7 @@ from govlm.hall.hall import SAMPLE, Hall
 from govlm.portal.audit.anchors import Anchors
 from govlm.portal.audit.chain import Audit
 from govlm.portal.gate import Gate
+from govlm.portal.operations.backup import SECRET
 from govlm.portal.operations.metrics import Metrics
 from govlm.portal.operations.periodic import Periodic
 from govlm.portal.operations.retention import Policy, Retention
@@ -28,8 +29,6 @@ from govlm.portal.settings import Settings
 from govlm.portal.store.tables import upgrade
 
 __all__ = ["Here", "Portal", "prepare"]
-
-_SECRET = "secret.key"
 
 
 class Portal:
@@ -89,7 +88,7 @@ def prepare(settings: Settings) -> str:
 
 def secret(data: Path) -> bytes:
     """What cookies and session numbers are signed with; made at first start, readable by its owner only."""
-    file = data / _SECRET
+    file = data / SECRET
     try:
         handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:

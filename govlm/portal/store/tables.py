@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from govlm.hall.catalogue.database import Database
+from govlm.hall.catalogue.database import tables as hall_tables
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.catalogue.tables import library
 
-__all__ = ["REVISIONS", "VERSION", "put", "revision", "tables", "upgrade"]
+__all__ = ["REVISIONS", "VERSION", "drop", "put", "revision", "tables", "upgrade"]
 
 VERSION = "portal_version"  # the table in which alembic keeps which migrations were run
 REVISIONS = ("p0001",)  # of the portal's tables, in order; the last is what this version of govlm reads and writes
@@ -69,6 +70,17 @@ def upgrade(database: Database) -> None:
         )
     if found != REVISIONS[-1]:
         database.upgrade(Path(__file__).with_name("migrations"), version_table=VERSION)
+
+
+def drop(database: Database) -> list[str]:
+    """Drops all tables of govlm, the hall's and the portal's, and no others; returns their names."""
+    sa = library("sqlalchemy", "the portal's database")
+    ours = {*hall_tables(), "alembic_version", *(table.name for table in tables().values()), VERSION}
+    with database.explained(), database.engine.connect() as connection, connection.begin():
+        found = sa.MetaData()
+        found.reflect(connection, only=lambda name, _: name in ours)
+        found.drop_all(connection)
+        return sorted(found.tables)
 
 
 def revision(database: Database) -> str | None:
