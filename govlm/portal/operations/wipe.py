@@ -40,8 +40,8 @@ def wipe(data: Path) -> Wiped:
     hall = head(data)
     done = Wiped()
     with running.running(data):
-        keys = [data / name for name in KEYS]
-        for key in [*keys, *(path for key in keys for path in sorted(key.parent.glob(f".{key.name}.*")))]:
+        named = [data / name for name in KEYS]
+        for key in [*named, *(half for file in named for half in sorted(file.parent.glob(f".{file.name}.*")))]:
             if key.exists():
                 _shred(key)
                 done.gone.append(f"key {key.relative_to(data)}")
