@@ -13,7 +13,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from govlm.portal import errors
-from govlm.portal.api import account, admin_accounts, chat, health, pages
+from govlm.portal.api import account, admin_accounts, audit, chat, health, metrics, pages
+from govlm.portal.operations.observe import Observed
 from govlm.portal.portal import Portal
 from govlm.portal.security.access import SCHEMES
 from govlm.portal.security.headers import Shield
@@ -22,11 +23,13 @@ from govlm.portal.settings import Settings
 __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
-ROUTERS = (health.router, pages.router, account.router, admin_accounts.router, chat.router)
+ROUTERS = (
+    health.router, metrics.router, pages.router, account.router, admin_accounts.router, chat.router, audit.router,
+)  # fmt: skip
 
 
 class Application(FastAPI):
-    """With the shield around all of it, the handler of unforeseen errors too."""
+    """With the shield around all of it, the handler of unforeseen errors too; all that is answered is observed."""
 
     settings: Settings
 
@@ -36,7 +39,7 @@ class Application(FastAPI):
         return document
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Shield(super().build_middleware_stack(), self.settings)
+        return Observed(Shield(super().build_middleware_stack(), self.settings))
 
 
 def create_app(settings: Settings) -> FastAPI:

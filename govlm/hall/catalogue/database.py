@@ -94,9 +94,35 @@ class Database:
             self.engine = sa.create_engine(url, **options)
         except ImportError as error:
             raise CatalogueError(f'PostgreSQL needs {error.name}: pip install "govlm[postgresql]"') from None
+        self._seen = False  # whether the file was there
         if self.sqlite:
-            sa.event.listen(self.engine, "connect", _prepare)
+            sa.event.listen(self.engine, "do_connect", self._still_there)
+            sa.event.listen(self.engine, "connect", self._connected)
+            sa.event.listen(self.engine, "checkout", self._same_file)
             sa.event.listen(self.engine, "begin", _begin)
+
+    # ---- a file that goes away and comes back
+
+    def _still_there(self, *_: Any) -> None:
+        """SQLite would make an empty file in the place of one that was moved away."""
+        if self._seen and self._file() is None:
+            raise sqlite3.OperationalError("unable to open database file")
+
+    def _connected(self, connection: Any, record: Any) -> None:
+        _prepare(connection, record)
+        record.info["file"], self._seen = self._file(), True
+
+    def _same_file(self, connection: Any, record: Any, _: Any) -> None:
+        """A connection to a file that was moved away or replaced is not used: what it wrote would be lost."""
+        if record.info["file"] != self._file():
+            raise library("sqlalchemy", "the catalogue's database").exc.DisconnectionError("another file")
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(str(self.path))
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     # ---- transactions
 
