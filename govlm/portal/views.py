@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -14,7 +14,10 @@ from govlm.hall.dialogue.state import State
 from govlm.hall.hall import Hall
 from govlm.hall.protection.sessions import Exchange
 
-__all__ = ["CitationView", "ExchangeView", "FieldView", "ItemRef", "ProblemView", "StateView", "StepView", "TurnView", "pieces"]
+__all__ = [
+    "CitationView", "ExchangeView", "FieldView", "ItemRef", "LineView", "PartView", "ProblemView", "StateView", "StepView", "TurnView",
+    "cited", "pieces",
+]  # fmt: skip
 
 STEPS = {"conditions": "条件", "materials": "材料", "form": "表格", "confirm": "确认", "receipt": "回执"}
 _PIECE = re.compile(r"[^\n。！？]*[。！？]*\n*")
@@ -116,12 +119,33 @@ def _steps(hall: Hall, state: State) -> list[StepView]:
     ]
 
 
+class LineView(BaseModel):
+    """text: as it stands in the record; citations: numbers of the citations that it is made of."""
+
+    text: str
+    citations: list[int]
+
+
+class PartView(BaseModel):
+    """A part of an answer, to be shown as a card. kind: item, audiences, conditions, steps, materials, notes, limit, fee, places,
+    phones, online, result, basis, about, choices, premise, policy or difference; title: for people."""
+
+    kind: str
+    title: str
+    lines: list[LineView]
+
+    @classmethod
+    def all(cls, parts: Iterable[Mapping[str, Any]]) -> list[PartView]:
+        return [cls.model_validate(part) for part in parts]
+
+
 class TurnView(BaseModel):
-    """label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
+    """parts: what is quoted in the text, in pieces. label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
 
     number: int
     text: str
     citations: list[CitationView]
+    parts: list[PartView]
     state: StateView
     handed_off: bool
     label: str = "AI 生成"
@@ -129,7 +153,7 @@ class TurnView(BaseModel):
     @classmethod
     def of(cls, hall: Hall, turn: Turn) -> TurnView:
         return cls(
-            number=turn.version, text=turn.text, citations=cited(hall, turn.citations),
+            number=turn.version, text=turn.text, citations=cited(hall, turn.citations), parts=PartView.all(turn.parts),
             state=StateView.of(hall, turn.state), handed_off=turn.handed_off,
         )  # fmt: skip
 
@@ -139,6 +163,7 @@ class ExchangeView(BaseModel):
     message: str
     text: str
     citations: list[CitationView]
+    parts: list[PartView]
     at: str
 
     @classmethod
@@ -146,7 +171,7 @@ class ExchangeView(BaseModel):
         turn = Turn.of(exchange, State())
         return cls(
             number=exchange.number, message=exchange.message, text=turn.text, citations=cited(hall, turn.citations),
-            at=exchange.at,
+            parts=PartView.all(turn.parts), at=exchange.at,
         )  # fmt: skip
 
 

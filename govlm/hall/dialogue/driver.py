@@ -19,7 +19,7 @@ from govlm.hall.answers.asked import asked, plain
 from govlm.hall.answers.citations import Citation, Part, Sentence, cite, version
 from govlm.hall.answers.compose import choices, compose
 from govlm.hall.answers.precedence import status
-from govlm.hall.answers.rendering import Answer, checked, refuse
+from govlm.hall.answers.rendering import Answer, checked, outlined, refuse
 from govlm.hall.answers.words import TITLES
 from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import CatalogueError
@@ -50,7 +50,7 @@ _READ = 2000  # characters of a message that are looked through for names of ite
 class Turn:
     """text: what is read. state: after the message, as it was kept; its form also shows what waits for consent. citations: [n] in the
     text is citations[n - 1]. handed_off: a person is wanted. version: of the conversation, one more after every message that was kept. kept: False where this one
-    was refused, because it could not be written.
+    was refused, because it could not be written. parts: what was quoted, as `answers.rendering.outlined` gives it.
     """
 
     text: str
@@ -59,16 +59,19 @@ class Turn:
     handed_off: bool = False
     version: int = 0
     kept: bool = True
+    parts: tuple[dict[str, Any], ...] = ()
 
     def reply(self) -> dict[str, Any]:
         """What is kept of it beside the state, as JSON."""
-        return {"text": self.text, "citations": [dict(vars(cited)) for cited in self.citations], "handed_off": self.handed_off}
+        cited = [dict(vars(citation)) for citation in self.citations]
+        return {"text": self.text, "citations": cited, "handed_off": self.handed_off, "parts": list(self.parts)}
 
     @classmethod
     def of(cls, exchange: Exchange, state: State) -> Turn:
         """A turn that was kept, with the state as it is now."""
         cited = tuple(Citation(**citation) for citation in exchange.reply["citations"])
-        return cls(exchange.reply["text"], state, cited, exchange.reply["handed_off"], exchange.number)
+        parts = tuple(exchange.reply.get("parts", ()))
+        return cls(exchange.reply["text"], state, cited, exchange.reply["handed_off"], exchange.number, parts=parts)
 
 
 class SessionStore(Protocol):
@@ -132,13 +135,13 @@ class Conversations:
             asked_of = reading if about == text else shelf.library.understander.read(about)
             return self._ask(shelf.library, asked_of, region, now.date())
 
-        said, citations = _Voice(shelf, ask, after, now.date(), state).speak(effects)
+        said, citations, parts = _Voice(shelf, ask, after, now.date(), state).speak(effects)
         if self._agree is not None:
             for consent in after.consents[len(state.consents) :]:
                 self._agree(session_id, consent.version, now)
         clear, secrets = after.to_saved()
         submission = self._submission(effects, state, after, shelf)
-        turn = Turn(said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1)
+        turn = Turn(said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1, parts=parts)
         version = self._sessions.save(
             session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=_exchange(turn, text, key)
         )
@@ -360,7 +363,8 @@ class _Voice:
         self.shelf, self.ask, self.state, self.today, self.before = shelf, ask, state, today, before
         self.parts: list[Part] = []
 
-    def speak(self, effects: Sequence[Effect]) -> tuple[str, tuple[Citation, ...]]:
+    def speak(self, effects: Sequence[Effect]) -> tuple[str, tuple[Citation, ...], tuple[dict[str, Any], ...]]:
+        """The text, its citations, and what was quoted in parts."""
         lines: list[str] = []
         place = -1
         for effect in effects:
@@ -369,12 +373,11 @@ class _Voice:
                 lines.append(text)
             if len(self.parts) > size and place < 0:
                 place = len(lines)
-        citations: tuple[Citation, ...] = ()
-        if self.parts:
-            answer = checked(self.parts, self.shelf.library)
-            lines.insert(place, answer.text)
-            citations = answer.citations
-        return "\n\n".join(lines), citations
+        if not self.parts:
+            return "\n\n".join(lines), (), ()
+        answer = checked(self.parts, self.shelf.library)
+        lines.insert(place, answer.text)
+        return "\n\n".join(lines), answer.citations, outlined(answer)
 
     def _answer(self, answer: Answer) -> str:
         """Keeps the parts of an answer to be written out with the others; a refusal is said as it is."""
