@@ -12,7 +12,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from govlm.portal import errors
-from govlm.portal.api import account, admin_accounts, chat, health, pages
+from govlm.portal.api import (
+    account, admin_accounts, chat, feedback, forms, handoffs, health, items, language, me, openai, pages, policies, submissions,
+)  # fmt: skip
+from govlm.portal.openapi import describe
 from govlm.portal.portal import Portal
 from govlm.portal.security.headers import Shield
 from govlm.portal.settings import Settings
@@ -20,7 +23,10 @@ from govlm.portal.settings import Settings
 __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
-ROUTERS = (health.router, pages.router, account.router, admin_accounts.router, chat.router)
+ROUTERS = (
+    health.router, pages.router, account.router, admin_accounts.router, chat.router, submissions.router, feedback.router,
+    handoffs.router, items.router, policies.router, forms.router, me.router, language.router, openai.router,
+)  # fmt: skip
 
 
 class Application(FastAPI):
@@ -52,5 +58,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     for router in ROUTERS:
         app.include_router(router)
+    describe(app)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     return app

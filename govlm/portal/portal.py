@@ -11,7 +11,9 @@ from fastapi import Depends, Request
 
 from govlm.hall.catalogue.database import Database
 from govlm.hall.hall import SAMPLE, Hall
+from govlm.portal.batching import Batcher
 from govlm.portal.gate import Gate
+from govlm.portal.models import Classifiers, Embedder
 from govlm.portal.security.accounts import Accounts, utc
 from govlm.portal.security.keys import Keys
 from govlm.portal.security.limits import Limits, Proxies
@@ -33,6 +35,9 @@ class Portal:
         self.hall = Hall.open(settings.data / "hall")
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
+        self.batcher = Batcher(settings.latency, settings.queue)
+        self.classifiers = Classifiers(self.hall, settings.classifiers)
+        self.embedder = Embedder(lambda: self.hall.encoder)
         self.clock = utc
         self.accounts = Accounts(self.database, self.hall.vault)
         self.logins = Logins(self.database, settings.login_idle, settings.login_life)
@@ -46,6 +51,7 @@ class Portal:
 
     def close(self) -> None:
         """Finishes what is under way."""
+        self.batcher.close()
         self.gate.close()
         self.hall.close()
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from govlm.hall.answers.citations import Citation
+from govlm.hall.answers.rendering import Answer, outlined
 from govlm.hall.dialogue.driver import Turn
 from govlm.hall.dialogue.state import State
 from govlm.hall.hall import Hall
 from govlm.hall.protection.sessions import Exchange
 
 __all__ = [
-    "CitationView", "ExchangeView", "FieldView", "ItemRef", "LineView", "PartView", "ProblemView", "StateView", "StepView", "TurnView",
+    "AnswerView", "CitationView", "ExchangeView", "FieldView", "ItemRef", "LineView", "PartView", "ProblemView", "StateView", "StepView", "TurnView",
     "cited", "pieces",
 ]  # fmt: skip
 
@@ -139,8 +140,27 @@ class PartView(BaseModel):
         return [cls.model_validate(part) for part in parts]
 
 
+class AnswerView(BaseModel):
+    """An answer outside a conversation. refused: it could not be answered from the records, `reason` says why; text then says where to
+    turn. label: as of a turn."""
+
+    text: str
+    parts: list[PartView]
+    citations: list[CitationView]
+    refused: bool
+    reason: str
+    label: str = "AI 生成"
+
+    @classmethod
+    def of(cls, hall: Hall, answer: Answer) -> AnswerView:
+        return cls(
+            text=answer.text, parts=PartView.all(outlined(answer)), citations=cited(hall, answer.citations),
+            refused=answer.refused, reason=answer.reason,
+        )  # fmt: skip
+
+
 class TurnView(BaseModel):
-    """parts: what is quoted in the text, in pieces. label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
+    """parts: what is quoted in the text, in pieces. reason: why a question was not answered ("" where it was). label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
 
     number: int
     text: str
@@ -148,13 +168,14 @@ class TurnView(BaseModel):
     parts: list[PartView]
     state: StateView
     handed_off: bool
+    reason: str = ""
     label: str = "AI 生成"
 
     @classmethod
     def of(cls, hall: Hall, turn: Turn) -> TurnView:
         return cls(
             number=turn.version, text=turn.text, citations=cited(hall, turn.citations), parts=PartView.all(turn.parts),
-            state=StateView.of(hall, turn.state), handed_off=turn.handed_off,
+            state=StateView.of(hall, turn.state), handed_off=turn.handed_off, reason=turn.reason,
         )  # fmt: skip
 
 
@@ -175,7 +196,7 @@ class ExchangeView(BaseModel):
         )  # fmt: skip
 
 
-def cited(hall: Hall, citations: tuple[Citation, ...]) -> list[CitationView]:
+def cited(hall: Hall, citations: Sequence[Citation]) -> list[CitationView]:
     library = hall.library
 
     def title(citation: Citation) -> str:
