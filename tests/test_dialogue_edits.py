@@ -44,7 +44,9 @@ def test_a_form_that_is_filled_by_hand_is_submitted_once(hall: Hall) -> None:
     with pytest.raises(LookupError):  # nothing waits any more
         hall.confirm("hand", NOW, key="c")
     (item, form, values), *more = hall.papers(hall.sessions.submissions("hand")[0])
-    assert item.name == "最低生活保障申请" and values["mobile"] == "13973112233" and set(values) <= set(form.fields) and not more
+    assert (
+        item.name == "最低生活保障申请" and values["mobile"] == "13973112233" and set(values) <= set(form.fields) and not more
+    )
     assert not any(value in entry.message for entry in hall.history("hand") for value in ("张秀兰", "13973112233"))
 
 

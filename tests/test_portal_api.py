@@ -305,7 +305,13 @@ def test_policies(client: TestClient) -> None:
             assert meaning["citations"][point["citation"] - 1]["start"] == point["start"]
     words = client.post(f"{at}/keywords", json={"k": 3}).json()["keywords"]
     assert len(words) == 3 and all(policy["text"][w["start"] : w["end"]] == w["text"] for w in words)
-    for path, method in (("", "GET"), ("/passages/1", "GET"), ("/summary", "POST"), ("/interpretation", "POST"), ("/keywords", "POST")):
+    for path, method in (
+        ("", "GET"),
+        ("/passages/1", "GET"),
+        ("/summary", "POST"),
+        ("/interpretation", "POST"),
+        ("/keywords", "POST"),
+    ):
         assert client.request(method, f"/v1/policies/none{path}", json={} if method == "POST" else None).status_code == 404
 
 
@@ -321,7 +327,10 @@ def test_forms(client: TestClient) -> None:
     assert form["item"]["code"] == DIBAO and form["fields"][0]["name"] == "applicant_name"
     assert client.get(f"/v1/forms/{DIBAO}").json() == form and client.get("/v1/forms/none").status_code == 404
     filled = client.post("/v1/forms/dibao/fill", json={"text": "我叫张秀兰，屋头三口人"}).json()
-    assert {name: entry["value"] for name, entry in filled["fields"].items()} == {"applicant_name": "张秀兰", "family_size": "3"}
+    assert {name: entry["value"] for name, entry in filled["fields"].items()} == {
+        "applicant_name": "张秀兰",
+        "family_size": "3",
+    }
     bare = client.post("/v1/forms/dibao/fill", json={"text": "三个", "asking": "family_size", "known": {"sex": "女"}}).json()
     assert bare["fields"]["family_size"]["value"] == "3"
     for bad in ({"asking": "none"}, {"known": {"none": "1"}}):
@@ -346,7 +355,9 @@ def test_a_person_is_told_of_what_fits_and_has_their_rights(tmp_path: Path) -> N
         for bad in ({"age": "30"}, {"name": "张秀兰"}, {"event.生育": "昨天"}):
             assert client.put("/v1/me/profile", json={"values": bad}).status_code == 422
         pushed = client.get("/v1/me/recommendations", params={"k": 3}).json()
-        assert pushed["personal"] and len(pushed["recommendations"]) == 3 and all(p["reason"] for p in pushed["recommendations"])
+        assert (
+            pushed["personal"] and len(pushed["recommendations"]) == 3 and all(p["reason"] for p in pushed["recommendations"])
+        )
         again = client.get("/v1/me/recommendations", params={"k": 3}).json()["recommendations"]
         assert not {p["code"] for p in again} & {p["code"] for p in pushed["recommendations"]}
         assert client.post("/v1/me/events", json={"kind": "viewed", "code": DIBAO}).json() == {"recorded": True}

@@ -68,7 +68,9 @@ def test_a_question(client: openai.OpenAI) -> None:
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 50
     citations = answer.model_extra["citations"]
     assert citations[0]["number"] == 1 and all(entry["text"] in message.content for entry in citations)
-    assert [part["kind"] for part in answer.model_extra["parts"]] == ["item", "materials"] and answer.model_extra["label"] == "AI 生成"
+    assert [part["kind"] for part in answer.model_extra["parts"]] == ["item", "materials"] and answer.model_extra[
+        "label"
+    ] == "AI 生成"
 
 
 def test_a_stream_gives_the_citations_first(client: openai.OpenAI) -> None:

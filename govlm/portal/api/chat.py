@@ -22,14 +22,18 @@ from govlm.portal.store import feedback, questions
 from govlm.portal.store.handoffs import Handoffs
 from govlm.portal.views import ExchangeView, StateView, TurnView, pieces
 
-__all__ = ["Id", "Message", "kept", "router", "say"]
+__all__ = ["EVENT", "Id", "Message", "kept", "router", "say"]
 
 _LOG = logging.getLogger(__name__)
 PERSONS = ("visitor:", "account:")  # principals that are one person each; a key or a program speaks for many
 router = APIRouter(prefix="/v1/sessions", tags=["chat"])
+EVENT = {
+    "type": "object", "required": ["data"],
+    "properties": {name: {"type": "string"} for name in ("event", "data", "id")},
+}  # fmt: skip  # of a stream, as its document shows it: data is JSON
 _STREAM = {
     200: {
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
         "description": "Events `citation`, `delta`, then `end` with the turn.",
     }
 }
@@ -96,11 +100,10 @@ async def forget(id: Id, portal: Here, who: Who) -> Response:
 @router.post("/{id}/turns", **allow("citizen", scope="chat", owner="session", errors=("not_found", "switched_off")))
 async def turn(id: Id, message: Message, request: Request, portal: Here, who: Who) -> TurnView:
     """Says something; the answer comes once it is kept."""
-    found = await attended(request, say(portal, who, owned(portal.secret, id, who), message))
-    return TurnView.of(portal.hall, found)
+    return await attended(request, say(portal, who, owned(portal.secret, id, who), message))
 
 
-_streamed = allow("citizen", scope="chat", owner="session", errors=("not_found", "switched_off"))
+_streamed = allow("citizen", scope="chat", owner="session", errors=("bad_request", "not_found", "switched_off"))
 _streamed["responses"] = {**_streamed["responses"], **_STREAM}
 
 
@@ -108,8 +111,7 @@ _streamed["responses"] = {**_streamed["responses"], **_STREAM}
 async def stream(id: Id, message: Message, request: Request, portal: Here, who: Who) -> StreamingResponse:
     """As POST …/turns, as server-sent events: `citation` (all of them first), `delta` {"text"} by sentence, `end` with the whole turn.
     An event's id is turn:place; a stream that broke is resumed by GET …/turns/{number}/stream."""
-    found = await attended(request, say(portal, who, owned(portal.secret, id, who), message))
-    return _events(TurnView.of(portal.hall, found), 0)
+    return _events(await attended(request, say(portal, who, owned(portal.secret, id, who), message)), 0)
 
 
 @router.get("/{id}/turns/{number}/stream", response_class=StreamingResponse, **_streamed)
@@ -131,19 +133,18 @@ async def resume(
     return _events(await portal.gate.run(read), int(place) if place else 0)
 
 
-async def say(portal: Portal, who: Principal, session: str, message: Message) -> Turn:
+async def say(portal: Portal, who: Principal, session: str, message: Message) -> TurnView:
     """One message of a conversation. PortalError "busy": it could not be kept, and was not taken."""
 
-    def work() -> Turn:
-        return kept(
-            portal, who, session, portal.hall.chat(session, message.text, region=message.region or None, key=message.key)
-        )
+    def work() -> TurnView:
+        turn = portal.hall.chat(session, message.text, region=message.region or None, key=message.key)
+        return kept(portal, who, session, turn)
 
     return await portal.gate.run(work)
 
 
-def kept(portal: Portal, who: Principal, session: str, turn: Turn) -> Turn:
-    """The turn, with what follows from it: the conversation is its person's, a person who is wanted is asked for, a question without an
+def kept(portal: Portal, who: Principal, session: str, turn: Turn) -> TurnView:
+    """The turn for its client, with what follows from it: the conversation is its person's, a person who is wanted is asked for, a question without an
     answer goes to the console. PortalError "busy": it was not kept."""
     if not turn.kept:
         raise PortalError("busy", turn.text, retry_after=5)
@@ -157,7 +158,7 @@ def kept(portal: Portal, who: Principal, session: str, turn: Turn) -> Turn:
     if turn.reason and turn.reason != "empty":
         said = portal.hall.history(session, turn.version - 1)[:1]
         questions.note(portal.hall, "unanswered", said[0].message if said else "", turn.reason)
-    return turn
+    return TurnView.of(portal.hall, turn)
 
 
 def _events(turn: TurnView, after: int) -> StreamingResponse:

@@ -20,14 +20,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from govlm.bundled import BUNDLED
-from govlm.portal.api.chat import Message, say
+from govlm.portal.api.chat import EVENT, Message, say
 from govlm.portal.api.language import Text, embedded
 from govlm.portal.api.policies import Question, answered
 from govlm.portal.errors import PortalError
 from govlm.portal.gate import attended
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security.access import Principal, Who, allow, signature
-from govlm.portal.views import CitationView, PartView, TurnView, pieces
+from govlm.portal.views import AnswerView, CitationView, PartView, TurnView, pieces
 
 __all__ = ["router"]
 
@@ -169,8 +169,7 @@ async def _said(portal: Portal, who: Principal, wanted: ChatRequest) -> _Said:
         raise PortalError("invalid", "没有用户的消息。", fields=["messages"])
     session = _session(portal, who, wanted.user) if wanted.user else None
     if session is not None:
-        turn = await say(portal, who, session, Message(text=text, key="", region=wanted.region))
-        found: Any = await portal.gate.run(TurnView.of, portal.hall, turn)
+        found: AnswerView | TurnView = await say(portal, who, session, Message(text=text, key="", region=wanted.region))
     else:
         found = await portal.gate.run(answered, portal, Question(text=text, region=wanted.region))
 
@@ -188,7 +187,7 @@ _chat["responses"] = {
     **_chat["responses"],
     200: {
         "model": Completion,
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
         "description": "The answer, or with `stream` its chunks as events, `[DONE]` last.",
     },
 }

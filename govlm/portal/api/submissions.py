@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from govlm.hall.dialogue.driver import Turn
 from govlm.hall.forms.export import export_json, word_document
 from govlm.hall.protection.sessions import Submission
 from govlm.portal.api.chat import Id, kept
@@ -73,7 +72,7 @@ async def edit(id: Id, wanted: FormEdit, request: Request, portal: Here, who: Wh
     card is only kept once the person has agreed. 409: no form is being filled."""
     session = owned(portal.secret, id, who)
 
-    def work() -> Turn:
+    def work() -> TurnView:
         try:
             turn = portal.hall.correct(session, wanted.values, key=wanted.key)
         except ValueError:
@@ -82,7 +81,7 @@ async def edit(id: Id, wanted: FormEdit, request: Request, portal: Here, who: Wh
             raise PortalError("conflict", "现在没有在填的表格。") from None
         return kept(portal, who, session, turn)
 
-    return TurnView.of(portal.hall, await attended(request, portal.gate.run(work)))
+    return await attended(request, portal.gate.run(work))
 
 
 @router.post(
@@ -92,14 +91,14 @@ async def submit(id: Id, wanted: Submit, request: Request, portal: Here, who: Wh
     """Submits the form; the receipt is in the state. 409: the form is not complete, or the conversation is elsewhere."""
     session = owned(portal.secret, id, who)
 
-    def work() -> Turn:
+    def work() -> TurnView:
         try:
             turn = portal.hall.confirm(session, key=wanted.key)
         except LookupError:
             raise PortalError("conflict", "表格还没有填完，暂时不能提交。") from None
         return kept(portal, who, session, turn)
 
-    return TurnView.of(portal.hall, await attended(request, portal.gate.run(work)))
+    return await attended(request, portal.gate.run(work))
 
 
 @router.get("/{id}/submissions", **allow("citizen", scope="chat", owner="session", errors=("not_found",)))
