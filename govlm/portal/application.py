@@ -13,7 +13,25 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from govlm.portal import errors
-from govlm.portal.api import account, admin_accounts, audit, chat, health, metrics, pages
+from govlm.portal.api import (
+    account,
+    admin_accounts,
+    audit,
+    chat,
+    feedback,
+    forms,
+    handoffs,
+    health,
+    items,
+    language,
+    me,
+    metrics,
+    openai,
+    pages,
+    policies,
+    submissions,
+)  # fmt: skip
+from govlm.portal.openapi import describe
 from govlm.portal.operations.observe import Observed
 from govlm.portal.portal import Portal
 from govlm.portal.security.access import SCHEMES
@@ -24,7 +42,8 @@ __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
 ROUTERS = (
-    health.router, metrics.router, pages.router, account.router, admin_accounts.router, chat.router, audit.router,
+    health.router, metrics.router, pages.router, account.router, admin_accounts.router, chat.router, submissions.router, feedback.router,
+    handoffs.router, items.router, policies.router, forms.router, me.router, language.router, openai.router, audit.router,
 )  # fmt: skip
 
 
@@ -62,5 +81,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     for router in ROUTERS:
         app.include_router(router)
+    describe(app)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     return app

@@ -13,7 +13,9 @@ from govlm.hall.catalogue.database import Database
 from govlm.hall.hall import SAMPLE, Hall
 from govlm.portal.audit.anchors import Anchors
 from govlm.portal.audit.chain import Audit
+from govlm.portal.batching import Batcher
 from govlm.portal.gate import Gate
+from govlm.portal.models import Classifiers, Embedder
 from govlm.portal.operations.backup import SECRET
 from govlm.portal.operations.metrics import Metrics
 from govlm.portal.operations.periodic import Periodic
@@ -40,6 +42,9 @@ class Portal:
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
         database, writer = self.hall.store.database, self.hall.writer
+        self.batcher = Batcher(settings.latency, settings.queue)
+        self.classifiers = Classifiers(self.hall, settings.classifiers)
+        self.embedder = Embedder(lambda: self.hall.encoder)
         self.clock = utc
         self.accounts = Accounts(database, self.hall.vault)
         self.logins = Logins(database, settings.login_idle, settings.login_life)
@@ -60,6 +65,7 @@ class Portal:
 
     def close(self) -> None:
         """Finishes what is under way."""
+        self.batcher.close()
         self.gate.close()
         for part in (self._measure, self._retention, self.switches, self.usage, self.audit):
             part.close()

@@ -19,10 +19,11 @@ from govlm.hall.answers.asked import asked, plain
 from govlm.hall.answers.citations import Citation, Part, Sentence, cite, version
 from govlm.hall.answers.compose import choices, compose
 from govlm.hall.answers.precedence import status
-from govlm.hall.answers.rendering import Answer, checked, refuse
+from govlm.hall.answers.rendering import Answer, checked, outlined, refuse
 from govlm.hall.answers.words import TITLES
 from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import CatalogueError
+from govlm.hall.dialogue.edits import confirmed, corrected
 from govlm.hall.dialogue.hearing import ASKS, Heard, Hearing, Said, bare_apply, ordinal, plain_act, subject
 from govlm.hall.dialogue.procedures import Procedure
 from govlm.hall.dialogue.shelf import Shelf
@@ -50,7 +51,8 @@ _READ = 2000  # characters of a message that are looked through for names of ite
 class Turn:
     """text: what is read. state: after the message, as it was kept; its form also shows what waits for consent. citations: [n] in the
     text is citations[n - 1]. handed_off: a person is wanted. version: of the conversation, one more after every message that was kept. kept: False where this one
-    was refused, because it could not be written.
+    was refused, because it could not be written. parts: what was quoted, as `answers.rendering.outlined` gives it. reason: why a
+    question was not answered, a key of `answers.words.REFUSALS`.
     """
 
     text: str
@@ -59,16 +61,25 @@ class Turn:
     handed_off: bool = False
     version: int = 0
     kept: bool = True
+    parts: tuple[dict[str, Any], ...] = ()
+    reason: str = ""
 
     def reply(self) -> dict[str, Any]:
         """What is kept of it beside the state, as JSON."""
-        return {"text": self.text, "citations": [dict(vars(cited)) for cited in self.citations], "handed_off": self.handed_off}
+        return {
+            "text": self.text, "citations": [dict(vars(citation)) for citation in self.citations], "handed_off": self.handed_off,
+            "parts": list(self.parts), "reason": self.reason,
+        }  # fmt: skip
 
     @classmethod
     def of(cls, exchange: Exchange, state: State) -> Turn:
         """A turn that was kept, with the state as it is now."""
         cited = tuple(Citation(**citation) for citation in exchange.reply["citations"])
-        return cls(exchange.reply["text"], state, cited, exchange.reply["handed_off"], exchange.number)
+        reply = exchange.reply
+        return cls(
+            reply["text"], state, cited, reply["handed_off"], exchange.number, parts=tuple(reply.get("parts", ())),
+            reason=reply.get("reason", ""),
+        )  # fmt: skip
 
 
 class SessionStore(Protocol):
@@ -100,8 +111,31 @@ class Conversations:
         """One message of a conversation, answered when it is kept. Never raises for a text, whatever it is; when the state cannot be
         written the message is refused as a whole and the state stays as it was (`Turn.kept` is False then). key: names the message; one
         of the same key is not taken again, but answered as it was."""
-        now = now or datetime.now().astimezone()
         text = text.encode("utf-8", "replace").decode("utf-8").replace("\x00", " ")
+        return self._exchanged(session_id, text, self.hear, now, region, key)
+
+    def correct(self, session_id: str, values: Mapping[str, str], now: datetime | None = None, key: str = "") -> Turn:
+        """As if the values were said for the fields of the form that is filled; "" takes out that of a field that is not required. What is
+        wrong with them is among the state's problems and is not kept. LookupError: no form is filled; ValueError names an unknown field."""
+
+        def hear(_: Reading, *at: Any) -> Heard:
+            return corrected(values, *at)
+
+        return self._exchanged(session_id, "", hear, now, None, key)
+
+    def confirm(self, session_id: str, now: datetime | None = None, key: str = "") -> Turn:
+        """The outspoken yes by which the form is submitted. LookupError: the conversation does not wait for it."""
+
+        def hear(_: Reading, *at: Any) -> Heard:
+            return confirmed(*at)
+
+        return self._exchanged(session_id, "", hear, now, None, key)
+
+    def _exchanged(
+        self, session_id: str, text: str, hear: Callable[..., Heard], now: datetime | None, region: str | None, key: str
+    ) -> Turn:
+        """One message, heard by hear(reading of the text, state, shelf, today, held)."""
+        now = now or datetime.now().astimezone()
         for _ in range(_TRIES):
             saved = self._sessions.load(session_id)
             state = State.from_saved(saved.state, saved.values)
@@ -110,7 +144,7 @@ class Conversations:
             if key and saved.version and (before := self._sessions.exchange(session_id, key)) is not None:
                 return Turn.of(before, state)
             try:
-                return self._turn(session_id, saved, state, text, now, region, key)
+                return self._turn(session_id, saved, state, text, hear, now, region, key)
             except StaleSession:
                 continue
             except CatalogueError as error:
@@ -120,27 +154,32 @@ class Conversations:
         return Turn(SAYS["busy"], state, version=saved.version, kept=False)
 
     def _turn(
-        self, session_id: str, saved: Saved, state: State, text: str, now: datetime, region: str | None, key: str
-    ) -> Turn:
+        self, session_id: str, saved: Saved, state: State, text: str, hear: Callable[..., Heard], now: datetime,
+        region: str | None, key: str,
+    ) -> Turn:  # fmt: skip
         shelf = self._shelf()
         held = self._held.get(session_id, {})
         reading = shelf.library.understander.read(text)
-        heard = self.hear(reading, state, shelf, now.date(), held)
+        heard = hear(reading, state, shelf, now.date(), held)
         after, effects = step(state, heard, shelf, now)
 
         def ask(about: str) -> Answer:
             asked_of = reading if about == text else shelf.library.understander.read(about)
             return self._ask(shelf.library, asked_of, region, now.date())
 
-        said, citations = _Voice(shelf, ask, after, now.date(), state).speak(effects)
+        voice = _Voice(shelf, ask, after, now.date(), state)
+        said, citations, parts = voice.speak(effects)
         if self._agree is not None:
             for consent in after.consents[len(state.consents) :]:
                 self._agree(session_id, consent.version, now)
         clear, secrets = after.to_saved()
         submission = self._submission(effects, state, after, shelf)
-        turn = Turn(said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1)
+        turn = Turn(
+            said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1, parts=parts,
+            reason=voice.reason,
+        )  # fmt: skip
         version = self._sessions.save(
-            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=_exchange(turn, text, key)
+            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=_exchange(turn, heard.text, key)
         )
         waiting = self._hold(session_id, heard, after)
         if waiting and after.top is not None:
@@ -359,8 +398,10 @@ class _Voice:
     def __init__(self, shelf: Shelf, ask: Callable[[str], Answer], state: State, today: date, before: State) -> None:
         self.shelf, self.ask, self.state, self.today, self.before = shelf, ask, state, today, before
         self.parts: list[Part] = []
+        self.reason = ""
 
-    def speak(self, effects: Sequence[Effect]) -> tuple[str, tuple[Citation, ...]]:
+    def speak(self, effects: Sequence[Effect]) -> tuple[str, tuple[Citation, ...], tuple[dict[str, Any], ...]]:
+        """The text, its citations, and what was quoted in parts."""
         lines: list[str] = []
         place = -1
         for effect in effects:
@@ -369,16 +410,16 @@ class _Voice:
                 lines.append(text)
             if len(self.parts) > size and place < 0:
                 place = len(lines)
-        citations: tuple[Citation, ...] = ()
-        if self.parts:
-            answer = checked(self.parts, self.shelf.library)
-            lines.insert(place, answer.text)
-            citations = answer.citations
-        return "\n\n".join(lines), citations
+        if not self.parts:
+            return "\n\n".join(lines), (), ()
+        answer = checked(self.parts, self.shelf.library)
+        lines.insert(place, answer.text)
+        return "\n\n".join(lines), answer.citations, outlined(answer)
 
     def _answer(self, answer: Answer) -> str:
         """Keeps the parts of an answer to be written out with the others; a refusal is said as it is."""
         if answer.refused:
+            self.reason = answer.reason
             return answer.text
         self.parts += answer.parts
         return ""

@@ -18,11 +18,17 @@ __all__ = ["ASKS", "Heard", "Hearing", "Said", "bare_apply", "ordinal", "plain_a
 
 @dataclass(frozen=True)
 class Said:
-    """What a message says for a form. withheld: fields among the values that may not be kept before the person has agreed."""
+    """What a message says for a form. withheld: fields among the values that may not be kept before the person has agreed. cleared:
+    fields whose value is taken out."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     withheld: tuple[str, ...] = ()
+    cleared: tuple[str, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.values or self.problems or self.cleared)
 
 
 @dataclass(frozen=True)

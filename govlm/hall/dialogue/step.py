@@ -331,7 +331,7 @@ class _Turn:
             self.start(heard.wants, heard.opening)
         elif heard.subject:
             self.substitute()
-        elif heard.said.values or heard.said.problems:
+        elif heard.said.anything:
             self.take(heard.said)
             if self.frame.asking and self.frame.asking == frame.asking and heard.does("skip"):
                 self.skip()
@@ -400,6 +400,7 @@ class _Turn:
 
     def take(self, said: Said) -> None:
         """Keeps what a message says, and asks where it contradicts what is kept or may not be kept yet."""
+        self.clear(said.cleared)
         frame, heard = self.frame, self.heard
         values = dict(said.values)
         if said.withheld and not agreed(self.state):
@@ -425,6 +426,15 @@ class _Turn:
             one = next(iter(rival))
             self.change(pending="rival", rival={one: rival[one]})
         self.object(said.problems)
+
+    def clear(self, names: tuple[str, ...]) -> None:
+        """Takes values out; those fields are not asked again."""
+        if names:
+            frame = self.frame
+            values = {name: value for name, value in frame.values.items() if name not in names}
+            asking = "" if frame.asking in names else frame.asking
+            self.change(values=values, skipped=(*(n for n in frame.skipped if n not in names), *names), asking=asking)
+            self.say("changed", fields=names)
 
     def store(self, values: dict[str, str]) -> None:
         frame = self.frame

@@ -20,7 +20,7 @@ from govlm.hall.retrieval.characters import Characters, normalised
 from govlm.hall.retrieval.dense import VectorSet, make_vectors, open_vectors
 from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
 
-__all__ = ["FEATURE_NAMES", "Entry", "Index", "Query"]
+__all__ = ["FEATURE_NAMES", "Entry", "Index", "Query", "shortened"]
 
 _FORMAT = 1
 _LOOKED_AT, _NEAR = 50_000, 1000  # texts of an index whose fit is all looked at; entries that are, of a larger one
@@ -87,6 +87,11 @@ def _rows(begins: NDArray[np.int64], ends: NDArray[np.int64], least: int) -> tup
     return which, np.cumsum(sizes) - sizes, np.concatenate([np.zeros(0, np.int64), *texts])
 
 
+def shortened(text: str) -> str:
+    """The beginning and the end of a long text: 3/4 and 1/4 of 256 characters."""
+    return text if len(text) <= LONGEST else text[: LONGEST * 3 // 4] + text[-LONGEST // 4 :]
+
+
 class Index:
     """Entries to ask. Made by `Index.make`, kept by `save`, mapped by `Index.open`; never changed: a new catalogue gets a new one."""
 
@@ -129,9 +134,12 @@ class Index:
 
     def query(self, text: str, encode: Encode) -> Query:
         """A long text is asked by its beginning and its end: 3/4 and 1/4 of 256 characters."""
-        if len(text) > LONGEST:
-            text = text[: LONGEST * 3 // 4] + text[-LONGEST // 4 :]
-        return Query(text, self.characters.codes(text), self.characters.sounds(text), encode([text])[0])
+        text = shortened(text)
+        return self.made(text, encode([text])[0])
+
+    def made(self, text: str, vector: F32) -> Query:
+        """As `query`, of a text that is `shortened` already and its vector."""
+        return Query(text, self.characters.codes(text), self.characters.sounds(text), vector)
 
     def features(self, query: Query) -> F32:
         """[entries, len(FEATURE_NAMES)]; 0 where nothing fits. An index without entries gives [0, …]."""

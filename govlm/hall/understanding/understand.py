@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from govlm.hall.answers.asked import asked
 from govlm.hall.catalogue.records import Item
 from govlm.hall.retrieval.characters import Characters
-from govlm.hall.retrieval.index import FEATURE_NAMES, Encode, Entry, Index, Query
+from govlm.hall.retrieval.index import FEATURE_NAMES, Encode, Entry, Index, Query, shortened
 from govlm.hall.retrieval.ranking import Ranker
 from govlm.hall.understanding.examples import ACTS, FOLDER, OUT_OF_SCOPE, without_numbers
 from govlm.hall.understanding.slots import Slot, find_slots
@@ -124,6 +124,20 @@ class Understander:
     def query(self, text: str) -> Query:
         """The text made ready to be asked; halves of characters (lone surrogates) count as signs."""
         return self._items.query(without_numbers(text.encode("utf-8", "replace").decode("utf-8")), self._encode)
+
+    def readable(self, text: str) -> str:
+        """What of a text goes to the encoder."""
+        return shortened(without_numbers(text.encode("utf-8", "replace").decode("utf-8")))
+
+    def businesses(self, text: str, vector: F32) -> dict[str, float]:
+        """Business type -> the chance that a text is of it. text: as `readable` gives it; vector: what the encoder makes of that. Empty
+        for a text that says nothing, and where the hall has no items."""
+        query = self._items.made(text, vector)
+        scores, _ = self.item_scores(query)
+        if not len(scores) or not np.count_nonzero(query.codes):
+            return {}
+        chances = np.bincount(self._business, _softmax(scores), len(self._businesses))
+        return {name: float(chance) for name, chance in zip(self._businesses, chances, strict=True)}
 
     def item_scores(self, query: Query) -> tuple[F32, F32]:
         """(scores [items], features [items + 1, …]): the last row is the out-of-scope entry's."""
