@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from govlm.portal import errors
-from govlm.portal.api import account, admin_accounts, chat, health, pages
+from govlm.portal.api import account, admin_accounts, admin_catalogue, admin_questions, admin_switches, chat, health, pages, usage
 from govlm.portal.portal import Portal
 from govlm.portal.security.headers import Shield
 from govlm.portal.settings import Settings
@@ -20,7 +20,10 @@ from govlm.portal.settings import Settings
 __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
-ROUTERS = (health.router, pages.router, account.router, admin_accounts.router, chat.router)
+ROUTERS = (
+    health.router, pages.router, account.router, admin_accounts.router, chat.router,
+    admin_catalogue.router, admin_questions.router, admin_switches.router, usage.router,
+)  # fmt: skip
 
 
 class Application(FastAPI):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
 from govlm.hall.catalogue.database import Database
 from govlm.hall.hall import SAMPLE, Hall
+from govlm.portal.curated import Curated
 from govlm.portal.gate import Gate
+from govlm.portal.imports import Imports
 from govlm.portal.security.accounts import Accounts, utc
 from govlm.portal.security.keys import Keys
 from govlm.portal.security.limits import Limits, Proxies
@@ -19,6 +21,9 @@ from govlm.portal.security.logins import Logins
 from govlm.portal.security.oidc import Provider
 from govlm.portal.settings import Settings
 from govlm.portal.store.tables import upgrade
+
+if TYPE_CHECKING:
+    from govlm.portal.security.access import Principal
 
 __all__ = ["Here", "Portal", "prepare"]
 
@@ -34,6 +39,9 @@ class Portal:
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
         self.clock = utc
+        self.curated = Curated(self.hall)
+        self.hall.curated = self.curated.find
+        self.imports = Imports(self.hall, settings.data / "imports", self.curated.taught)
         self.accounts = Accounts(self.database, self.hall.vault)
         self.logins = Logins(self.database, settings.login_idle, settings.login_life)
         self.keys = Keys(self.database)
@@ -43,6 +51,10 @@ class Portal:
     @property
     def database(self) -> Database:
         return self.hall.store.database
+
+    def pseudonym(self, who: Principal) -> str:
+        """What stands for somebody who did something, here and in the audit."""
+        return self.hall.vault.pseudonym("principal", who.id)
 
     def close(self) -> None:
         """Finishes what is under way."""
