@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 MODULES = (
-    "serve", "portal", "chat", "hall", "policy", "eval", "corpus", "pretrain", "embed", "classify", "distill", "quantize", "tokenize", "info", "demo",
+    "serve", "portal", "audit", "wipe", "chat", "hall", "policy", "eval", "corpus", "pretrain", "embed", "classify", "distill", "quantize", "tokenize", "info", "demo",
 )  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from govlm.commands import portal_data
 from govlm.commands.common import UsageError, emit, positive
 
 __all__ = ["register"]
@@ -113,8 +114,9 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 def register(command: Any) -> None:
     """Adds this module's commands."""
-    portal = command("portal", lambda arguments: 0, "keep a portal's accounts and API keys")
+    portal = command("portal", lambda arguments: 0, "keep a portal's accounts and API keys; back it up")
     things = portal.add_subparsers(dest="thing", metavar="WHAT", required=True)
+    portal_data.add(things)
 
     def thing(name: str, help: str, run: Any) -> Any:
         found = things.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")

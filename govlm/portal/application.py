@@ -12,7 +12,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from govlm.portal import errors
-from govlm.portal.api import account, admin_accounts, admin_catalogue, admin_questions, admin_switches, chat, health, pages, usage
+from govlm.portal.api import account, admin_accounts, admin_catalogue, admin_questions, admin_switches, audit, chat, health, metrics, pages, usage
+from govlm.portal.operations.observe import Observed
 from govlm.portal.portal import Portal
 from govlm.portal.security.headers import Shield
 from govlm.portal.settings import Settings
@@ -21,18 +22,18 @@ __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
 ROUTERS = (
-    health.router, pages.router, account.router, admin_accounts.router, chat.router,
+    health.router, metrics.router, pages.router, account.router, admin_accounts.router, chat.router, audit.router,
     admin_catalogue.router, admin_questions.router, admin_switches.router, usage.router,
 )  # fmt: skip
 
 
 class Application(FastAPI):
-    """With the shield around all of it, the handler of unforeseen errors too."""
+    """With the shield around all of it, the handler of unforeseen errors too; all that is answered is observed."""
 
     settings: Settings
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Shield(super().build_middleware_stack(), self.settings)
+        return Observed(Shield(super().build_middleware_stack(), self.settings))
 
 
 def create_app(settings: Settings) -> FastAPI:

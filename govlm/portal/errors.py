@@ -88,7 +88,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(CatalogueError)
     async def catalogue(request: Request, error: CatalogueError) -> JSONResponse:
-        _LOG.error("the hall cannot answer: %s", error)
+        _LOG.error("the hall cannot answer", exc_info=error)
         return answer(request, PortalError("busy", "系统暂时无法读写数据，请稍后再试。", retry_after=5))
 
     @app.exception_handler(Exception)
@@ -99,6 +99,7 @@ def install(app: FastAPI) -> None:
 def answer(request: Request, error: PortalError, headers: dict[str, str] | None = None) -> JSONResponse:
     """The error as a response."""
     number = getattr(request.state, "request_id", "")
+    request.state.code = error.code
     detail = ErrorDetail(code=error.code, message=error.message, request_id=number, fields=error.fields)
     more = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if error.status == 401:

@@ -11,9 +11,17 @@ from fastapi import Depends, Request
 
 from govlm.hall.catalogue.database import Database
 from govlm.hall.hall import SAMPLE, Hall
+from govlm.portal.audit.anchors import Anchors
+from govlm.portal.audit.chain import Audit
 from govlm.portal.curated import Curated
 from govlm.portal.gate import Gate
 from govlm.portal.imports import Imports
+from govlm.portal.operations.backup import SECRET
+from govlm.portal.operations.metrics import Metrics
+from govlm.portal.operations.periodic import Periodic
+from govlm.portal.operations.retention import Policy, Retention
+from govlm.portal.operations.switches import Switches
+from govlm.portal.operations.usage import Usage
 from govlm.portal.security.accounts import Accounts, utc
 from govlm.portal.security.keys import Keys
 from govlm.portal.security.limits import Limits, Proxies
@@ -27,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Here", "Portal", "prepare"]
 
-_SECRET = "secret.key"
-
 
 class Portal:
     """Opened by each worker, after `prepare` has made what there is to make."""
@@ -38,15 +44,23 @@ class Portal:
         self.hall = Hall.open(settings.data / "hall")
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
+        database, writer = self.hall.store.database, self.hall.writer
         self.clock = utc
         self.curated = Curated(self.hall)
         self.hall.curated = self.curated.find
         self.imports = Imports(self.hall, settings.data / "imports", self.curated.taught)
-        self.accounts = Accounts(self.database, self.hall.vault)
-        self.logins = Logins(self.database, settings.login_idle, settings.login_life)
-        self.keys = Keys(self.database)
+        self.accounts = Accounts(database, self.hall.vault)
+        self.logins = Logins(database, settings.login_idle, settings.login_life)
+        self.keys = Keys(database)
         self.limits, self.proxies = Limits(settings.rates), Proxies(settings.proxies)
         self.oidc = Provider(settings, self.hall.vault) if settings.oidc_discovery else None
+        self.anchors = Anchors(settings.data)
+        self.audit = Audit(database, writer, self.hall.vault, self.anchors)
+        self.metrics = Metrics()
+        self.switches = Switches(database, writer)
+        self.usage = Usage(database, writer)
+        self._retention = Retention(self.hall, self.anchors, Policy.of(settings.retention))
+        self._measure = Periodic("measure", 5.0, lambda: self.metrics.measure(self.gate.waiting))
 
     @property
     def database(self) -> Database:
@@ -59,15 +73,19 @@ class Portal:
     def close(self) -> None:
         """Finishes what is under way."""
         self.gate.close()
+        for part in (self._measure, self._retention, self.switches, self.usage, self.audit):
+            part.close()
         self.hall.close()
 
 
 def prepare(settings: Settings) -> str:
     """Makes the data folder, the hall, the tables and an administrator, once, before workers begin. CatalogueError, OSError: they cannot
-    be made. Returns the administrator's one-time password, to be told now; "" where there was one."""
+    be made; ValueError: a setting cannot be. Returns the administrator's one-time password, to be told now; "" where there was one."""
     folder = settings.data / "hall"
+    Policy.of(settings.retention)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret(settings.data)
+    Anchors(settings.data)
     if not (folder / "hall.json").exists():
         with Hall.create(folder, settings.database, settings.model) as hall:
             if settings.sample:
@@ -82,7 +100,7 @@ def prepare(settings: Settings) -> str:
 
 def secret(data: Path) -> bytes:
     """What cookies and session numbers are signed with; made at first start, readable by its owner only."""
-    file = data / _SECRET
+    file = data / SECRET
     try:
         handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:

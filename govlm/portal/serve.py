@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from govlm.portal.operations.logs import configure
+from govlm.portal.operations.metrics import fresh_folder
+from govlm.portal.operations.running import running
 from govlm.portal.portal import prepare
 from govlm.portal.security.accounts import ADMINISTRATOR
 from govlm.portal.settings import Settings
@@ -22,7 +25,8 @@ def app() -> Any:
     from govlm.portal.application import create_app
 
     given = json.loads(os.environ[_SETTINGS])
-    paths = {name: Path(given[name]) for name in ("data", "tls_cert", "tls_key") if given[name]}
+    configure(Path(given["log"]) if given["log"] else None)
+    paths = {name: Path(given[name]) for name in ("data", "tls_cert", "tls_key", "log") if given[name]}
     several = {name: tuple(given[name]) for name in ("origins", "hosts", "proxies")}
     return create_app(Settings(**{**given, **paths, **several}))
 
@@ -31,12 +35,19 @@ def serve(settings: Settings) -> None:
     """Returns when the portal was told to stop (SIGTERM, Ctrl-C) and has finished what was under way."""
     import uvicorn
 
-    password = prepare(settings)
-    if password:  # told once, here; `govlm portal account reset` makes another
-        print(f"administrator: {ADMINISTRATOR}   one-time password: {password}   (log in to change it)", flush=True)
-    os.environ[_SETTINGS] = json.dumps(asdict(settings), default=str)
+    configure(settings.log)
+    with running(settings.data):
+        fresh_folder(settings.data)
+        password = prepare(settings)
+        if password:  # told once, here; `govlm portal account reset` makes another
+            print(f"administrator: {ADMINISTRATOR}   one-time password: {password}   (log in to change it)", flush=True)
+        os.environ[_SETTINGS] = json.dumps(asdict(settings), default=str)
+        _run(uvicorn, settings)
+
+
+def _run(uvicorn: Any, settings: Settings) -> None:
     uvicorn.run(
         "govlm.portal.serve:app", factory=True, host=settings.host, port=settings.port, workers=settings.workers,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key, timeout_graceful_shutdown=20, server_header=False,
-        access_log=False, log_level="warning", proxy_headers=False,
+        access_log=False, log_config=None, proxy_headers=False,
     )  # fmt: skip

@@ -34,6 +34,8 @@ class Settings:
     https://www.example.gov.cn. sample: fill a new hall with the bundled sample.
     queue: requests that wait for a thread; more are refused with 503. threads: of a worker. latency: seconds that a batch may wait for
     company. upload: bytes of an imported file at most. body: bytes of any other request at most.
+    log: file of the logs (default: standard error). retention: days that kinds of data are kept, like sessions=14,audit=730
+    (govlm.portal.operations.retention.Policy).
     hosts: names that citizens reach it by, like hall.example.gov.cn; others are refused. public: the address that they see, like
     https://hall.example.gov.cn, where a proxy is in front; needed for OIDC. proxies: addresses or networks of those proxies, whose
     X-Forwarded-For and X-Forwarded-Proto are believed.
@@ -59,6 +61,8 @@ class Settings:
     latency: float = 0.002
     upload: int = 50 << 20
     body: int = 1 << 20
+    log: Path | None = None
+    retention: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     public: str = ""
     proxies: tuple[str, ...] = ()
@@ -143,4 +147,4 @@ def _parsed(name: str, value: str, default: Any) -> Any:
             return dict(part.split("=", 1) for part in value.split(",") if part)
     except (ValueError, KeyError):
         raise SettingsError(f"{name}: {value!r} cannot be read as {type(default).__name__}") from None
-    return Path(value) if name.endswith(("DATA", "TLS_CERT", "TLS_KEY")) else value
+    return Path(value) if name.endswith(("DATA", "TLS_CERT", "TLS_KEY", "LOG")) else value

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +27,11 @@ from govlm.hall.catalogue.records import Document, Item, Passage, from_dict, to_
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.catalogue.tables import library
 
-__all__ = ["PEOPLE_KEY", "Index", "Snapshot", "Store"]
+__all__ = ["PEOPLE_KEY", "Beside", "Index", "Snapshot", "Store", "copy_rows"]
 
 Target = str | os.PathLike[str]
 PEOPLE_KEY = "people_key"  # in `meta`: which key file people's data belongs to
+_ROWS = 1000  # that are copied at a time
 
 
 class Index(NamedTuple):
@@ -38,6 +39,13 @@ class Index(NamedTuple):
 
     generation: str
     version: int
+
+
+class Beside(NamedTuple):
+    """Tables of another part of govlm in the same database, that a backup takes along. upgrade: makes them in a new database."""
+
+    upgrade: Callable[[Database], None]
+    tables: Sequence[Any]
 
 
 class Snapshot:
@@ -315,13 +323,13 @@ class Store:
 
     # ---- kept safe
 
-    def backup(self, path: Target, *, people: bool = False) -> None:
+    def backup(self, path: Target, *, people: bool = False, beside: Beside | None = None) -> None:
         """Writes the catalogue, as it is at this moment, to an SQLite file, which replaces one of that name. Readers and writers go on.
 
         people: also sessions, submissions, profiles, events and consents, as they are kept: encrypted, so that the key file is needed with
-        it (keep that elsewhere). Without, a backup holds nobody's data and may be handed on.
+        it (keep that elsewhere). Without, a backup holds nobody's data and may be handed on. beside: further tables, of the same moment.
         """
-        self._copy_to(Path(path), people)
+        self._copy_to(Path(path), people, beside)
 
     def restore(self, path: Target) -> int:
         """Makes the catalogue what a backup holds, in one transaction; returns its version. Records that change get a new version.
@@ -365,21 +373,15 @@ class Store:
                     problems.append(f"{child}有{found}行不属于任何{parent}")
         return problems
 
-    def _copy_to(self, path: Path, people: bool) -> None:
+    def _copy_to(self, path: Path, people: bool, beside: Beside | None = None) -> None:
         """Copies every row to a new SQLite file, put in place when it is whole; what was there and is no catalogue is kept as .damaged."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         _unlink(temporary)
         try:
-            with Store.create(temporary) as target, self._database.read() as source, target._database.write() as connection:
-                for name, table in tables().items():
-                    if name not in CATALOGUE and not people:
-                        continue
-                    rows = [dict(row) for row in source.execute(table.select()).mappings()]
-                    if name == "meta":  # the index belongs to the place where it was built, and the keys to people's data
-                        rows = [row for row in rows if row["key"] != "index" and (people or row["key"] != PEOPLE_KEY)]
-                        connection.execute(table.delete())
-                    if rows:
-                        connection.execute(table.insert(), rows)
+            with Store.create(temporary) as target:
+                if beside is not None:
+                    beside.upgrade(target._database)
+                copy_rows(self._database, target._database, people=people, more=beside.tables if beside else ())
             with contextlib.closing(
                 sqlite3.connect(temporary)
             ) as plain:  # a file of its own, readable from a medium without writing
@@ -387,6 +389,28 @@ class Store:
             _put_in_place(temporary, path)
         finally:
             _unlink(temporary)
+
+
+def copy_rows(origin: Database, target: Database, *, people: bool, more: Sequence[Any] = ()) -> None:
+    """All rows of one state of a database to another whose tables are new and empty, in one transaction. people: also those of people.
+    more: further tables that both have."""
+    sa = library("sqlalchemy", "the catalogue's database")
+    with origin.read() as source, target.write() as connection:
+        for table in (*tables().values(), *more):
+            if table.name in tables() and table.name not in CATALOGUE and not people:
+                continue
+            if table.name == "meta":
+                connection.execute(table.delete())
+            found = source.execution_options(yield_per=_ROWS).execute(table.select()).mappings()
+            for part in found.partitions():
+                # the index belongs to the place where it was built, and the keys to people's data
+                left_out = ("index",) if people else ("index", PEOPLE_KEY)
+                rows = [dict(row) for row in part if table.name != "meta" or row["key"] not in left_out]
+                if rows:
+                    connection.execute(table.insert(), rows)
+            if not target.sqlite and table.name in ("events", "consents"):  # counts on behind what is there
+                last = f"(SELECT coalesce(max(number), 0) + 1 FROM {table.name})"
+                connection.execute(sa.text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'number'), {last}, false)"))
 
 
 def _unlink(path: Path) -> None:

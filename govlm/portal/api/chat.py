@@ -108,11 +108,13 @@ async def resume(
 
 async def say(portal: Portal, session: str, message: Message) -> Turn:
     """One message of a conversation. PortalError "busy": it could not be kept, and was not taken."""
+    portal.switches.require("chat")
     found = await portal.gate.run(
         lambda: portal.hall.chat(session, message.text, region=message.region or None, key=message.key)
     )
     if not found.kept:
         raise PortalError("busy", found.text, retry_after=5)
+    portal.metrics.turn()
     return found
 
 

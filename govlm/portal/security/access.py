@@ -138,6 +138,7 @@ class _Access:
 
     async def __call__(self, request: Request, who: Who) -> None:
         portal = request.app.state.portal
+        request.state.who = who.id  # for the log, which shows a pseudonym of it
         if who.id.startswith("key:"):
             portal.limits.hit("key", who.id)
         else:
