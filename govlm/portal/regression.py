@@ -64,14 +64,16 @@ def write(data: Path, answers: Iterable[CuratedAnswer]) -> None:
 
 
 def run(hall: Hall, data: Path, answers: Iterable[CuratedAnswer], today: date) -> Outcome:
-    """Puts the cases of these answers to the hall. A case whose record is gone has failed."""
-    known = {item.name for item in hall.library.items.values()}
+    """Puts the cases of these answers to the hall. Those of an answer that is not given any more, because its records have changed, have
+    failed, whatever the hall says of itself."""
+    library, answers = hall.library, list(answers)
+    standing = {answer.id for answer in answers if answer.now(library, today) is not None}
     there: list[Case] = []
     failed: list[Failed] = []
     count = 0
     for count, row in enumerate(cases(answers), 1):
-        if row["item"] and row["item"] not in known:
-            failed.append(Failed(row["text"], row["item"], "目录里已没有这个事项"))
+        if row["curated"] not in standing:
+            failed.append(Failed(row["text"], row["item"] or row["document"], "引用的记录已变化或失效，这条回答已停用"))
         else:
             there.append(Case(count, row))
     if there:
