@@ -16,6 +16,9 @@ from govlm.portal import errors
 from govlm.portal.api import (
     account,
     admin_accounts,
+    admin_catalogue,
+    admin_questions,
+    admin_switches,
     audit,
     chat,
     feedback,
@@ -30,7 +33,8 @@ from govlm.portal.api import (
     pages,
     policies,
     submissions,
-)  # fmt: skip
+    usage,
+)
 from govlm.portal.openapi import describe
 from govlm.portal.operations.observe import Observed
 from govlm.portal.portal import Portal
@@ -44,6 +48,7 @@ WEB = Path(__file__).with_name("web")
 ROUTERS = (
     health.router, metrics.router, pages.router, account.router, admin_accounts.router, chat.router, submissions.router, feedback.router,
     handoffs.router, items.router, policies.router, forms.router, me.router, language.router, openai.router, audit.router,
+    admin_catalogue.router, admin_questions.router, admin_switches.router, usage.router,
 )  # fmt: skip
 
 
