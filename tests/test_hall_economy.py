@@ -111,7 +111,7 @@ def test_the_model_is_only_asked_where_it_decides(hall: Hall, monkeypatch: pytes
             hall.chat("plain", text, NOW)
         assert read == talk[:1]  # 我想申请 says no act by its words alone
         asked = hall.chat("plain", "请问这边周末上不上班呀", NOW)
-        assert asked.kept and len(read) <= 1
+        assert asked.kept and read[1:] in ([], ["请问这边周末上不上班呀"])
         hall.chat("another", "学校里的食堂几点开饭", NOW)  # heard, and then answered: one pass for both
         assert read.count("学校里的食堂几点开饭") == 1
 
