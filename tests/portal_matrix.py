@@ -113,7 +113,9 @@ class Filler:
         kind = schema.get("type")
         if kind == "object" or "properties" in schema:
             fields = schema.get("properties", {})
-            return {key: self.value(route, f"{name}.{key}", fields[key]) for key in schema.get("required", ())}
+            found = {key: self.value(route, f"{name}.{key}", fields[key]) for key in schema.get("required", ())}
+            more = schema.get("additionalProperties")
+            return found if fields or not isinstance(more, dict) else {"x": self.value(route, f"{name}.x", more)}
         if kind == "array":
             return [self.value(route, name, schema.get("items", {"type": "string"}))] * max(1, schema.get("minItems", 0))
         if kind in ("integer", "number"):

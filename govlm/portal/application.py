@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -15,7 +14,6 @@ from starlette.types import ASGIApp
 from govlm.portal import errors
 from govlm.portal.api import account, admin_accounts, chat, health, pages
 from govlm.portal.portal import Portal
-from govlm.portal.security.access import SCHEMES
 from govlm.portal.security.headers import Shield
 from govlm.portal.settings import Settings
 
@@ -29,11 +27,6 @@ class Application(FastAPI):
     """With the shield around all of it, the handler of unforeseen errors too."""
 
     settings: Settings
-
-    def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        document.setdefault("components", {}).setdefault("securitySchemes", SCHEMES)
-        return document
 
     def build_middleware_stack(self) -> ASGIApp:
         return Shield(super().build_middleware_stack(), self.settings)

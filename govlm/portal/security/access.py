@@ -26,10 +26,6 @@ __all__ = [
 ]  # fmt: skip
 
 VISITOR = "govlm_visitor"  # the cookie of one who needs no login
-SCHEMES = {  # for the OpenAPI document
-    "key": {"type": "http", "scheme": "bearer", "description": "An API key, govlm_…"},
-    "login": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "As POST /v1/login sets it; with X-CSRF-Token"},
-}
 _COMMON = ("bad_request", "unauthenticated", "forbidden", "too_large", "invalid", "too_many_requests", "busy")
 
 
@@ -170,10 +166,7 @@ def allow(*roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = ()
     assert roles and set(roles) <= set(ROLES) and scope in SCOPES, (roles, scope)
     return {
         "dependencies": [Depends(_Access(roles, scope, early))],
-        "openapi_extra": {
-            "x-access": {"roles": sorted(roles), "scope": scope, "owner": owner},
-            "security": [{name: []} for name in SCHEMES],
-        },
+        "openapi_extra": {"x-access": {"roles": sorted(roles), "scope": scope, "owner": owner}},
         "responses": responses(*_COMMON, *errors),
     }
 
