@@ -25,6 +25,7 @@ class Route:
     scope: str
     owner: str
     operation: Mapping[str, Any]
+    local: bool = False  # open to all on a portal on loopback
 
     @property
     def name(self) -> str:
@@ -39,7 +40,7 @@ def routes(document: Mapping[str, Any]) -> list[Route]:
             name = f"{method.upper()} {path}"
             access = operation.get("x-access")
             assert access is not None, f"{name}: has no x-access; give the route **allow(…)"
-            assert set(access) == {"roles", "scope", "owner"}, f"{name}: {access}"
+            assert set(access) - {"local"} == {"roles", "scope", "owner"}, f"{name}: {access}"
             assert set(access["roles"]) <= set(ROLES), f"{name}: {access['roles']}"
             assert access["scope"] in (*SCOPES, ""), f"{name}: {access['scope']}"
             if access["owner"] not in OWNERS:
@@ -47,7 +48,17 @@ def routes(document: Mapping[str, Any]) -> list[Route]:
             if "/sessions/{" in path:
                 assert access["owner"] == "session", f"{name}: a conversation belongs to somebody"
             assert bool(access["roles"]) == bool(access["scope"]), f"{name}: {access}"
-            found.append(Route(method.upper(), path, tuple(access["roles"]), access["scope"], access["owner"], operation))
+            found.append(
+                Route(
+                    method.upper(),
+                    path,
+                    tuple(access["roles"]),
+                    access["scope"],
+                    access["owner"],
+                    operation,
+                    bool(access.get("local")),
+                )
+            )
     return found
 
 
