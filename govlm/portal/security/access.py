@@ -138,8 +138,8 @@ def welcome(request: Request, response: Response) -> None:
 
 
 class _Access:
-    def __init__(self, roles: tuple[str, ...], scope: str, early: bool) -> None:
-        self.roles, self.scope, self.early = roles, scope, early
+    def __init__(self, roles: tuple[str, ...], scope: str, early: bool, local: bool) -> None:
+        self.roles, self.scope, self.early, self.local = roles, scope, early, local
 
     async def __call__(self, request: Request, who: Who) -> None:
         portal = request.app.state.portal
@@ -154,19 +154,25 @@ class _Access:
                 csrf.check(request, who.binding)
             else:
                 csrf.own_page(request)
+        if self.local and near(request):
+            return
         if who.must_change and not self.early:
             raise PortalError("must_change")
         if not who.may(self.roles, self.scope):
             raise PortalError("forbidden")
 
 
-def allow(*roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = (), early: bool = False) -> dict[str, Any]:
+def allow(
+    *roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = (), early: bool = False, local: bool = False
+) -> dict[str, Any]:
     """Arguments of a route: who may call it. owner: what of the path belongs to somebody ("session"). errors: as for `responses`.
-    early: also before a one-time password was changed."""
+    early: also before a one-time password was changed. local: by anybody on the machine of a portal on loopback."""
     assert roles and set(roles) <= set(ROLES) and scope in SCOPES, (roles, scope)
     return {
-        "dependencies": [Depends(_Access(roles, scope, early))],
-        "openapi_extra": {"x-access": {"roles": sorted(roles), "scope": scope, "owner": owner}},
+        "dependencies": [Depends(_Access(roles, scope, early, local))],
+        "openapi_extra": {
+            "x-access": {"roles": sorted(roles), "scope": scope, "owner": owner, **({"local": True} if local else {})}
+        },
         "responses": responses(*_COMMON, *errors),
     }
 
