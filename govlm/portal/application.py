@@ -13,7 +13,20 @@ from starlette.types import ASGIApp
 
 from govlm.portal import errors
 from govlm.portal.api import (
-    account, admin_accounts, chat, feedback, forms, handoffs, health, items, language, me, openai, pages, policies, submissions,
+    account,
+    admin_accounts,
+    chat,
+    feedback,
+    forms,
+    handoffs,
+    health,
+    items,
+    language,
+    me,
+    openai,
+    pages,
+    policies,
+    submissions,
 )  # fmt: skip
 from govlm.portal.openapi import describe
 from govlm.portal.portal import Portal
