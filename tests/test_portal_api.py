@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[portal]"')
 
 from fastapi.testclient import TestClient
+from portal_server import FREELY
 from portal_server import client as portal_client
 
 from govlm.portal.security import access
@@ -46,9 +47,16 @@ STORIES = {
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with portal_client(tmp_path_factory.mktemp("api")) as made:
-        made.get("/")  # a visitor, with a cookie
+    with portal_client(tmp_path_factory.mktemp("api"), rates=FREELY) as made:
+        visit(made)
         yield made
+
+
+def visit(client: TestClient) -> TestClient:
+    """Makes it a visitor's, with a cookie and what pages send with it."""
+    client.get("/")
+    client.headers["X-CSRF-Token"] = client.get("/v1/me").json()["csrf"]
+    return client
 
 
 @pytest.fixture()
@@ -218,8 +226,7 @@ def test_a_forgotten_conversation_takes_everything_with_it(talk: Talk) -> None:
 
 def test_another_visitors_conversation_is_not_there(talk: Talk) -> None:
     talk.say("你好")
-    other = TestClient(talk.client.app, base_url="http://127.0.0.1:8000")
-    other.get("/")
+    other = visit(TestClient(talk.client.app, base_url="http://127.0.0.1:8000"))
     for method, path, body in (
         ("GET", "", None), ("DELETE", "", None), ("POST", "/turns", {"text": "a"}), ("PATCH", "/form", {"values": {"a": "b"}}),
         ("POST", "/submit", {"confirm": True, "key": "a"}), ("GET", "/submissions", None), ("GET", "/submissions/1.json", None),
@@ -345,8 +352,8 @@ def test_forms(client: TestClient) -> None:
 
 
 def test_a_person_is_told_of_what_fits_and_has_their_rights(tmp_path: Path) -> None:
-    with portal_client(tmp_path) as client:
-        client.get("/")
+    with portal_client(tmp_path, rates=FREELY) as client:
+        visit(client)
         profile = {"values": {"employment": "失业", "age": "18-34"}}
         assert client.put("/v1/me/profile", json=profile).status_code == 409
         given = client.post("/v1/me/consent", json={"purpose": "profile", "version": "2026-11"}).json()
