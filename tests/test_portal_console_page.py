@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from portal_server import serving
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium")
+pytest.importorskip("selenium", reason="the page's tests need selenium")
 
+from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -30,7 +31,9 @@ from govlm.portal.security.accounts import Accounts
 from govlm.portal.store.questions import note
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="chromium and chromium-driver are not installed")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM.exists() and DRIVER.exists()), reason="chromium and chromium-driver are not installed"
+)
 WAIT = 60  # seconds; the machine may be doing other work
 NAME, PASSWORD = "guanliyuan", "Hutong-2026-qiao"
 QUESTION = "低保钱啥时候打到卡上啊"
@@ -56,7 +59,9 @@ def _furnished(folder: Path) -> str:
         for back in range(30):
             day = now - timedelta(days=back)
             usage = Usage(database, hall.writer, clock=lambda day=day: day)
-            for place, (name, often) in enumerate({"社会救助": 9, "社会保险": 7, "户籍": 5, "住房公积金": 3, "不动产登记": 1}.items()):
+            for place, (name, often) in enumerate(
+                {"社会救助": 9, "社会保险": 7, "户籍": 5, "住房公积金": 3, "不动产登记": 1}.items()
+            ):
                 for _ in range(often + (back * 7 + place) % 4):
                     usage.count("business", name)
                     usage.count("turn", "refused" if (back + place) % 9 == 0 else "answered")
@@ -102,7 +107,8 @@ def named(browser: Any, text: str, tag: str = "button") -> Any:
     return until(
         browser,
         lambda b: next(
-            (e for e in b.find_elements(By.TAG_NAME, tag) if e.is_displayed() and text in (e.accessible_name, e.text.strip())), None
+            (e for e in b.find_elements(By.TAG_NAME, tag) if e.is_displayed() and text in (e.accessible_name, e.text.strip())),
+            None,
         ),
     )
 
@@ -152,7 +158,11 @@ def sound(browser: Any) -> None:
         ]
         assert not serious, serious
     wide(browser, WIDTHS[0])
-    wrong = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE" and "icon.svg" not in entry["message"]]
+    wrong = [
+        entry["message"]
+        for entry in browser.get_log("browser")
+        if entry["level"] == "SEVERE" and "icon.svg" not in entry["message"]
+    ]
     assert not [text for text in wrong if "/v1/login" not in text and "/v1/me/password" not in text], wrong
 
 
@@ -199,7 +209,10 @@ def test_a_question_becomes_an_answer_and_a_case(console: Any) -> None:
     press(console, named(console, f"回答：{QUESTION}"))
     press(console, named(console, "最低生活保障申请"))
     shows(console, "从《最低生活保障申请》里选")
-    box = until(console, lambda b: [e for e in b.find_elements(By.CSS_SELECTOR, "#record input") if "phones" in e.get_attribute("data-key")][0])
+    box = until(
+        console,
+        lambda b: next(e for e in b.find_elements(By.CSS_SELECTOR, "#record input") if "phones" in e.get_attribute("data-key")),
+    )
     console.execute_script("arguments[0].focus()", box)
     box.send_keys(Keys.SPACE)
     shows(console, "《最低生活保障申请》 电话")

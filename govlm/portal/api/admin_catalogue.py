@@ -187,7 +187,7 @@ async def drop(id: Id, portal: Here) -> Response:
 _FILE = allow("administrator", scope="admin")
 _FILE["responses"] = {
     **_FILE["responses"],
-    200: {"content": dict.fromkeys(_FORMATS.values(), {}), "description": "the file"},
+    200: {"content": {kind: {} for kind in _FORMATS.values()}, "description": "the file"},
 }
 
 
@@ -233,8 +233,14 @@ def _preview(portal: Portal, given: Form, who: Principal) -> Import:
     mapping = mappings[0] if mappings else None
     try:
         return portal.imports.preview(
-            kind, files, portal.pseudonym(who), portal.clock(), mapping=mapping, region=region, whole=given.yes("whole")
-        )  # type: ignore[arg-type]
+            kind,  # type: ignore[arg-type]
+            files,
+            portal.pseudonym(who),
+            portal.clock(),
+            mapping=mapping,
+            region=region,
+            whole=given.yes("whole"),
+        )
     except CatalogueError as error:
         raise PortalError("invalid", _why(error, [*files, *mappings]), fields=["files"]) from None
 

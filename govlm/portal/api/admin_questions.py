@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import sqlalchemy as sa
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field, model_validator
@@ -236,7 +237,7 @@ async def renew(id: Id, portal: Here, who: Who) -> AnsweredView:
     def work() -> AnsweredView:
         row = _curated(portal, id)
         quotes = [QuoteGiven.model_validate({**vars(quote), "fields": list(quote.fields)}) for quote in row.quotes]
-        return _put(portal, who, list(row.wordings), AnswerGiven(quotes=quotes, learn=False), row.id)
+        return _put(portal, who, list(row.wordings), AnswerGiven(quotes=quotes, wordings=[], learn=False), row.id)
 
     return await portal.gate.run(work)
 
@@ -334,12 +335,14 @@ def _records(portal: Portal, q: str) -> RecordsView:
         named = [i for i in library.items.values() if q.strip() in (i.name, i.code)]
         hits = [library.items[hit.code] for hit in portal.hall.search(q, _SHOWN)]
         found += [
-            RecordView(kind="item", code=i.code, title=i.name) for i in list(dict.fromkeys(i.code for i in named + hits))
-            for i in [library.items[i]]
+            RecordView(kind="item", code=code, title=library.items[code].name)
+            for code in dict.fromkeys(item.code for item in named + hits)
         ]  # fmt: skip
         query = library.understander.query(q)
-        scores = library.understander.weights.passages.scores(library.passage_index.features(query)) if library.passages else []
-        order = sorted(range(len(library.passages)), key=lambda i: -scores[i])
+        order: list[int] = []
+        if library.passages:
+            scores = library.understander.weights.passages.scores(library.passage_index.features(query))
+            order = np.argsort(-scores, kind="stable").tolist()
         best = list(dict.fromkeys(library.passages[i][0] for i in order))
         titled = [d.code for d in library.documents.values() if q.strip() in (d.title, d.code)]
         for code in list(dict.fromkeys([*titled, *best]))[:_SHOWN]:
