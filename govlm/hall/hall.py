@@ -129,9 +129,7 @@ class Hall:
         try:
             hall = cls.create(folder / "hall")
             weakref.finalize(hall, shutil.rmtree, folder, ignore_errors=True)
-            hall.import_items(SAMPLE / "items.jsonl")
-            hall.import_policies([SAMPLE / "policies"])
-            hall.import_procedures(sorted((SAMPLE / "procedures").glob("*.yaml")))
+            hall.import_sample()
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -168,6 +166,14 @@ class Hall:
         self.store.put_documents(documents)
         self.reindex(progress)
         return report
+
+    def import_sample(self) -> None:
+        """Adds the bundled sample: items, policies, procedures of a city that does not exist; indexed once."""
+        items, _ = import_items(SAMPLE / "items.jsonl")
+        documents, _ = import_documents([SAMPLE / "policies"], "", self.store.documents())
+        self.store.put(items, documents)
+        self.reindex()
+        self.import_procedures(sorted((SAMPLE / "procedures").glob("*.yaml")))
 
     def learn(self, utterances: Path_ | Iterable[Mapping[str, Any]], progress: Progress | None = None) -> Report:
         """Adds a hall's own sentences to its items, so that requests like them are recognised: rows {"text", "item"}, the item by its

@@ -216,6 +216,8 @@ async def delete(portal: Here, who: Who) -> DeletedView:
         portal.audit.record("person.delete", who)
         more = portal.hall.writer.submit(write)
         done = portal.hall.people.delete(who.id, now=datetime.now().astimezone())
+        if who.account and who.roles == {"citizen"}:  # an office's account is its administrator's to end
+            portal.accounts.erase(who.account)
         erased = {**done.erased, **{name: count for name, count in more.items() if count}}
         return DeletedView(erased=erased, kept={name: KeptView(rows=n, why=why) for name, (n, why) in done.kept.items()})
 
