@@ -45,9 +45,7 @@ def free_port() -> int:
 def serving(command: list[str], port: int, **environment: str) -> Iterator[tuple[psutil.Process, float]]:
     """(the process, seconds until it was ready). Ended by its id."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        command, env={**os.environ, "GOVLM_PORTAL_RATES": "off", **environment}, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
     try:
         while True:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):

@@ -289,6 +289,17 @@ def test_a_message_sent_twice_is_taken_once(hall: Hall) -> None:
     assert hall.chat("another", "可以", key="b").version == 1  # keys are of one conversation
 
 
+def test_what_was_quoted_is_there_in_parts(hall: Hall) -> None:
+    turn = hall.chat("parts", "办低保要准备些啥材料", key="a")
+    assert [part["kind"] for part in turn.parts] == ["item", "materials"] and turn.parts[1]["title"] == "材料"
+    for part in turn.parts:
+        for line in part["lines"]:
+            assert line["text"] in turn.text and line["citations"]
+            assert all(turn.citations[number - 1].text in line["text"] for number in line["citations"])
+    assert hall.chat("parts", "办低保要准备些啥材料", key="a").parts == turn.parts  # as it was kept
+    assert hall.chat("parts", "你们好").parts == ()
+
+
 def test_what_was_said_is_kept_masked_before_consent(hall: Hall) -> None:
     number = "11010519491231002X"
     hall.chat("kept", "我要申请低保")

@@ -137,7 +137,12 @@ def test_entries_are_kept_in_order_and_hang_together(place: Place) -> None:
 
 def test_nobodys_number_is_in_an_entry(local: Place) -> None:
     audit = local.audit()
-    detail = {"text": "身份证11010519491231002X，电话13812345678", "list": ["13812345678"], "digits": 13812345678, "13812345678": 1}
+    detail = {
+        "text": "身份证11010519491231002X，电话13812345678",
+        "list": ["13812345678"],
+        "digits": 13812345678,
+        "13812345678": 1,
+    }
     audit.record("session.erase", CLERK, "session:the-number", detail)
     audit.record("odd", None, "手机13812345678").result(30)
     audit.close()

@@ -142,7 +142,10 @@ def test_an_unforeseen_error_is_logged_without_what_was_said(
 def test_what_a_citizen_gives_is_nowhere_in_the_clear(tmp_path: Path) -> None:
     """A name, an identity number and a phone go in wherever something can go in; then every byte that the portal wrote is searched."""
     data, log = tmp_path / "portal", tmp_path / "portal.log"
-    with serving(tmp_path, environment={"GOVLM_PORTAL_LOG": str(log)}) as base, httpx.Client(base_url=base, trust_env=False) as web:
+    with (
+        serving(tmp_path, environment={"GOVLM_PORTAL_LOG": str(log)}) as base,
+        httpx.Client(base_url=base, trust_env=False) as web,
+    ):
         session = begin(web)
         for text in (SAID, "我要申请低保", "同意", NAME, IDENTITY, PHONE, "就这些"):
             assert say(web, session, text).status_code == 200
@@ -635,7 +638,9 @@ def test_a_wipe_leaves_nothing(tmp_path: Path, database: str | None, capsys: pyt
             assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
 
 
-def test_a_wipe_leaves_other_tables_and_files(tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wipe_leaves_other_tables_and_files(
+    tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
     import psycopg
 
     url, data = new_database(request), tmp_path / "portal"
@@ -646,7 +651,9 @@ def test_a_wipe_leaves_other_tables_and_files(tmp_path: Path, request: pytest.Fi
         (data / "notes.txt").write_text("mine")
         assert cli.main(["wipe", str(data), "--yes"]) == 1
         assert "notes.txt" in capsys.readouterr().out
-        assert [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")] == ["theirs"]
+        assert [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")] == [
+            "theirs"
+        ]
     assert [path.name for path in data.iterdir()] == ["notes.txt"]
 
 
@@ -666,7 +673,9 @@ def test_a_wipe_goes_on_when_the_database_answers_again(tmp_path: Path, request:
     assert not data.exists()
 
 
-def test_a_wipe_asks_for_the_folders_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wipe_asks_for_the_folders_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import io
 
     data = tmp_path / "portal"

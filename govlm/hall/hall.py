@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from functools import cached_property
@@ -27,33 +27,35 @@ from numpy.typing import NDArray
 
 from govlm.bundled import BUNDLED
 from govlm.hall.answers.answer import answer_choices, answer_item, answer_policy
+from govlm.hall.answers.precedence import applies
 from govlm.hall.answers.rendering import Answer, refuse
 from govlm.hall.catalogue.columns import import_items
 from govlm.hall.catalogue.documents import import_documents
-from govlm.hall.catalogue.records import Item
+from govlm.hall.catalogue.records import Document, Item
 from govlm.hall.catalogue.report import CatalogueError, Report
 from govlm.hall.catalogue.store import Store
 from govlm.hall.dialogue.driver import Conversations, SessionStore, Turn
 from govlm.hall.dialogue.shelf import Procedures, Shelf
 from govlm.hall.dialogue.state import State
+from govlm.hall.dialogue.step import fields_of, same
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.library import Library, Progress, build
 from govlm.hall.protection.people import People
-from govlm.hall.protection.sessions import Exchange, Sessions
+from govlm.hall.protection.sessions import Exchange, Sessions, Submission
 from govlm.hall.protection.vault import Vault
 from govlm.hall.protection.writer import Writer
 from govlm.hall.push.candidates import Candidates
 from govlm.hall.push.profile import check as check_profile
 from govlm.hall.push.ranking import Pushed
 from govlm.hall.push.service import Push
-from govlm.hall.understanding.understand import Understanding
+from govlm.hall.understanding.understand import Reading, Understanding
 
-__all__ = ["Hall", "Hit"]
+__all__ = ["ENCODED", "Hall", "Hit", "UnknownForm"]
 
 SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "sample-hall"
 _FILE = "hall.json"
-_TOKENS = 200  # of a text that its vector is made of
+ENCODED = 200  # tokens of a text that its vector is made of
 _SURE, _MAYBE, _LIKELY, _MOST = (
     0.5,
     0.2,
@@ -74,6 +76,10 @@ class Hit(NamedTuple):
     region: str
 
 
+class UnknownForm(CatalogueError):
+    """No item has a form of this name, or several do."""
+
+
 class Hall:
     """Made by `create`, `open` or `sample`. Any number of threads may ask while one imports; close it, or use it in a `with`."""
 
@@ -84,6 +90,7 @@ class Hall:
         self._library: Library | None = None
         self._candidates: tuple[Library, Candidates] | None = None
         self.writer = Writer(store)
+        self.curated: Callable[[str, str, date], Answer | None] | None = None  # (text, region, today): asked before the hall
         self._forms: tuple[int, list[Item]] = (-1, [])  # items with forms, of that version of the catalogue
         self._lock = threading.RLock()
 
@@ -277,24 +284,35 @@ class Hall:
             for i, item in ((i, library.items[codes[i]]) for i in order if allowed[i])
         ]
 
+    def search_passages(self, text: str, k: int = 10, region: str | None = None) -> list[tuple[Document, str]]:
+        """The k passages of policy documents, (document, passage id), that fit a question best; only what holds in the region."""
+        library = self.library
+        query = library.understander.query(text)
+        if not np.count_nonzero(query.codes):
+            return []
+        found = self._passages(library, query, k if not region else len(library.passages))
+        return [entry for entry in found if applies(entry[0], region or "") or not region][:k]
+
     def understand(self, text: str, today: date | None = None) -> Understanding:
         """Business type, item, act, slots, and whether the hall can answer. today: what 明天 is counted from (default: the day it is)."""
         return self.library.understander.understand(text, today=today)
 
     def ask(self, text: str, region: str | None = None, today: date | None = None) -> Answer:
         """An answer whose every sentence is cited, or an honest refusal. Never raises for a text, whatever it is."""
-        library, today = self.library, today or date.today()
-        understander = library.understander
-        if not text.strip():
+        library = self.library
+        return self._answer(library, library.understander.read(text), region, today or date.today())
+
+    def _answer(self, library: Library, reading: Reading, region: str | None, today: date) -> Answer:
+        """As `ask`, from one library."""
+        text = reading.text
+        if not text.strip() or reading.empty:
             return refuse("empty")
-        query = understander.query(text)
-        if not np.count_nonzero(query.codes):
-            return refuse("empty")
-        scores, features = understander.item_scores(query)
-        if understander.outside(query, scores, features) > understander.weights.threshold:
+        if self.curated is not None and (given := self.curated(text, region or "", today)) is not None:
+            return given
+        if reading.outside:
             return refuse("out_of_scope")
-        hits = self._hits(library, scores, _MOST, library.known(region or ""))
-        characters = understander.characters
+        hits = self._hits(library, reading.scores, _MOST, library.known(region or ""))
+        characters = library.understander.characters
         if hits and hits[0].score >= _MAYBE:
             likely = [library.items[hit.code] for hit in hits if hit.score >= _LIKELY]
             if hits[0].score < _SURE and len(likely) > 1:
@@ -302,16 +320,16 @@ class Hall:
             answer = answer_item(text, likely[0], library, today, characters)
             if not answer.refused or answer.reason != "unanswerable":
                 return answer
-        passages = self._passages(library, query)
+        passages = self._passages(library, reading.query)
         if passages:
             return answer_policy(text, passages, library, today, region or "", characters)
         return refuse("unanswerable" if hits else "nothing_found")
 
-    def _passages(self, library: Library, query: Any) -> list[tuple[Any, str]]:
+    def _passages(self, library: Library, query: Any, k: int = _READ) -> list[tuple[Any, str]]:
         if not library.passages:
             return []
         scores = library.understander.weights.passages.scores(library.passage_index.features(query))
-        order = np.argsort(-scores, kind="stable")[:_READ]
+        order = np.argsort(-scores, kind="stable")[:k]
         return [(library.documents[library.passages[i][0]], library.passages[i][1]) for i in order]
 
     # ------------------------------------------------------------------------------------------------------ conversations
@@ -321,6 +339,28 @@ class Hall:
         the conversation. now: when it is said (default: the time it is). region: as in `ask`. key: names the message, so that one
         that is sent twice is taken once. Never raises for a text, whatever it is."""
         return self._conversations.chat(session_id, text, now, region, key)
+
+    def correct(self, session_id: str, values: Mapping[str, str], now: datetime | None = None, key: str = "") -> Turn:
+        """Values that were written into the fields of the form beside the conversation, as if they had been said there. As
+        `Conversations.correct`."""
+        return self._conversations.correct(session_id, values, now, key)
+
+    def confirm(self, session_id: str, now: datetime | None = None, key: str = "") -> Turn:
+        """Submits the form that a conversation has put to the person. As `Conversations.confirm`."""
+        return self._conversations.confirm(session_id, now, key)
+
+    def papers(self, submission: Submission) -> list[tuple[Item, Form, dict[str, str]]]:
+        """(item, form, values) of each form of what was handed in, as the forms are now."""
+        shelf = self._shelf()
+        procedure = shelf.procedure(submission.form)
+        if procedure is None:
+            return []
+        fields = fields_of(procedure, shelf)
+        codes = dict.fromkeys(entry.item for entry in procedure.of_kind("form"))
+        found = ((shelf.item(code), shelf.form(code)) for code in codes)
+        return [
+            (item, form, same(form, submission.values, fields)) for item, form in found if item is not None and form is not None
+        ]
 
     def state(self, session_id: str) -> State:
         """Of a conversation, as its last message left it; an empty one where there was none."""
@@ -353,14 +393,14 @@ class Hall:
 
     def conversations(self, sessions: SessionStore) -> Conversations:
         """Conversations that are kept elsewhere than in the hall's database."""
-        return Conversations(sessions, self._shelf, self.ask)
+        return Conversations(sessions, self._shelf, self._answer)
 
     def _shelf(self) -> Shelf:
         return self._procedures.shelf(self.library)
 
     @cached_property
     def _conversations(self) -> Conversations:
-        return Conversations(self.sessions, self._shelf, self.ask, self._agreed)
+        return Conversations(self.sessions, self._shelf, self._answer, self._agreed)
 
     def _agreed(self, session_id: str, version: str, now: datetime) -> None:
         """Keeps the consent of a conversation, before anything that needs it is kept."""
@@ -420,7 +460,7 @@ class Hall:
     def form(self, form_id: str) -> tuple[Item, Form]:
         """The item and its form. form_id: the form's $id, or the code, the name or an alias of an item that has a form.
 
-        CatalogueError: there is none, several items bear the name, or the form's schema is wrong.
+        UnknownForm: there is none, or several items bear the name; CatalogueError: the form's schema is wrong.
         """
         version, items = self._forms
         with self.store.snapshot() as view:
@@ -430,7 +470,7 @@ class Hall:
         for keys in (lambda item: (item.form.get("$id"),), lambda item: (item.code,), lambda item: (item.name, *item.aliases)):
             found = [item for item in items if form_id in keys(item)]
             if len(found) > 1:
-                raise CatalogueError(
+                raise UnknownForm(
                     f"form {form_id!r}: {len(found)} items have it ({', '.join(i.code for i in found[:4])}); give a code"
                 )
             if found:
@@ -439,7 +479,7 @@ class Hall:
                 except ValueError as error:
                     raise CatalogueError(f"item {found[0].code}: {error}") from None
         known = ", ".join(sorted(str(item.form.get("$id")) for item in items)[:20])
-        raise CatalogueError(f"form {form_id!r}: no item has it; there are {known or 'none'}")
+        raise UnknownForm(f"form {form_id!r}: no item has it; there are {known or 'none'}")
 
     def fill(
         self,
@@ -458,16 +498,21 @@ class Hall:
 
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Sentence vectors of length 1; texts are cut at 200 tokens."""
+        if not texts:
+            return np.zeros((0, self.encoder.config.hidden_size), np.float32)
+        found: NDArray[np.float32] = self.encoder.encode(list(texts), normalize=True, max_length=ENCODED)
+        return found
+
+    @property
+    def encoder(self) -> Any:
+        """The model without a head that makes the hall's vectors; read at first use."""
         if self._encoder is None:
             from govlm.models import AutoModel
 
             with self._lock:
                 if self._encoder is None:
                     self._encoder = AutoModel.from_pretrained(self._model, add_pooling_layer=False)
-        if not texts:
-            return np.zeros((0, self._encoder.config.hidden_size), np.float32)
-        found: NDArray[np.float32] = self._encoder.encode(list(texts), normalize=True, max_length=_TOKENS)
-        return found
+        return self._encoder
 
 
 def _rows(file: Path_) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,29 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from govlm.portal import errors
-from govlm.portal.api import account, admin_accounts, audit, chat, health, metrics, pages
+from govlm.portal.api import (
+    account,
+    admin_accounts,
+    admin_catalogue,
+    admin_questions,
+    admin_switches,
+    audit,
+    chat,
+    feedback,
+    forms,
+    handoffs,
+    health,
+    items,
+    language,
+    me,
+    metrics,
+    openai,
+    pages,
+    policies,
+    submissions,
+    usage,
+)
+from govlm.portal.openapi import describe
 from govlm.portal.operations.observe import Observed
 from govlm.portal.portal import Portal
 from govlm.portal.security.headers import Shield
@@ -22,7 +44,9 @@ __all__ = ["create_app"]
 
 WEB = Path(__file__).with_name("web")
 ROUTERS = (
-    health.router, metrics.router, pages.router, account.router, admin_accounts.router, chat.router, audit.router,
+    health.router, metrics.router, pages.router, account.router, admin_accounts.router, chat.router, submissions.router, feedback.router,
+    handoffs.router, items.router, policies.router, forms.router, me.router, language.router, openai.router, audit.router,
+    admin_catalogue.router, admin_questions.router, admin_switches.router, usage.router,
 )  # fmt: skip
 
 
@@ -55,5 +79,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     for router in ROUTERS:
         app.include_router(router)
+    describe(app)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     return app

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from govlm.hall.catalogue.report import CatalogueError
@@ -30,18 +31,25 @@ MESSAGES = {
     "invalid": (422, "有填写不符合要求的内容，请检查后重试。"),
     "locked": (423, "尝试次数过多，账号已暂时锁定，请稍后再试。"),
     "too_many_requests": (429, "操作过于频繁，请稍后再试。"),
+    "gone": (499, "请求已取消。"),
     "internal": (500, "系统出错了，请稍后再试，或拨打12345。"),
     "busy": (503, "当前咨询人数较多，请稍后再试。"),
     "switched_off": (503, "智能服务已暂停，请拨打12345或前往窗口办理。"),
 }
+_MOST = 20  # places that are named
+_NAME = re.compile(r"[A-Za-z_-][A-Za-z0-9_-]{0,40}")
+OPENAI = ("/v1/chat/", "/v1/embeddings", "/v1/models")
 _BY_STATUS = {status: code for code, (status, _) in reversed(MESSAGES.items())}
 
 
 class ErrorDetail(BaseModel):
-    code: str
-    message: str
-    request_id: str
+    """type: as OpenAI's clients expect it, on the routes that are made for them."""
+
+    code: str = Field(examples=["invalid"])
+    message: str = Field(examples=["有填写不符合要求的内容，请检查后重试。"])
+    request_id: str = Field(examples=["9f1c2e4a6b8d0f13"])
     fields: list[str] = []
+    type: str | None = None
 
 
 class ErrorBody(BaseModel):
@@ -77,7 +85,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        places = [".".join(str(part) for part in entry["loc"][1:]) for entry in error.errors()]
+        places = [_place(entry["loc"][1:]) for entry in error.errors()[:_MOST]]
         return answer(request, PortalError("invalid", fields=places))
 
     @app.exception_handler(HTTPException)
@@ -96,12 +104,18 @@ def install(app: FastAPI) -> None:
         return answer(request, PortalError("internal"))
 
 
+def _place(parts: Any) -> str:
+    """Where in the request it is wrong. Names that the client made up may be anything, and personal: they are not repeated."""
+    return ".".join(str(part) if isinstance(part, int) or _NAME.fullmatch(str(part)) else "?" for part in parts)
+
+
 def answer(request: Request, error: PortalError, headers: dict[str, str] | None = None) -> JSONResponse:
     """The error as a response."""
     number = getattr(request.state, "request_id", "")
     request.state.code = error.code
-    detail = ErrorDetail(code=error.code, message=error.message, request_id=number, fields=error.fields)
+    kind = ("invalid_request_error" if error.status < 500 else "server_error") if request.url.path.startswith(OPENAI) else None
+    detail = ErrorDetail(code=error.code, message=error.message, request_id=number, fields=error.fields, type=kind)
     more = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if error.status == 401:
         more["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(ErrorBody(error=detail).model_dump(), error.status, {**(headers or {}), **more})
+    return JSONResponse(ErrorBody(error=detail).model_dump(exclude_none=True), error.status, {**(headers or {}), **more})

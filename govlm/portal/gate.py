@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from fastapi import Request
+
 from govlm.portal.errors import PortalError
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "attended"]
 
 T = TypeVar("T")
 
@@ -37,3 +40,26 @@ class Gate:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
+
+
+async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of work; it is cancelled when the client goes away, so that what it waits for is never begun. PortalError "gone": it
+    went."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise PortalError("gone")
+        return task.result()
+    finally:
+        for one in (task, watch):
+            if not one.done():
+                one.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await one
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
@@ -13,7 +13,11 @@ from govlm.hall.catalogue.database import Database
 from govlm.hall.hall import SAMPLE, Hall
 from govlm.portal.audit.anchors import Anchors
 from govlm.portal.audit.chain import Audit
+from govlm.portal.batching import Batcher
+from govlm.portal.curated import Curated
 from govlm.portal.gate import Gate
+from govlm.portal.imports import Imports
+from govlm.portal.models import Classifiers, Embedder
 from govlm.portal.operations.backup import SECRET
 from govlm.portal.operations.metrics import Metrics
 from govlm.portal.operations.periodic import Periodic
@@ -28,6 +32,9 @@ from govlm.portal.security.oidc import Provider
 from govlm.portal.settings import Settings
 from govlm.portal.store.tables import upgrade
 
+if TYPE_CHECKING:
+    from govlm.portal.security.access import Principal
+
 __all__ = ["Here", "Portal", "prepare"]
 
 
@@ -40,7 +47,13 @@ class Portal:
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
         database, writer = self.hall.store.database, self.hall.writer
+        self.batcher = Batcher(settings.latency, settings.queue)
+        self.classifiers = Classifiers(self.hall, settings.classifiers)
+        self.embedder = Embedder(lambda: self.hall.encoder)
         self.clock = utc
+        self.curated = Curated(self.hall)
+        self.hall.curated = self.curated.find
+        self.imports = Imports(self.hall, settings.data / "imports", self.curated.taught)
         self.accounts = Accounts(database, self.hall.vault)
         self.logins = Logins(database, settings.login_idle, settings.login_life)
         self.keys = Keys(database)
@@ -58,8 +71,13 @@ class Portal:
     def database(self) -> Database:
         return self.hall.store.database
 
+    def pseudonym(self, who: Principal) -> str:
+        """What stands for somebody who did something, here and in the audit."""
+        return self.hall.vault.pseudonym("principal", who.id)
+
     def close(self) -> None:
         """Finishes what is under way."""
+        self.batcher.close()
         self.gate.close()
         for part in (self._measure, self._retention, self.switches, self.usage, self.audit):
             part.close()

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Settings:
     (govlm.portal.operations.retention.Policy).
     hosts: names that citizens reach it by, like hall.example.gov.cn; others are refused. public: the address that they see, like
     https://hall.example.gov.cn, where a proxy is in front; needed for OIDC. proxies: addresses or networks of those proxies, whose
-    X-Forwarded-For and X-Forwarded-Proto are believed.
+    X-Forwarded-For and X-Forwarded-Proto are believed. Any of these three says that others can reach a portal on loopback, too.
     oidc_discovery: URL of the provider's openid-configuration; oidc_client, oidc_secret: this portal's name and secret there.
     login_idle, login_life: seconds until an unused login, and any login, ends.
     rates: what one may do at most, of each worker: login (an address), chat, catalogue, models, push, admin (a person each), key (an API
@@ -130,7 +130,7 @@ class Settings:
                     raise SettingsError(f"{name}: {error.strerror}: {value}") from None
             if key in known:
                 found[key] = _parsed(name, value, getattr(cls(), key))
-        return replace(cls(**found), **{key: value for key, value in given.items() if value is not None})
+        return cls(**{**found, **{key: value for key, value in given.items() if value is not None}})
 
 
 def _parsed(name: str, value: str, default: Any) -> Any:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from govlm.hall.answers.citations import Citation
+from govlm.hall.answers.rendering import Answer, outlined
 from govlm.hall.dialogue.driver import Turn
 from govlm.hall.dialogue.state import State
 from govlm.hall.hall import Hall
 from govlm.hall.protection.sessions import Exchange
 
-__all__ = ["CitationView", "ExchangeView", "FieldView", "ItemRef", "ProblemView", "StateView", "StepView", "TurnView", "pieces"]
+__all__ = [
+    "AnswerView", "CitationView", "ExchangeView", "FieldView", "ItemRef", "LineView", "PartView", "ProblemView", "StateView", "StepView", "TurnView",
+    "cited", "pieces",
+]  # fmt: skip
 
 STEPS = {"conditions": "条件", "materials": "材料", "form": "表格", "confirm": "确认", "receipt": "回执"}
 _PIECE = re.compile(r"[^\n。！？]*[。！？]*\n*")
@@ -116,21 +120,62 @@ def _steps(hall: Hall, state: State) -> list[StepView]:
     ]
 
 
+class LineView(BaseModel):
+    """text: as it stands in the record; citations: numbers of the citations that it is made of."""
+
+    text: str
+    citations: list[int]
+
+
+class PartView(BaseModel):
+    """A part of an answer, to be shown as a card. kind: item, audiences, conditions, steps, materials, notes, limit, fee, places,
+    phones, online, result, basis, about, choices, premise, policy or difference; title: for people."""
+
+    kind: str
+    title: str
+    lines: list[LineView]
+
+    @classmethod
+    def all(cls, parts: Iterable[Mapping[str, Any]]) -> list[PartView]:
+        return [cls.model_validate(part) for part in parts]
+
+
+class AnswerView(BaseModel):
+    """An answer outside a conversation. refused: it could not be answered from the records, `reason` says why; text then says where to
+    turn. label: as of a turn."""
+
+    text: str
+    parts: list[PartView]
+    citations: list[CitationView]
+    refused: bool
+    reason: str
+    label: str = "AI 生成"
+
+    @classmethod
+    def of(cls, hall: Hall, answer: Answer) -> AnswerView:
+        return cls(
+            text=answer.text, parts=PartView.all(outlined(answer)), citations=cited(hall, answer.citations),
+            refused=answer.refused, reason=answer.reason,
+        )  # fmt: skip
+
+
 class TurnView(BaseModel):
-    """label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
+    """parts: what is quoted in the text, in pieces. reason: why a question was not answered ("" where it was). label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
 
     number: int
     text: str
     citations: list[CitationView]
+    parts: list[PartView]
     state: StateView
     handed_off: bool
+    reason: str = ""
     label: str = "AI 生成"
 
     @classmethod
     def of(cls, hall: Hall, turn: Turn) -> TurnView:
         return cls(
-            number=turn.version, text=turn.text, citations=cited(hall, turn.citations),
-            state=StateView.of(hall, turn.state), handed_off=turn.handed_off,
+            number=turn.version, text=turn.text, citations=cited(hall, turn.citations), parts=PartView.all(turn.parts),
+            state=StateView.of(hall, turn.state), handed_off=turn.handed_off, reason=turn.reason,
         )  # fmt: skip
 
 
@@ -139,6 +184,7 @@ class ExchangeView(BaseModel):
     message: str
     text: str
     citations: list[CitationView]
+    parts: list[PartView]
     at: str
 
     @classmethod
@@ -146,11 +192,11 @@ class ExchangeView(BaseModel):
         turn = Turn.of(exchange, State())
         return cls(
             number=exchange.number, message=exchange.message, text=turn.text, citations=cited(hall, turn.citations),
-            at=exchange.at,
+            parts=PartView.all(turn.parts), at=exchange.at,
         )  # fmt: skip
 
 
-def cited(hall: Hall, citations: tuple[Citation, ...]) -> list[CitationView]:
+def cited(hall: Hall, citations: Sequence[Citation]) -> list[CitationView]:
     library = hall.library
 
     def title(citation: Citation) -> str:

@@ -118,7 +118,8 @@ def asked(question: str, names: Iterable[str] = (), characters: Characters | Non
     if not found:
         found = {kind for kind, pattern in _LOOSE if pattern.search(text)}
     if not found and characters is not None:
-        found = {kind for kind, word in HEARD if _sounds(word, text, characters)}
+        heard = characters.sounds(text).tolist()
+        found = {kind for kind, word in HEARD if _within(characters.sounds(word).tolist(), heard)}
     if any(pattern.search(text) for pattern in _OPEN):
         return Asked((), True)
     return Asked(tuple(kind for kind in KINDS if kind in found))
@@ -130,11 +131,6 @@ def plain(text: str, characters: Characters | None) -> str:
     if characters is None:
         return text
     return "".join(chr(code) if code else char for code, char in zip(characters.codes(text).tolist(), text, strict=True))
-
-
-def _sounds(word: str, text: str, characters: Characters) -> bool:
-    heard, wanted = characters.sounds(text).tolist(), characters.sounds(word).tolist()
-    return _within(wanted, heard)
 
 
 def _within(wanted: Sequence[int], heard: Sequence[int]) -> bool:

@@ -23,6 +23,7 @@ __all__ = [
     "numbers", "resolve", "version",
 ]  # fmt: skip
 
+_VERSION = "_version"
 _ASIDE = ("wordings", "form", "extra")  # of an item: no facts
 
 
@@ -86,6 +87,13 @@ class Part:
 
 def version(record: Item | Document) -> str:
     """12 hexadecimal digits that change with the record's facts (SHA-256). Wordings and forms do not count."""
+    known: str | None = record.__dict__.get(_VERSION)  # records never change: it is reckoned once, and kept beside the fields
+    if known is None:
+        known = record.__dict__[_VERSION] = _reckoned(record)
+    return known
+
+
+def _reckoned(record: Item | Document) -> str:
     values = to_dict(record)
     if isinstance(record, Item):
         values = {name: value for name, value in values.items() if name not in _ASIDE}

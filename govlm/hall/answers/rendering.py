@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from govlm.hall.answers import words
 from govlm.hall.answers.citations import Catalogue, Citation, CitationError, Part, Resolver, check
 from govlm.hall.catalogue.records import Document
 
-__all__ = ["Answer", "checked", "refuse"]
+__all__ = ["Answer", "checked", "outlined", "refuse"]
 
 _LOG = logging.getLogger(__name__)
 _BULLETS = {"materials": "□ ", "item": "", "premise": "", "policy": "", "difference": ""}  # others: "· "
@@ -49,6 +50,22 @@ def checked(parts: Sequence[Part], catalogue: Catalogue) -> Answer:
         return refuse("unchecked")
     citations = tuple(dict.fromkeys(c for part in parts for sentence in part.sentences for c in sentence.citations))
     return Answer(_written(parts, citations, resolver), tuple(parts), citations, False)
+
+
+def outlined(answer: Answer) -> tuple[dict[str, Any], ...]:
+    """Its parts as plain values: {"kind", "title", "lines": [{"text", "citations": [n]}]}; n as [n] in the answer's text."""
+    number = {citation: i for i, citation in enumerate(answer.citations, 1)}
+    return tuple(
+        {
+            "kind": part.kind,
+            "title": part.title,
+            "lines": [
+                {"text": sentence.text, "citations": sorted({number[c] for c in sentence.citations})}
+                for sentence in part.sentences
+            ],
+        }
+        for part in answer.parts
+    )
 
 
 def _written(parts: Sequence[Part], citations: Sequence[Citation], resolver: Resolver) -> str:

@@ -82,6 +82,8 @@ class Database:
         self.path = Path(url.database) if self.sqlite else None
         self.name = str(self.path) if self.sqlite else url.render_as_string(hide_password=True)
         self._writing = threading.Lock()
+        self._glancing = threading.Lock()
+        self._kept: tuple[int, Any] | None = None  # the process, and its connection for `glance`
         options: dict[str, Any] = {"pool_size": 8}
         options |= (
             {"max_overflow": -1, "connect_args": {"timeout": _BUSY}}
@@ -148,6 +150,34 @@ class Database:
                     connection.execute(sa.text("LOCK TABLE meta IN EXCLUSIVE MODE"))
                 yield connection
 
+    def glance(self, key: str) -> str | None:
+        """What stands in `meta` now, outside any transaction: one statement on a connection that is kept for it. For what is looked at
+        at every question; a snapshot takes a hundred times as long."""
+        with self._glancing:
+            try:
+                if self._kept is None or self._kept[0] != os.getpid():
+                    self._kept = os.getpid(), self._connect_alone()
+                with contextlib.closing(self._kept[1].cursor()) as cursor:
+                    cursor.execute(f'SELECT value FROM meta WHERE "key" = {"?" if self.sqlite else "%s"}', (key,))
+                    found = cursor.fetchone()
+                return None if found is None else str(found[0])
+            except (self.engine.dialect.dbapi.Error, library("sqlalchemy", "the catalogue's database").exc.DBAPIError):
+                self._kept = None  # a lost connection, maybe: the ordinary way makes a new one, or explains
+        meta = tables()["meta"]
+        with self.read() as connection:
+            known = connection.execute(meta.select().where(meta.c.key == key)).first()
+        return None if known is None else str(known.value)
+
+    def _connect_alone(self) -> Any:
+        """A connection of the driver, outside the pool, that begins no transactions."""
+        pooled = self.engine.raw_connection()
+        connection = pooled.driver_connection
+        pooled.detach()
+        if not self.sqlite:  # SQLite's are so already, see _prepare
+            connection.rollback()
+            connection.autocommit = True
+        return connection
+
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
         """Errors of the database become a CatalogueError of one line."""
@@ -178,6 +208,10 @@ class Database:
 
     def close(self) -> None:
         """Closes all connections. SQLite then folds its log into the file."""
+        with self._glancing:
+            kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == os.getpid():
+            kept[1].close()
         self.engine.dispose()
 
     # ---- tables

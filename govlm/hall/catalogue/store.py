@@ -41,6 +41,10 @@ class Index(NamedTuple):
     version: int
 
 
+def _index(found: str | None) -> Index | None:
+    return Index(*json.loads(found)) if found else None
+
+
 class Beside(NamedTuple):
     """Tables of another part of govlm in the same database, that a backup takes along. upgrade: makes them in a new database."""
 
@@ -67,8 +71,7 @@ class Snapshot:
     @property
     def index(self) -> Index | None:
         """The search index that was published last."""
-        found = self._meta("index")
-        return Index(*json.loads(found)) if found else None
+        return _index(self._meta("index"))
 
     # ---- items
 
@@ -239,9 +242,8 @@ class Store:
 
     @property
     def index(self) -> Index | None:
-        """As `Snapshot.index`."""
-        with self.snapshot() as view:
-            return view.index
+        """As `Snapshot.index`, read alone: it is looked at at every question."""
+        return _index(self._database.glance("index"))
 
     def items(
         self, *, on: date | None = None, region: str | None = None, level: str | None = None, audience: str | None = None

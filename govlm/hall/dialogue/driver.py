@@ -7,9 +7,8 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,11 +19,12 @@ from govlm.hall.answers.asked import asked, plain
 from govlm.hall.answers.citations import Citation, Part, Sentence, cite, version
 from govlm.hall.answers.compose import choices, compose
 from govlm.hall.answers.precedence import status
-from govlm.hall.answers.rendering import Answer, checked, refuse
+from govlm.hall.answers.rendering import Answer, checked, outlined, refuse
 from govlm.hall.answers.words import TITLES
 from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import CatalogueError
-from govlm.hall.dialogue.hearing import ASKS, Heard, Said, bare_apply, ordinal, plain_act, subject
+from govlm.hall.dialogue.edits import confirmed, corrected
+from govlm.hall.dialogue.hearing import ASKS, Heard, Hearing, Said, bare_apply, ordinal, plain_act, subject
 from govlm.hall.dialogue.procedures import Procedure
 from govlm.hall.dialogue.shelf import Shelf
 from govlm.hall.dialogue.state import Effect, State
@@ -33,9 +33,10 @@ from govlm.hall.dialogue.words import SAYS
 from govlm.hall.forms.bare import PROMPT
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
+from govlm.hall.library import Library
 from govlm.hall.privacy import mask
 from govlm.hall.protection.sessions import Exchange, Saved, StaleSession, Submission
-from govlm.hall.understanding.understand import Understander
+from govlm.hall.understanding.understand import Reading
 
 __all__ = ["Conversations", "SessionStore", "Turn"]
 
@@ -50,7 +51,8 @@ _READ = 2000  # characters of a message that are looked through for names of ite
 class Turn:
     """text: what is read. state: after the message, as it was kept; its form also shows what waits for consent. citations: [n] in the
     text is citations[n - 1]. handed_off: a person is wanted. version: of the conversation, one more after every message that was kept. kept: False where this one
-    was refused, because it could not be written.
+    was refused, because it could not be written. parts: what was quoted, as `answers.rendering.outlined` gives it. reason: why a
+    question was not answered, a key of `answers.words.REFUSALS`.
     """
 
     text: str
@@ -59,16 +61,25 @@ class Turn:
     handed_off: bool = False
     version: int = 0
     kept: bool = True
+    parts: tuple[dict[str, Any], ...] = ()
+    reason: str = ""
 
     def reply(self) -> dict[str, Any]:
         """What is kept of it beside the state, as JSON."""
-        return {"text": self.text, "citations": [asdict(cited) for cited in self.citations], "handed_off": self.handed_off}
+        return {
+            "text": self.text, "citations": [dict(vars(citation)) for citation in self.citations], "handed_off": self.handed_off,
+            "parts": list(self.parts), "reason": self.reason,
+        }  # fmt: skip
 
     @classmethod
     def of(cls, exchange: Exchange, state: State) -> Turn:
         """A turn that was kept, with the state as it is now."""
         cited = tuple(Citation(**citation) for citation in exchange.reply["citations"])
-        return cls(exchange.reply["text"], state, cited, exchange.reply["handed_off"], exchange.number)
+        reply = exchange.reply
+        return cls(
+            reply["text"], state, cited, reply["handed_off"], exchange.number, parts=tuple(reply.get("parts", ())),
+            reason=reply.get("reason", ""),
+        )  # fmt: skip
 
 
 class SessionStore(Protocol):
@@ -85,11 +96,11 @@ class SessionStore(Protocol):
 
 
 class Conversations:
-    """The conversations of a hall. ask: Hall.ask. shelf: what is in use now. agree(session, version of the words, now): keeps a
+    """The conversations of a hall. ask(library, reading of a question, region, today): its answer. shelf: what is in use now. agree(session, version of the words, now): keeps a
     consent; it is called before anything that needs one is kept."""
 
     def __init__(
-        self, sessions: SessionStore, shelf: Callable[[], Shelf], ask: Callable[..., Answer],
+        self, sessions: SessionStore, shelf: Callable[[], Shelf], ask: Callable[[Library, Reading, str | None, date], Answer],
         agree: Callable[[str, str, datetime], None] | None = None,
     ) -> None:  # fmt: skip
         self._sessions, self._shelf, self._ask, self._agree = sessions, shelf, ask, agree
@@ -100,8 +111,31 @@ class Conversations:
         """One message of a conversation, answered when it is kept. Never raises for a text, whatever it is; when the state cannot be
         written the message is refused as a whole and the state stays as it was (`Turn.kept` is False then). key: names the message; one
         of the same key is not taken again, but answered as it was."""
-        now = now or datetime.now().astimezone()
         text = text.encode("utf-8", "replace").decode("utf-8").replace("\x00", " ")
+        return self._exchanged(session_id, text, self.hear, now, region, key)
+
+    def correct(self, session_id: str, values: Mapping[str, str], now: datetime | None = None, key: str = "") -> Turn:
+        """As if the values were said for the fields of the form that is filled; "" takes out that of a field that is not required. What is
+        wrong with them is among the state's problems and is not kept. LookupError: no form is filled; ValueError names an unknown field."""
+
+        def hear(_: Reading, *at: Any) -> Heard:
+            return corrected(values, *at)
+
+        return self._exchanged(session_id, "", hear, now, None, key)
+
+    def confirm(self, session_id: str, now: datetime | None = None, key: str = "") -> Turn:
+        """The outspoken yes by which the form is submitted. LookupError: the conversation does not wait for it."""
+
+        def hear(_: Reading, *at: Any) -> Heard:
+            return confirmed(*at)
+
+        return self._exchanged(session_id, "", hear, now, None, key)
+
+    def _exchanged(
+        self, session_id: str, text: str, hear: Callable[..., Heard], now: datetime | None, region: str | None, key: str
+    ) -> Turn:
+        """One message, heard by hear(reading of the text, state, shelf, today, held)."""
+        now = now or datetime.now().astimezone()
         for _ in range(_TRIES):
             saved = self._sessions.load(session_id)
             state = State.from_saved(saved.state, saved.values)
@@ -110,7 +144,7 @@ class Conversations:
             if key and saved.version and (before := self._sessions.exchange(session_id, key)) is not None:
                 return Turn.of(before, state)
             try:
-                return self._turn(session_id, saved, state, text, now, region, key)
+                return self._turn(session_id, saved, state, text, hear, now, region, key)
             except StaleSession:
                 continue
             except CatalogueError as error:
@@ -120,21 +154,32 @@ class Conversations:
         return Turn(SAYS["busy"], state, version=saved.version, kept=False)
 
     def _turn(
-        self, session_id: str, saved: Saved, state: State, text: str, now: datetime, region: str | None, key: str
-    ) -> Turn:
+        self, session_id: str, saved: Saved, state: State, text: str, hear: Callable[..., Heard], now: datetime,
+        region: str | None, key: str,
+    ) -> Turn:  # fmt: skip
         shelf = self._shelf()
         held = self._held.get(session_id, {})
-        heard = self.hear(text, state, shelf, now.date(), held)
+        reading = shelf.library.understander.read(text)
+        heard = hear(reading, state, shelf, now.date(), held)
         after, effects = step(state, heard, shelf, now)
-        said, citations = _Voice(shelf, partial(self._ask, region=region), after, now.date(), state).speak(effects)
+
+        def ask(about: str) -> Answer:
+            asked_of = reading if about == text else shelf.library.understander.read(about)
+            return self._ask(shelf.library, asked_of, region, now.date())
+
+        voice = _Voice(shelf, ask, after, now.date(), state)
+        said, citations, parts = voice.speak(effects)
         if self._agree is not None:
             for consent in after.consents[len(state.consents) :]:
                 self._agree(session_id, consent.version, now)
         clear, secrets = after.to_saved()
         submission = self._submission(effects, state, after, shelf)
-        turn = Turn(said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1)
+        turn = Turn(
+            said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1, parts=parts,
+            reason=voice.reason,
+        )  # fmt: skip
         version = self._sessions.save(
-            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=_exchange(turn, text, key)
+            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=_exchange(turn, heard.text, key)
         )
         waiting = self._hold(session_id, heard, after)
         if waiting and after.top is not None:
@@ -151,11 +196,14 @@ class Conversations:
 
     def _hold(self, session_id: str, heard: Heard, after: State) -> dict[str, str]:
         """Keeps in memory what was said before the person agreed that it is kept."""
-        with self._lock:
-            if agreed(after) or after.top is None:
+        if agreed(after) or after.top is None:
+            with self._lock:
                 self._held.pop(session_id, None)
-                return {}
-            said = heard.opening if not heard.said.values else heard.said
+            return {}
+        said = heard.said
+        if not said.values and not (heard.plain and heard.does(*_ALONE)):  # a yes or a no holds no number
+            said = heard.opening
+        with self._lock:
             new = {name: value for name, value in said.values.items() if name in said.withheld}
             if new:
                 self._held[session_id] = {**self._held.get(session_id, {}), **new}
@@ -166,43 +214,22 @@ class Conversations:
 
     # ---- hearing
 
-    def hear(self, text: str, state: State, shelf: Shelf, today: date, held: Mapping[str, str]) -> Heard:
-        """The message, understood; see `Heard`."""
-        understander = shelf.library.understander
-        characters = understander.characters
+    def hear(self, reading: Reading, state: State, shelf: Shelf, today: date, held: Mapping[str, str]) -> Heard:
+        """The message, understood; see `Hearing`."""
+        text = reading.text
+        characters = shelf.library.understander.characters
         read = plain(text[:_READ], characters)
         by_words = plain_act(read)
-        model_act, scores, outside = _model(understander, text)
         named = shelf.named(read)
-        item: str = ""
-        likely: tuple[str, ...] = ()
         together = next((code for code in named if shelf.item(code) is None), "")  # a procedure of several items
-        if together and (procedure_named := shelf.procedure(together)) is not None:
-            item = procedure_named.items[0]
-        elif len(named) == 1:
-            item = named[0]
-        elif named:
-            likely = tuple(named[:4])
-        elif not outside and len(scores):
-            item, likely = _likely(scores, understander.codes)
-        if len(named) > 1 and len(scores):  # one name of several items: the likeliest of them
-            rank = {code: float(score) for code, score in zip(understander.codes, scores, strict=False)}
-            likely = tuple(sorted(likely, key=lambda code: -rank.get(code, 0.0)))
-        kinds = asked(text[:_READ], (), characters).kinds
-        if by_words in _ALONE:
-            kinds = ()
-        if by_words == "apply" and bare_apply(read):  # 那我要申请: what was talked about
-            item, likely = "", ()
-        act = by_words or model_act
+        kinds = () if by_words in _ALONE else asked(text[:_READ], (), characters).kinds
         asks = by_words == "ask" or bool(ASKS.search(read[-80:]))
+        # 那我要申请: what was talked about
+        bare = by_words == "apply" and bare_apply(read)
         ordered = PROMPT.search(text[:_READ]) is not None  # it tells the machine what to do: it does and fills nothing
         if ordered:
-            by_words = act = ""
-        if not by_words and model_act in ("cancel", "handoff"):  # what acts is decided by rules
-            act = "deny" if model_act == "cancel" else ""
-        if by_words == "ask" and model_act == "apply" and not kinds:  # 我想申请低保可以吗
-            act = "apply"
-        said, opening = Said(), Said()
+            by_words = ""
+        said = Said()
         top = state.top
         procedure = shelf.procedure(top.procedure) if top else None
         if top is not None and procedure is not None and not ordered:
@@ -212,15 +239,23 @@ class Conversations:
                 asking = "" if top.pending else top.asking
                 if _may_fill(by_words, read, fields_of(procedure, shelf).get(asking)):
                     said = _said(text, procedure, shelf, asking, dict(top.values) | dict(held), today, top.subject)
-        wanted = together or item
-        is_other = procedure is None or (together != procedure.id if together else item not in procedure.items)
-        other = shelf.procedure(wanted) if wanted and is_other else None
-        if other is not None and not ordered:
-            opening = _said(text, other, shelf, "", {}, today)
-        return Heard(
-            text, act, bool(by_words), item, bool(named), likely, kinds, asks, said, opening, ordinal(read) if state.choices else 0,
-            together, subject(read),
-        )  # fmt: skip
+
+        def opening(wanted: str) -> Said:
+            is_other = procedure is None or (together != procedure.id if together else wanted not in procedure.items)
+            other = shelf.procedure(wanted) if wanted and is_other else None
+            return Said() if other is None or ordered else _said(text, other, shelf, "", {}, today)
+
+        def act() -> str:
+            guessed = _act(reading)
+            return guessed if not ordered or guessed == "cancel" else ""
+
+        rules = {
+            "named": bool(named), "kinds": kinds, "asks": asks, "said": said, "ordinal": ordinal(read) if state.choices else 0,
+            "procedure": together, "subject": subject(read),
+        }  # fmt: skip
+        return Hearing(
+            text, by_words, rules, act, lambda: ("", ()) if bare else _about(reading, shelf, named, together), opening
+        )
 
     def _submission(self, effects: Sequence[Effect], before: State, after: State, shelf: Shelf) -> Submission | None:
         effect = next((effect for effect in effects if effect.kind == "submit"), None)
@@ -246,19 +281,38 @@ def _exchange(turn: Turn, text: str, key: str) -> Exchange:
     return Exchange(turn.version, text, reply, key)
 
 
-def _model(understander: Understander, text: str) -> tuple[str, NDArray[np.float32], bool]:
-    """(act, scores of the items, whether the hall cannot answer). A model that fails is as if it had understood nothing."""
-    nothing = "", np.zeros(0, np.float32), True
+def _act(reading: Reading) -> str:
+    """The act by the model. One that fails is as if it had understood nothing."""
     try:
-        query = understander.query(text)
-        if not np.count_nonzero(query.codes):
-            return "smalltalk", *nothing[1:]
-        scores, features = understander.item_scores(query)
-        outside = understander.outside(query, scores, features) > understander.weights.threshold
-        return understander.act(query), scores, outside
+        return "smalltalk" if reading.empty else reading.act
     except Exception:  # whatever it is: rules go on without it
         _LOG.exception("the model failed; the message is understood by rules alone")
+        return ""
+
+
+def _scores(reading: Reading) -> tuple[NDArray[np.float32], bool]:
+    """(scores of the items, whether the hall cannot answer), as `_act`."""
+    nothing = np.zeros(0, np.float32), True
+    try:
+        return nothing if reading.empty else (reading.scores, reading.outside)
+    except Exception:
+        _LOG.exception("the model failed; the message is understood by rules alone")
         return nothing
+
+
+def _about(reading: Reading, shelf: Shelf, named: Sequence[str], together: str) -> tuple[str, tuple[str, ...]]:
+    """(the item that a message is about, the items that it may be about). named: what it names outright; together: the procedure of
+    several items among it."""
+    codes = shelf.library.understander.codes
+    procedure = shelf.procedure(together) if together else None
+    item = procedure.items[0] if procedure is not None else named[0] if len(named) == 1 else ""
+    if item:
+        return item, ()
+    scores, outside = _scores(reading)
+    if not named:
+        return _likely(scores, codes) if len(scores) and not outside else ("", ())
+    rank = {code: float(score) for code, score in zip(codes, scores, strict=False)}
+    return "", tuple(sorted(named[:4], key=lambda code: -rank.get(code, 0.0)))  # one name of several items: the likeliest first
 
 
 def _likely(scores: Any, codes: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -341,11 +395,13 @@ def _simplified(filled: Filled, form: Form, text: str, asking: str | None, shelf
 class _Voice:
     """Writes out what a step wants said. What is quoted from records goes through the citation check, as one answer."""
 
-    def __init__(self, shelf: Shelf, ask: Callable[..., Answer], state: State, today: date, before: State) -> None:
+    def __init__(self, shelf: Shelf, ask: Callable[[str], Answer], state: State, today: date, before: State) -> None:
         self.shelf, self.ask, self.state, self.today, self.before = shelf, ask, state, today, before
         self.parts: list[Part] = []
+        self.reason = ""
 
-    def speak(self, effects: Sequence[Effect]) -> tuple[str, tuple[Citation, ...]]:
+    def speak(self, effects: Sequence[Effect]) -> tuple[str, tuple[Citation, ...], tuple[dict[str, Any], ...]]:
+        """The text, its citations, and what was quoted in parts."""
         lines: list[str] = []
         place = -1
         for effect in effects:
@@ -354,16 +410,16 @@ class _Voice:
                 lines.append(text)
             if len(self.parts) > size and place < 0:
                 place = len(lines)
-        citations: tuple[Citation, ...] = ()
-        if self.parts:
-            answer = checked(self.parts, self.shelf.library)
-            lines.insert(place, answer.text)
-            citations = answer.citations
-        return "\n\n".join(lines), citations
+        if not self.parts:
+            return "\n\n".join(lines), (), ()
+        answer = checked(self.parts, self.shelf.library)
+        lines.insert(place, answer.text)
+        return "\n\n".join(lines), answer.citations, outlined(answer)
 
     def _answer(self, answer: Answer) -> str:
         """Keeps the parts of an answer to be written out with the others; a refusal is said as it is."""
         if answer.refused:
+            self.reason = answer.reason
             return answer.text
         self.parts += answer.parts
         return ""
@@ -394,7 +450,7 @@ class _Voice:
                 )
                 if not answer.refused or answer.reason != "unanswerable":
                     return self._answer(answer)
-            return self._answer(self.ask(effect.about, today=self.today))
+            return self._answer(self.ask(effect.about))
         return ""
 
     def _fields(self) -> dict[str, FormField]:

@@ -5,21 +5,30 @@ is decided here by rules over the whole message, never by a model: a model that 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from govlm.hall.forms.rules import Problem
+from govlm.hall.understanding.examples import ACTS
+from govlm.hall.understanding.plain_words import ASKING, CORRECTING, NO, YES
 
-__all__ = ["ASKS", "Heard", "Said", "bare_apply", "ordinal", "plain_act", "subject"]
+__all__ = ["ASKS", "Heard", "Hearing", "Said", "bare_apply", "ordinal", "plain_act", "subject"]
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a message says for a form. withheld: fields among the values that may not be kept before the person has agreed."""
+    """What a message says for a form. withheld: fields among the values that may not be kept before the person has agreed. cleared:
+    fields whose value is taken out."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     withheld: tuple[str, ...] = ()
+    cleared: tuple[str, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.values or self.problems or self.cleared)
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,68 @@ class Heard:
         """What would be started: a procedure's name, or an item's code."""
         return self.procedure or self.item
 
+    def does(self, *acts: str) -> bool:
+        """Whether its act is one of these."""
+        return self.act in acts
+
+
+_GUESSED = frozenset({"", *ACTS}) - {"cancel", "handoff"}  # what acts is decided by rules
+
+
+class Hearing(Heard):
+    """As Heard, where the model is asked only when the answer changes something: a yes, or a value for the field that was asked, is
+    plain without it, and it takes longer than all the rest. rules: the fields that rules decide; act, about and opening give the others.
+    """
+
+    _by_words: str
+    _guess: Callable[[], str]
+    _found: Callable[[], tuple[str, tuple[str, ...]]]
+    _said_for: Callable[[str], Said]
+
+    def __init__(
+        self, text: str, by_words: str, rules: Mapping[str, object], act: Callable[[], str],
+        about: Callable[[], tuple[str, tuple[str, ...]]], opening: Callable[[str], Said],
+    ) -> None:  # fmt: skip
+        """act: by the model, asked where by_words, the act by rules, leaves it open. about: (item, likely). opening: what is said for
+        the form of the item."""
+        self.__dict__.update({"text": text, "plain": bool(by_words), **rules})
+        self.__dict__.update({"_by_words": by_words, "_guess": act, "_found": about, "_said_for": opening})
+
+    def does(self, *acts: str) -> bool:
+        by_words = self._by_words
+        possible = {"ask", "apply"} if by_words == "ask" else {by_words} if by_words else _GUESSED
+        return not possible.isdisjoint(acts) and self.act in acts
+
+    @cached_property
+    def act(self) -> str:  # type: ignore[override]
+        by_words = self._by_words
+        if by_words and (by_words != "ask" or self.kinds):
+            return by_words
+        guessed = self._guess()
+        if by_words:  # 我想申请低保可以吗
+            return "apply" if guessed == "apply" else by_words
+        return {"cancel": "deny", "handoff": ""}.get(guessed, guessed)
+
+    @cached_property
+    def _about(self) -> tuple[str, tuple[str, ...]]:
+        return self._found()
+
+    @property
+    def item(self) -> str:  # type: ignore[override]
+        return self._about[0]
+
+    @property
+    def likely(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._about[1]
+
+    @cached_property
+    def opening(self) -> Said:  # type: ignore[override]
+        return self._said_for(self.wants)
+
 
 _FILLER = r"[，。！？!?,.、；;~～…\s]|[啊呀哦噢哟吧呢嘛哈咯了的]|那|那就|就|我|都|也|谢谢|麻烦|您好?|你好?|这样|了吧"
-_YES = r"是|对|嗯|恩|好|行|中|可以|成|要|没错|没问题|没有问题|没意见|确认|确定|肯定|同意|愿意|允许|授权|符合|满足|具备|够|条件|要求|有|准备|准备好|齐|备齐|带齐|知道|明白|清楚|提交|办理?|填表?|表格?|继续|接着|往下|下一步|开始|填|现在|ok|yes|okay|正确|准确|无误|(?:没|没有)(?:填|写|说|弄|搞|记|打)错|[填写说]的(?:没错|对|是对的)|以?(?:这次|后面|后来|现在|新|刚才)(?:说)?的?这?个?为准|嘛|信息|以上|核对过|看过"
-_NO = r"不是|不对|不行|不同意|不愿意|不可以|不符合|不满足|不够|没有|没|不|别|不要|不用|否|错了?|不确认|不提交|先不提交|还没|还没有|还不|不准备|(?:还是)?(?:以|按|照)(?:前面|之前|原来|先前|上次|头一次|第一次)(?:说|填)?的?那?个?(?:为准|来|算)?|no"
+_YES = rf"{YES}|恩|成|没有问题|没意见|确定|允许|授权|符合|满足|具备|够|条件|要求|准备|准备好|齐|备齐|带齐|知道|明白|清楚|提交|办理?|填表?|表格?|继续|接着|往下|下一步|开始|填|现在|ok|yes|okay|准确|无误|(?:没|没有)(?:填|写|说|弄|搞|记|打)错|[填写说]的(?:没错|对|是对的)|以?(?:这次|后面|后来|现在|新|刚才)(?:说)?的?这?个?为准|嘛|信息|以上|核对过|看过"
+_NO = rf"{NO}|不可以|不符合|不满足|不够|别|错了?|不确认|不提交|先不提交|还不|不准备|(?:还是)?(?:以|按|照)(?:前面|之前|原来|先前|上次|头一次|第一次)(?:说|填)?的?那?个?(?:为准|来|算)?|no"
 _ALL_YES = re.compile(rf"(?:{_FILLER}|{_YES})*(?:{_YES})(?:{_FILLER}|{_YES})*")
 _ALL_NO = re.compile(rf"(?:{_FILLER}|{_NO}|{_YES}|还|先|齐)*(?:{_NO})(?:{_FILLER}|{_NO}|{_YES}|还|先)*")
 _NEGATED = re.compile(r"不|没|别|否|未")
@@ -91,12 +158,8 @@ _RESUME = re.compile(r"^(?:我们|咱们?|我|那|好|现在)?(?:还是|接着|�
 _PROGRESS = re.compile(
     r"(?:办|批|审|审核|处理|进行)?到(?:哪|什么)(?:一?步|儿|里|程度|环节)|进度|(?:批|办|审|弄|下来)(?:好|完|下来)?了?(?:没有?|没)[？?]?$|(?:查|看)(?:一?下)?(?:我的?)?(?:办件|申请)(?:情况|状态|记录)?"
 )
-ASKS = re.compile(
-    r"[？?]|吗|呢[。！]?$|什么|怎么|怎样|咋|哪|多少|几(?:天|个|份|时|号|点)|如何|是不是|能不能|可不可以|要不要|有没有|用不用|需不需要|为啥|为什么|多久|多长"
-)
-_CORRECT = re.compile(
-    r"(?:不对|不是|错了|写错|填错|说错|搞错|弄错|打错|记错|改成|改为|改一下|更正|应该是|应为|换成|修改|重填|重新填|才对|更改|纠正)"
-)
+ASKS = re.compile(rf"{ASKING}|吗|呢[。！]?$|怎样|哪|几(?:天|个|份|时|号|点)|如何|要不要|有没有|用不用|需不需要|多久|多长")
+_CORRECT = re.compile(rf"{CORRECTING}|不是|改一下|修改|重填|重新填|才对|更改")
 _ORDINAL = re.compile(
     r"第\s?([一二三四五六1-6])\s?(?:个|项|种|件|条)|^(?:选|要|办|就|就办)?\s?([一二三四五六1-6])(?:号|吧|个)?[。！.]?$|(最后|末)(?:一?)(?:个|项|件)|(前|头|上面)(?:一?|那)(?:个|项|件)|(后|下)(?:面|边)?(?:一?|那)(?:个|项|件)"
 )

@@ -149,13 +149,13 @@ class _Turn:
             self.say("welcome_back", self.frame.item)
         if self.state.choices and heard.ordinal:
             self.choose()
-        elif heard.act == "handoff":
+        elif heard.does("handoff"):
             self.state = replace(self.state, handed_off=True)
             self.say("handoff")
             self.do("handoff")
-        elif heard.act == "repeat" and self.state.said and (heard.plain or not heard.said.values):
+        elif self.state.said and (heard.plain or not heard.said.values) and heard.does("repeat"):
             self.effects += self.state.said
-        elif heard.act == "progress" and not heard.said.values and (heard.plain or self.state.top is None):
+        elif not heard.said.values and (heard.plain or self.state.top is None) and heard.does("progress"):
             self.say("progress" if self.state.receipts else "progress_none")
             self.ask_again()
         elif self.state.top is None:
@@ -217,15 +217,15 @@ class _Turn:
             self.say("none_of_these")
             self.do("choices", codes=self.state.choices)
             return
-        code, applies = self.state.choices[index], self.state.applies or self.heard.act == "apply"
+        code, applies = self.state.choices[index], self.state.applies or self.heard.does("apply")
         self.state = replace(self.state, choices=(), applies=False)
         self.start(code, Said()) if applies else self.guide(code)
 
     def idle(self) -> None:
         heard = self.heard
-        if heard.act == "apply" and (heard.item or self.state.topic) and (heard.named or len(heard.likely) < 2):
+        if heard.does("apply") and (heard.item or self.state.topic) and (heard.named or len(heard.likely) < 2):
             self.start(heard.wants or self.state.topic, heard.opening)
-        elif heard.act == "resume" and heard.named and heard.item and not heard.asks:  # 还是给我办退休吧
+        elif heard.does("resume") and heard.named and heard.item and not heard.asks:  # 还是给我办退休吧
             self.start(heard.wants, heard.opening)
         elif (
             heard.opening.values and heard.item and not heard.asks
@@ -234,12 +234,12 @@ class _Turn:
         elif heard.kinds and not heard.named and self.state.topic:  # 那材料呢？
             for code in self.items_of(self.state.topic):
                 self.do("guide", item=code, kinds=heard.kinds)
-        elif heard.plain and heard.act in ("cancel", "back", "skip", "resume") and not heard.item:
+        elif heard.plain and heard.does("cancel", "back", "skip", "resume") and not heard.item:
             self.say("nothing_open")
-        elif heard.act == "smalltalk" and not heard.item:
+        elif heard.does("smalltalk") and not heard.item:
             self.say("hello")
         elif len(heard.likely) > 1 and not heard.named:
-            self.state = replace(self.state, choices=heard.likely, applies=heard.act == "apply")
+            self.state = replace(self.state, choices=heard.likely, applies=heard.does("apply"))
             self.do("choices", codes=heard.likely)
         else:
             self.state = replace(self.state, topic=heard.wants or self.state.topic)
@@ -314,59 +314,63 @@ class _Turn:
         heard, frame = self.heard, self.frame
         if frame.pending and self.settled():
             return
-        inside = heard.procedure == self.procedure.id if heard.procedure else heard.item in self.procedure.items
-        other = heard.item and not inside and heard.named
+        other = heard.named and heard.item and not self.inside()
         stacked = next((f.number for f in self.state.frames[:-1] if heard.wants in (f.procedure, f.item)), 0) if other else 0
-        if heard.act == "cancel":
+        if heard.does("cancel"):
             if frame.values:
                 self.change(pending="cancel")
                 self.ask_again()
             else:
                 self.say("cancelled", frame.item)
                 self.close()
-        elif stacked and not heard.asks and heard.act in ("resume", "apply", "back"):
+        elif stacked and not heard.asks and heard.does("resume", "apply", "back"):
             self.raise_(stacked)
             self.say("resume", heard.item)
             self.ask_again()
-        elif other and heard.act == "apply" and (heard.plain or not (heard.kinds or frame.asking in heard.said.values)):
+        elif other and heard.does("apply") and (heard.plain or not (heard.kinds or frame.asking in heard.said.values)):
             self.start(heard.wants, heard.opening)
         elif heard.subject:
             self.substitute()
-        elif heard.said.values or heard.said.problems:
+        elif heard.said.anything:
             self.take(heard.said)
-            if heard.act == "skip" and self.frame.asking and self.frame.asking == frame.asking:
+            if self.frame.asking and self.frame.asking == frame.asking and heard.does("skip"):
                 self.skip()
                 return
             if heard.kinds and heard.asks:
                 self.do("guide", item=heard.item if other else frame.item, kinds=heard.kinds)
             self.proceed()
-        elif heard.act == "back" and heard.plain:
+        elif heard.plain and heard.does("back"):
             self.back()
-        elif heard.act == "skip" and (heard.plain or len(heard.text) <= _SHORT):
+        elif (heard.plain or len(heard.text) <= _SHORT) and heard.does("skip"):
             self.skip()
-        elif heard.kinds or heard.asks or (heard.act == "ask" and not heard.plain):
+        elif heard.kinds or heard.asks or (not heard.plain and heard.does("ask")):
             self.interrupted(bool(other))
-        elif heard.act == "correct":
+        elif heard.does("correct"):
             self.correct()
-        elif heard.act in ("confirm", "submit", "resume", "apply"):
+        elif heard.does("confirm", "submit", "resume", "apply"):
             self.agree()
-        elif heard.act == "deny":
+        elif heard.does("deny"):
             self.refuse()
         else:
             self.missed()
 
+    def inside(self) -> bool:
+        """Whether the message is about the open procedure."""
+        heard = self.heard
+        return heard.procedure == self.procedure.id if heard.procedure else heard.item in self.procedure.items
+
     def settled(self) -> bool:
         """Whether the message answers what is put to the person (cancel, consent, one of two values); if not, it is looked at as any."""
         heard, frame = self.heard, self.frame
-        yes = heard.plain and heard.act in ("confirm", "submit")  # never by what a model takes for a yes
-        no = heard.plain and heard.act == "deny"
+        yes = heard.plain and heard.does("confirm", "submit")  # never by what a model takes for a yes
+        no = heard.plain and heard.does("deny")
         if frame.pending == "cancel":
             self.change(pending="")
-            if yes or heard.act == "cancel":
+            if yes or heard.does("cancel"):
                 self.say("cancelled", frame.item)
                 self.close()
                 return True
-            if no or heard.act == "resume":
+            if no or heard.does("resume"):
                 self.say("kept")
                 self.ask_again()
                 return True
@@ -396,12 +400,12 @@ class _Turn:
 
     def take(self, said: Said) -> None:
         """Keeps what a message says, and asks where it contradicts what is kept or may not be kept yet."""
+        self.clear(said.cleared)
         frame, heard = self.frame, self.heard
         values = dict(said.values)
         if said.withheld and not agreed(self.state):
             values = {name: value for name, value in values.items() if name not in said.withheld}
             self.change(pending="consent")
-        correcting = heard.act == "correct" or self.at.kind == "confirm"
         new: dict[str, str] = {}
         changed: dict[str, str] = {}
         rival: dict[str, str] = {}
@@ -410,7 +414,8 @@ class _Turn:
             if old is None:
                 new[name] = value
             elif old != value:
-                (changed if correcting or name == frame.asking or name in frame.clash else rival)[name] = value
+                expected = name == frame.asking or name in frame.clash or self.at.kind == "confirm" or heard.does("correct")
+                (changed if expected else rival)[name] = value
         self.store({**new, **changed})
         if changed:
             self.say("changed", fields=tuple(changed))
@@ -421,6 +426,15 @@ class _Turn:
             one = next(iter(rival))
             self.change(pending="rival", rival={one: rival[one]})
         self.object(said.problems)
+
+    def clear(self, names: tuple[str, ...]) -> None:
+        """Takes values out; those fields are not asked again."""
+        if names:
+            frame = self.frame
+            values = {name: value for name, value in frame.values.items() if name not in names}
+            asking = "" if frame.asking in names else frame.asking
+            self.change(values=values, skipped=(*(n for n in frame.skipped if n not in names), *names), asking=asking)
+            self.say("changed", fields=names)
 
     def store(self, values: dict[str, str]) -> None:
         frame = self.frame
@@ -567,9 +581,9 @@ class _Turn:
         elif frame.asking:
             self.missed()
         elif at.kind == "confirm":
-            if heard.act == "submit" and heard.plain and not self.clashes():
+            if heard.plain and heard.does("submit") and not self.clashes():
                 self.submit()
-            elif heard.act == "resume":
+            elif heard.does("resume"):
                 self.ask_again()
             else:
                 self.say("confirm_plain")

@@ -4,7 +4,8 @@
     out_of_scope.jsonl  {text}
     acts.jsonl          {text, act}
     slots.jsonl         {text, today, slots: [{kind, text, start, end, value[, valid]}]}
-    answers.jsonl       {text, item, asks, refused, kind}     asks [] and refused false = the item as a whole; item "" = none
+    answers.jsonl       {text, item, asks, refused, kind}     asks [] and refused false = the item as a whole; item "" = none;
+                        document: the title of one that must be quoted; then item may be ""
     privacy.jsonl       {text, spans: [{kind, text, start, end, valid}]}      valid null = the kind has no check
     forms.jsonl         {form, text, today, fields: {name: value}, problems: [kind]}     form: its $id; asking: the field that was asked
     dialogue.yaml       scripted conversations, see `scripts`
@@ -213,7 +214,8 @@ def _answers(row: dict[str, Any]) -> None:
     for part in _value(row, "asks", list, "a list of parts"):
         if part not in KINDS:
             raise _FormError(f"'asks': {part!r} is none of {', '.join(KINDS)}")
-    if not refused and not item:
+    document = _text(row, "document", empty=True) if "document" in row else ""
+    if not refused and not (item or document):
         raise _FormError("'item' is empty, but 'refused' is false")
 
 

@@ -235,7 +235,7 @@ def _answers(bench: Bench) -> None:
         report.add(sample, zh, en, statistic, sample, lower)
 
     def about(case: Case, answer: Answer) -> int:
-        return int(case.values["item"] in _about(bench, answer))
+        return int(_named(case) <= _about(bench, answer))
 
     add("right_item", "答对事项", "answered, about the right item", answerable, about)
     for kind in dict.fromkeys(case.values["kind"] for case, _ in answerable):
@@ -277,9 +277,19 @@ _KINDS = {
 }  # fmt: skip
 
 
+def _named(case: Case) -> set[str]:
+    """What the answer must quote: names of items, titles of documents."""
+    return {name for key in ("item", "document") if (name := case.values.get(key, ""))}
+
+
 def _about(bench: Bench, answer: Answer) -> set[str]:
-    """Names of the items that an answer cites."""
-    return {bench.names.get(citation.code, "") for citation in answer.citations if citation.kind == "item"}
+    """Names of the items and titles of the documents that an answer cites."""
+    documents = bench.library.documents
+    cited = {(citation.kind, citation.code) for citation in answer.citations}
+    return {
+        bench.names.get(code, "") if kind == "item" else documents[code].title if code in documents else ""
+        for kind, code in cited
+    }
 
 
 def _missing(case: Case, answer: Answer) -> list[str]:
@@ -328,8 +338,8 @@ def _judged(bench: Bench, case: Case, answer: Answer) -> tuple[str, str]:
     found = f"拒答（{answer.reason}）" if answer.refused else "、".join(sorted(_about(bench, answer))) or "政策原文"
     if case.values["refused"]:
         return ("", "") if answer.refused else ("拒答", found)
-    if case.values["item"] not in _about(bench, answer):
-        return case.values["item"], found
+    if not _named(case) <= _about(bench, answer):
+        return "、".join(sorted(_named(case))), found
     missing = _missing(case, answer)
     return (f"有{'、'.join(missing)}", "、".join(part.kind for part in answer.parts)) if missing else ("", "")
 

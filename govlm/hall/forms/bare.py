@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-from govlm.hall.forms.candidates import number
 from govlm.hall.forms.checks import is_name
+from govlm.hall.forms.numbers import number
 from govlm.hall.forms.schema import FormField
+from govlm.hall.forms.wording import OTHER_PLACE, PLACE
+from govlm.hall.understanding.plain_words import NO, NOTHING, YES
 from govlm.hall.understanding.slots import names_alone
 
 __all__ = ["PROMPT", "answer"]
@@ -22,16 +24,18 @@ PROMPT = re.compile(
     r"(?:忽略|无视|忘记|绕过|关闭|跳过).{0,16}(?:指令|规则|提示词?|设定|校验|检查|限制)|(?:所有|全部|一切)[^，。]{0,8}(?:跳过|忽略|关闭)|系统提示|system\s*prompt|ignore\s+(?:all\s+|the\s+)?(?:previous|above)|你现在是|扮演|越狱|<\|?[a-z_]+\|?>",
     re.IGNORECASE,
 )
-_YES = re.compile(
-    r"(?:是|有|对|嗯+|好|行|可以|要|需要|没错|没问题|确认|同意|愿意|正确|当然|肯定|必须|对头|中)(?:的|啊|呀|呢|了|吧)*"
-)
-_NO = re.compile(
-    r"(?:不是|没有|没|无|否|不|不要|不用|不需要|不同意|不愿意|不行|不对|还没有?|都没有|从来没有|没得|莫得|没交过?|不存在)(?:的|啊|呀|呢|了|吧|过)*"
-)
+_YES = re.compile(rf"(?:{YES}|嗯+|需要|当然|必须|对头)(?:的|啊|呀|呢|了|吧)*")
+_NO = re.compile(rf"(?:{NO}|{NOTHING}|不需要|都没有|从来没有|没交过?|不存在)(?:的|啊|呀|呢|了|吧|过)*")
 _ORDER = re.compile(r"(?:第)?(?P<n>[一二三四五六七八九1-9])(?:个|项|种)?")
 _LETTER = re.compile(r"[A-Ia-i]")
 _COUNTED = re.compile(r"(?P<n>[0-9]{1,6}|[零〇一二三四五六七八九十百千两俩仨]{1,6})\s?(?:[\u4e00-\u9fff]{0,3})")
-_NOTHING = re.compile(r"(?:没有?|无|零|一个(?:也|都)没有?|啥也没有|都没有?|没得|莫得)(?:收入|任何收入)?")
+_WITHOUT = re.compile(
+    f"(?:我们?|俺|这个|那个|先|暂时|就|也|都|目前)*(?:{NOTHING}|不用|不要|不需要|不取|不起|暂无|还没有?)(?:起|取|想好|想|定|[店字]号|店名|名称|名字|单位|公司|学校|这个|地址|了|的|呢)*"
+)
+_FAMILY = re.compile(
+    "(?:就)?(?:我们?|咱|俺)?(?:就)?(?:爷儿?|娘儿?|母[子女]|父[子女]|夫[妻妇]|姐妹|兄弟|姊妹|姐弟|兄妹|小?两口|我们)?(?P<n>俩|仨|两个|两口子)(?:人)?"
+)
+_NOTHING = re.compile(rf"(?:{NOTHING}|零|一个(?:也|都)没有?|啥也没有|都没有?)(?:收入|任何收入)?")
 
 
 def answer(field: FormField, text: str) -> tuple[str, int, int] | None:
@@ -70,6 +74,8 @@ def answer(field: FormField, text: str) -> tuple[str, int, int] | None:
     if field.kind == "name":
         return _name(whole, offset, start, inner_end)
     if field.kind in ("text", "organisation", "address"):
+        if _WITHOUT.fullmatch(whole[:inner_end]):
+            return None
         raw = _said(whole, field)
         return (
             (re.sub(r"\s+", " ", whole[raw[0] : raw[1]]), offset + raw[0], offset + raw[1])
@@ -86,7 +92,7 @@ _LEAD_PHRASE = re.compile(
 
 def _said(whole: str, field: FormField) -> tuple[int, int]:
     lead = _LEAD_PHRASE.match(whole)
-    tail = re.search(r"(?:[。．.!！~，,\s]|[吧啊呀哦呢哈]|上班|工作|谢谢)+$", whole)
+    tail = re.search(r"(?:[。．.!！~，,\s]|[吧啊呀哦呢哈]|(?<=.{3})的|上班|工作|谢谢)+$", whole)
     start, end = (lead.end() if lead else 0), (tail.start() if tail else len(whole))
     if field.kind == "text" and lead and re.search("[做卖]$", lead.group()):
         start -= 1
@@ -105,30 +111,63 @@ def _name(whole: str, offset: int, start: int, inner_end: int) -> tuple[str, int
     return None
 
 
+# 您是不是都没有房子？: 没有 says yes to it, 有 says no
+_ASKS_FOR_LACK = re.compile("(?:是不是|是否)[^，。？]{0,8}(?:没有|没|无|未|不)|都没有")
+_LACK = re.compile(
+    "(?:我们?|俺|咱|名下)?(?:真|确实)?(?:一[套个处]|啥|什么)?(?:都|也)?(?:没有?|无|没得|莫得)(?:的|啊|呀|呢|了|吧|房子?|住房|买|过|房产)*"
+)
+_HAVE = re.compile("(?:我们?|俺|咱|名下)?(?:都|也)?有(?:的|啊|呀|呢|了|吧|房子?|住房|房产|一[套个处])*")
+_DONE = re.compile("(?:早就?|已经|都|刚)?(?:拿|办|领|批|弄|考|签|交|做)(?:到|好|完|妥|下来|成|过|齐)?了?(?:的|了)")
+_ECHO = re.compile(
+    r"(?:我|俺)?(?:也|都|还|肯定|当然|很|暂时|现在|目前|一定)*(?P<no>不|没有?|别)?(?P<verb>(?:(?![的啊呀呢了吧嘛哦])[\u4e00-\u9fff]){1,4}?)(?:的|啊|呀|呢|了|吧|嘛|哦)*"
+)
+
+
 def _yesno(field: FormField, whole: str) -> str:
     text = re.sub(r"[，,。.!！~\s]+", "", whole)
+    clauses = [part for part in re.split(r"[，,。.!！~\s]+", whole) if part]
+    if OTHER_PLACE.search(whole) and PLACE.search(field.label):
+        return ""
+    if _ASKS_FOR_LACK.search(field.ask):
+        for said in (text, *clauses[:1], *clauses[1:2]):
+            if _LACK.fullmatch(said):
+                return "是"
+            if _HAVE.fullmatch(said):
+                return "否"
     if _NO.fullmatch(text):
         return "否"
     if _YES.fullmatch(text) or re.fullmatch("(?:是的|对的?|嗯+)+(?:是的?|有的?|对)?", text):
         return "是"
-    clauses = [part for part in re.split(r"[，,。.!！~\s]+", whole) if part]
     if len(clauses) > 1:  # 没有，从来没领过
         if _NO.fullmatch(clauses[0]):
             return "否"
         if _YES.fullmatch(clauses[0]):
             return "是"
-    if len(whole) <= 14 and not _NO_ANSWER.search(whole):
+    echo = _ECHO.fullmatch(clauses[0]) if clauses and not _ASKS_FOR_LACK.search(field.ask) else None
+    if echo and _echoes(echo["verb"], field.ask) and not re.search(r"[?？]", whole):  # 现在想找工作吗: 不想找了
+        return "否" if echo["no"] else "是"
+    if len(whole) <= 14 and not _NO_ANSWER.search(whole) and not _ASKS_FOR_LACK.search(field.ask):
         if re.match("(?:我|俺|他|她|家里|目前|现在)?(?:也|都|还|是)?(?:不|没|无|未|莫)", whole):
             return "否"
         if re.match("(?:我|俺|他|她|家里|目前|现在)?(?:也|都)?(?:是|有|对|嗯|要|愿意|同意|交了|办了|已经)(?!不|没)", whole):
             return "是"
+        if any(_DONE.search(said) and not re.search("不|没|未", said) for said in clauses):
+            return "是"
     return ""
+
+
+def _echoes(verb: str, ask: str) -> bool:
+    bare = re.sub("^[要想得会]+", "", verb)
+    return verb in ask or (bool(bare) and bare in ask)
 
 
 def _choice(field: FormField, whole: str) -> str:
     text = re.sub(r"[，,。.!！~\s“”\"']+", "", whole)
     text = re.sub(r"^(?:嗯+|我|俺|就|是|选|属于|应该)+(?=.)", "", text)
     text = re.sub(r"(?:[吧啊呀哦呢的了]|的那个|那个|这个|那种)+$", "", text) or text
+    single = [value for value in field.enum if len(value) == 1]
+    if single and re.fullmatch(f"[{''.join(single)}](?:[的滴嘞性士生人孩]|娃儿?|同志|孩子|孩儿)*", text):
+        return text[0]  # 女娃儿
     exact = {word: value for value in field.enum for word in (value, *dict(field.words).get(value, ()))}
     if text in exact:
         return exact[text]
@@ -148,6 +187,8 @@ def _count(field: FormField, inner: str) -> str:
         return "1"
     if _NOTHING.fullmatch(inner):
         return "0"
+    if family := _FAMILY.fullmatch(inner):  # 娘俩
+        return "3" if family["n"] == "仨" else "2"
     match = _COUNTED.fullmatch(re.sub(r"^(?:一共|总共|共|有|家里|全家|一家|我们家?|大概|交了?|有个)+", "", inner))
     value = number(match["n"]) if match else None
     return str(int(value)) if value is not None and value == int(value) else ""

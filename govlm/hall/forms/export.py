@@ -15,7 +15,7 @@ from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.tables import library
 from govlm.hall.forms.schema import Form, FormField
 
-__all__ = ["export_json", "export_word"]
+__all__ = ["export_json", "export_word", "word_document"]
 
 _FONT = "宋体"
 _FIXED = datetime(2000, 1, 1)  # the document bears no date but the one that is signed
@@ -33,7 +33,12 @@ def export_json(form: Form, values: Mapping[str, str], item: Item | None = None)
 
 
 def export_word(form: Form, values: Mapping[str, str], path: str | os.PathLike[str], item: Item | None = None) -> None:
-    """Writes a .docx: the title, the item, a table of labels and values, a line to sign. Fields without a value stay empty to write in.
+    """Writes `word_document` to a file."""
+    Path(path).write_bytes(word_document(form, values, item))
+
+
+def word_document(form: Form, values: Mapping[str, str], item: Item | None = None) -> bytes:
+    """A .docx: the title, the item, a table of labels and values, a line to sign. Fields without a value stay empty to write in.
 
     ValueError names a field that is unknown. CatalogueError: python-docx is not installed.
     """
@@ -77,7 +82,7 @@ def export_word(form: Form, values: Mapping[str, str], path: str | os.PathLike[s
     core.created = core.modified = _FIXED
     made = io.BytesIO()
     document.save(made)
-    Path(path).write_bytes(_timeless(made.getvalue()))
+    return _timeless(made.getvalue())
 
 
 def _ordered(form: Form, values: Mapping[str, str]) -> list[tuple[FormField, str]]:

@@ -7,35 +7,22 @@ only behind a correcting word (不对，是…).
 
 from __future__ import annotations
 
-import bisect
-import itertools
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import NamedTuple
 
 from govlm.hall.catalogue.records import Item
 from govlm.hall.forms import bare
-from govlm.hall.forms.candidates import Candidate, Cue, candidates, cues, narrow
-from govlm.hall.forms.checks import check
-from govlm.hall.forms.persons import People
+from govlm.hall.forms.assignment import Assignment, Claim
+from govlm.hall.forms.candidates import candidates
+from govlm.hall.forms.marks import Candidate, cues, narrow
 from govlm.hall.forms.rules import Problem, conflicts
-from govlm.hall.forms.schema import CHECKED, Form, FormField
+from govlm.hall.forms.schema import Form, FormField
+from govlm.hall.forms.settlement import FilledField, settle
 
 __all__ = ["Filled", "FilledField", "Problem", "fill"]
 
 LIMIT = 20_000  # characters that are read of a message
-
-
-class FilledField(NamedTuple):
-    """value: normalised; text[start:end] of the message is what was said; confidence: 0 to 1, by how it was found."""
-
-    value: str
-    text: str
-    start: int
-    end: int
-    confidence: float
 
 
 @dataclass
@@ -44,25 +31,6 @@ class Filled:
 
     fields: dict[str, FilledField] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-
-
-class _Claim(NamedTuple):
-    """A candidate for a field. level: 5 cue before in its clause, 4 cue behind, 3 asked, 2 cue in its sentence, 1 cue before that, 0 none."""
-
-    candidate: Candidate
-    field: str
-    level: int
-
-
-_CORRECTING = re.compile(
-    "不对|错了|写错|说错|打错|填错|搞错|弄错|记错|改成|改为|换成|更正|纠正|应该是|应为|应当是|而是|哦不|啊不|不不|重新说|说反了"
-)
-_BREAK = re.compile("[，,。；;！!？?\n]")
-_SENTENCE = re.compile("[。；;！!？?\n]")
-_CONFIDENCE = {5: 0.95, 4: 0.95, 3: 0.9, 2: 0.85, 1: 0.75, 0: 0.7}
-_MOST = 10  # questions back about one message
-_COMMON_UNIT = re.compile("(?:年|个?月|天|岁|次)$|^[一1]个人$")  # of durations, said of many things
-_FITS = {"number": ("amount", "count")}
 
 
 def fill(
@@ -89,7 +57,7 @@ def fill(
     result = Filled()
     matched = cues(form, plain)
     found = candidates(form, plain, matched, today, asked)
-    claims, ambiguous = _Assignment(form, plain, matched, found, asked, known, behalf).run()
+    claims, ambiguous = Assignment(form, plain, matched, found, asked, known, behalf).run()
     result.problems += ambiguous
     if asked and asked.name not in claims:
         answered = _bare(asked, plain, claims)
@@ -102,7 +70,11 @@ def fill(
         claims |= answered
     for name in form.fields:
         if name in claims:
-            _settle(form.fields[name], claims[name], raw, plain, today, form, result)
+            settled = settle(form.fields[name], claims[name], raw, plain, today, form)
+            if isinstance(settled, FilledField):
+                result.fields[name] = settled
+            elif settled is not None:
+                result.problems.append(settled)
     new = {name: found_.value for name, found_ in result.fields.items()}
     for problem in conflicts(form, {**known, **new}, item, today):
         if any(name in new for name in problem.fields):
@@ -115,319 +87,9 @@ def _overlap(one: Candidate, other: Candidate) -> bool:
     return one.start < other.end and other.start < one.end
 
 
-def _bare(asked: FormField, plain: str, claims: Mapping[str, list[_Claim]]) -> dict[str, list[_Claim]]:
+def _bare(asked: FormField, plain: str, claims: Mapping[str, list[Claim]]) -> dict[str, list[Claim]]:
     found = bare.answer(asked, plain)
     if found is None or (claims and asked.kind in ("text", "organisation", "address")):
         return {}
     value, start, end = found
-    return {asked.name: [_Claim(Candidate(asked.kind, start, end, value), asked.name, 3)]}
-
-
-# ---------------------------------------------------------------------------------------------------------------- assignment
-
-
-class _Assignment:
-    """Which candidate belongs to which field."""
-
-    def __init__(
-        self,
-        form: Form,
-        text: str,
-        found_cues: dict[str, list[Cue]],
-        found: Sequence[Candidate],
-        asked: FormField | None,
-        known: Mapping[str, str],
-        behalf: str = "",
-    ) -> None:
-        self.form, self.text, self.cues, self.found, self.asked, self.known = form, text, found_cues, found, asked, known
-        self.people = People(text, {entry.person for entry in form.fields.values()}, behalf)
-        self.starts = {name: [cue.start for cue in listed] for name, listed in found_cues.items()}
-        self.ends = {name: [cue.end for cue in listed] for name, listed in found_cues.items()}
-        self.births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
-        self.used: set[tuple[int, int]] = set()
-        first = _CORRECTING.search(text)
-        self.corrected = first.end() if first else None  # where the first correcting word ends
-        self.among = any(other.kind in CHECKED or other.kind == "address" for other in found)
-        self.denied = sorted(other.end for other in found if other.state == "denied")
-        self.own = {other.kind for other in found if self.people.at(other.start) in ("", "applicant")}
-        self.breaks = [match.start() for match in _BREAK.finditer(text)]
-        self.sentences = [match.start() for match in _SENTENCE.finditer(text)]
-        self.claims: dict[str, list[_Claim]] = {}
-        self.problems: list[Problem] = []
-        self.spans = sorted((entry.start, entry.end) for entry in found if not entry.fields or entry.kind in ("count",))
-
-    def run(self) -> tuple[dict[str, list[_Claim]], list[Problem]]:
-        ranges = self._ranges()
-        for entry in self.found:
-            if entry in ranges:
-                self._claim(entry, ranges[entry], 5)
-            else:
-                self._place(entry)
-        return self.claims, self.problems
-
-    def _claim(self, entry: Candidate, name: str, level: int) -> None:
-        self.claims.setdefault(name, []).append(_Claim(entry, name, level))
-
-    def _place(self, entry: Candidate) -> None:
-        eligible = self._eligible(entry)
-        if not eligible:
-            return
-        if entry.fields and entry.kind != "count":  # a choice, or a phrase behind its cue
-            for field_ in eligible:
-                self._claim(entry, field_.name, 5)
-            return
-        if name := self._meant(entry, eligible):
-            self._claim(entry, name, 4)
-            return
-        role = self.people.at(entry.start)
-        foreign = role == "other"
-        both = re.search("[也全]?都[是为填在]?$", self.text[max(0, entry.start - 4) : entry.start])
-        if role and not foreign and not both:
-            eligible = [each for each in eligible if each.person == role] or [
-                each for each in eligible if each.person == "applicant"
-            ]
-        levels = [(self._level(entry, each), each) for each in eligible]
-        best = max(level for level, _ in levels)
-        top = [each for level, each in levels if level == best or (both and level[0] == best[0])]
-        level = best[0]
-        if not level and not self._free(entry, top) and not (entry.kind == "address" and len(top) > 1):
-            return
-        if len(top) > 1 and not both:
-            top = self._narrowed(entry, top, level)
-        if len(top) > 1 and level >= 4 and both:
-            for each in top:
-                self._claim(entry, each.name, level)
-            return
-        if len(top) > 1:
-            if level or entry.kind in CHECKED or entry.kind == "address" or self._mostly(entry):
-                self._ambiguous(entry, top)
-            return
-        if foreign and level != 3 and self._personal(top[0]) and top[0].person == "applicant" and not (level >= 4 and best[2]):
-            if entry.kind not in self.own:
-                self._ambiguous(entry, top)
-            return
-        self._consume(entry, top[0])
-        self._claim(entry, top[0].name, level)
-
-    def _meant(self, entry: Candidate, eligible: Sequence[FormField]) -> str:
-        """不是1650，是1560元: the field that holds the value that is denied right before; "" when there is none."""
-        denied = {other.value for other in self.found if other.state == "denied" and other.end <= entry.start <= other.end + 6}
-        holders = [each.name for each in eligible if self.known.get(each.name) in denied] if denied else []
-        return holders[0] if len(holders) == 1 else ""
-
-    def _personal(self, each: FormField) -> bool:
-        return each.kind in CHECKED or each.kind in ("name", "address") or each.name in self.births
-
-    def _eligible(self, entry: Candidate) -> list[FormField]:
-        if entry.fields:
-            return [self.form.fields[name] for name in entry.fields]
-        kinds = _FITS.get(entry.kind, (entry.kind,))
-        return [each for each in self.form.fields.values() if each.kind in kinds]
-
-    def _level(self, entry: Candidate, each: FormField) -> tuple[int, int, bool]:
-        """(level, where its cue ends, whether the cue is one of the field's own)."""
-        name, asked = each.name, self.asked is not None and self.asked.name == each.name
-        unit = 3 if entry.kind == "count" and entry.fields else 0
-        place = bisect.bisect_right(self.ends[name], entry.start) - 1
-        before = None
-        while place >= 0 and before is None:
-            cue = self.cues[name][place]
-            before = cue if (cue.start, cue.end) not in self.used else None
-            if before is None and entry.start - cue.end > 200:
-                break
-            place -= 1
-        level, where, own = 0, -1, False
-        if before is not None:
-            between = self._count(self.breaks, before.end, entry.start)
-            if not self._another(before.end, entry):
-                far = entry.start - before.end
-                if not between:
-                    level = 5 if far <= 20 else 2
-                elif not self._count(self.sentences, before.end, entry.start):
-                    level = 2 if far <= 40 else 0
-                else:
-                    level = 1 if far <= 12 else 0
-                where, own = before.end, before.own
-                if level and not own:
-                    level = max(1, level - 1) if level < 5 else 5
-        if level < 5:
-            after = bisect.bisect_left(self.starts[name], entry.end)
-            if after < len(self.starts[name]):
-                cue = self.cues[name][after]
-                if (
-                    cue.start - entry.end <= 14
-                    and not self._count(self.breaks, entry.end, cue.start)
-                    and not self._between(entry.end, cue.start)
-                ):
-                    level, where, own = 4, -cue.start, cue.own
-        if asked and level < 3:
-            level, where = 3, -1
-        if unit > level and not _COMMON_UNIT.search(self.text[entry.start : entry.end]):
-            level, where = unit, -1
-        corrected = _CORRECTING.search(self.text, max(0, entry.start - 8), entry.start)
-        if entry.kind == "number" and not asked and not corrected and (level < 5 or entry.start - where > 8):
-            level = 0  # digits are said for many things
-        return level, where, own
-
-    def _count(self, places: list[int], start: int, end: int) -> int:
-        return bisect.bisect_left(places, end) - bisect.bisect_left(places, start)
-
-    def _between(self, start: int, end: int) -> bool:
-        """Whether a value stands there."""
-        place = bisect.bisect_left(self.spans, (start, -1))
-        return place < len(self.spans) and self.spans[place][1] <= end
-
-    def _another(self, start: int, entry: Candidate) -> bool:
-        """Whether a value of the same kind stands between a cue and the candidate, and nothing corrects it."""
-        place = bisect.bisect_left(self.spans, (start, -1))
-        if place < len(self.spans) and self.spans[place][1] <= entry.start:
-            return not _CORRECTING.search(self.text, self.spans[place][1], entry.start) and not self._denied_before(entry)
-        return False
-
-    def _denied_before(self, entry: Candidate) -> bool:
-        place = bisect.bisect_right(self.denied, entry.start) - 1
-        return place >= 0 and entry.start - self.denied[place] < 12
-
-    def _free(self, entry: Candidate, top: Sequence[FormField]) -> bool:
-        """Whether a value without a cue may stand by itself."""
-        if entry.kind in CHECKED or (entry.alone and entry.kind in ("name", "address") and self._company(entry)):
-            return True
-        if entry.kind == "organisation":
-            return len(top) == 1
-        return self._mostly(entry)
-
-    def _company(self, entry: Candidate) -> bool:
-        """Whether a name that nothing announces stands beside other answers, or behind 叫 or 是."""
-        led = re.search("(?:叫|姓名|名字|是)$", self.text[max(0, entry.start - 6) : entry.start])
-        return entry.kind == "address" or self.among or led is not None
-
-    def _mostly(self, entry: Candidate) -> bool:
-        """Whether the message is hardly more than this value."""
-        if len(self.text) - (entry.end - entry.start) > 40:
-            return False
-        rest = _CORRECTING.sub("", self.text[: entry.start] + self.text[entry.end :])
-        return len(re.sub(r"[\s，,。.!！是的我]", "", rest)) <= 2 and entry.kind != "number"
-
-    def _narrowed(self, entry: Candidate, top: list[FormField], level: int) -> list[FormField]:
-        """One of several: the asked one, the applicant's own, or the one that is corrected."""
-        if self.asked in top and level <= 3:
-            return [each for each in top if each is self.asked]
-        if self.corrected is not None and self.corrected <= entry.start:
-            said = [each for each in top if each.name in self.claims] or [each for each in top if each.name in self.known]
-            if len(said) == 1:
-                return said
-        own = [each for each in top if each.person == "applicant"]
-        return (
-            own
-            if len(own) == 1
-            and self.people.at(entry.start) in ("", "applicant")
-            and entry.kind not in ("date", "amount", "count", "number")
-            else top
-        )
-
-    def _ambiguous(self, entry: Candidate, top: Sequence[FormField]) -> None:
-        if len(self.problems) >= _MOST:
-            return
-        if any(
-            c.candidate.start < entry.end and entry.start < c.candidate.end for listed in self.claims.values() for c in listed
-        ):
-            return
-        labels = "”还是“".join(each.label for each in top[:4])
-        message = (
-            f"您说的这一项是“{labels}”？请说明是哪一项。" if len(top) > 1 else f"您说的这一项是“{labels}”吗？请说明是谁的。"
-        )
-        self.problems.append(
-            Problem(
-                tuple(each.name for each in top),
-                "ambiguous",
-                message,
-                self.text[entry.start : entry.end],
-                entry.start,
-                entry.end,
-            )
-        )
-
-    def _consume(self, entry: Candidate, each: FormField) -> None:
-        """A cue behind a value is not also the cue before the next one."""
-        level, where, _ = self._level(entry, each)
-        if level == 4:
-            for cue in (cue for listed in self.cues.values() for cue in listed if cue.start == -where):
-                self.used.add((cue.start, cue.end))
-
-    def _ranges(self) -> dict[Candidate, str]:
-        """3月1号到3月9号: the first and the last day, where the form has one pair of such fields."""
-        pairs = [rule.fields for rule in self.form.rules if rule.kind == "order"]
-        found: dict[Candidate, str] = {}
-        dates = [entry for entry in self.found if entry.kind == "date"]
-        for first, second in itertools.pairwise(dates):
-            between = self.text[first.end : second.start]
-            if not re.fullmatch(r"[\s，,]*(?:[到至~—–-]+|一直到|直到)[了]?\s*", between):
-                continue
-            around = (max(0, first.start - 16), min(len(self.text), second.end + 16))
-            near = [
-                pair
-                for pair in pairs
-                if any(around[0] <= cue.start and cue.end <= around[1] for name in pair for cue in self.cues[name])
-            ]
-            chosen = near if len(near) == 1 else pairs if len(pairs) == 1 and not near else []
-            if chosen and first not in found:
-                found[first], found[second] = chosen[0]
-        return found
-
-
-# ---------------------------------------------------------------------------------------------------------------- settlement
-
-
-def _settle(each: FormField, claims: Sequence[_Claim], raw: str, plain: str, today: date, form: Form, result: Filled) -> None:
-    """One value for a field, checked; or a problem."""
-    alive = [claim for claim in claims if claim.candidate.state != "denied"]
-    if not alive:
-        return
-    first = _CORRECTING.search(plain)
-    strongest = max(claim.level for claim in alive)
-    alive = [
-        claim
-        for claim in alive
-        if claim.level >= min(strongest, 3) or each.kind in CHECKED or (first and first.end() <= claim.candidate.start)
-    ]
-    chosen = alive[0]
-    for claim in alive[1:]:
-        here, there = chosen.candidate, claim.candidate
-        if there.value == here.value or there.start < here.end:
-            if there.end - there.start > here.end - here.start and there.start <= here.start:
-                chosen = claim
-            continue
-        if _CORRECTING.search(plain, here.end, there.start) or _CORRECTING.match(plain, there.end):
-            chosen = claim
-        elif _CORRECTING.search(plain, max(0, here.start - 3), here.end):
-            continue
-        else:
-            text = f"{each.label}说了两个不同的内容，请问以哪一个为准？"
-            result.problems.append(Problem((each.name,), "twice", text, raw[there.start : there.end], there.start, there.end))
-            return
-    entry = chosen.candidate
-    said = raw[entry.start : entry.end]
-    value, problem = _value(each, entry, form)
-    message: str | None = problem or check(each, value, today)
-    if message:
-        kind = "vague" if problem else each.kind
-        result.problems.append(Problem((each.name,), kind, message, said, entry.start, entry.end))
-        return
-    confidence = 0.6 if entry.state == "about" else 0.99 if each.kind in CHECKED else _CONFIDENCE[chosen.level]
-    result.fields[each.name] = FilledField(value, said, entry.start, entry.end, confidence)
-
-
-def _value(each: FormField, entry: Candidate, form: Form) -> tuple[str, str]:
-    """(value, what is not exact enough about it)."""
-    if each.kind == "date":
-        month = each.precision == "month"
-        wanted = "年和月" if month else "年、月、日"
-        if entry.state == "lunar":
-            return "", f"{each.label}说的像是农历，请给出公历的{wanted}。"
-        born = any(rule.kind == "birth_matches_id" and rule.fields[0] == each.name for rule in form.rules)
-        if entry.state == "vague" or (entry.state == "month" and not month) or (entry.state == "yearless" and born):
-            return "", f"{each.label}还不够具体，请给出{wanted}。"
-        return entry.value[:7] if month else entry.value, ""
-    if entry.state == "vague":
-        return "", f"{each.label}需要准确的数字，请告诉我具体是多少。"
-    return entry.value, ""
+    return {asked.name: [Claim(Candidate(asked.kind, start, end, value), asked.name, 3)]}

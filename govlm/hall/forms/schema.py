@@ -10,7 +10,7 @@ Keys of a field, besides `type` (always "string": every value is text), `title` 
     x-ask        the question, one sentence
     x-share      fields of other forms with the same key take the same value
     x-cues       words around a value that say that it belongs here
-    x-person     whose it is, one of PERSONS (default applicant, the one who speaks)
+    x-person     whose it is, one of PERSONS (default applicant, the one who speaks; household: what is said of kin holds, too)
     x-words      of a choice or yesno: {value: [other wordings]}
     x-units      of a count: the words after the number (["口人", "人"])
     x-precision  of a date: "day" (default) or "month"
@@ -36,7 +36,7 @@ KINDS = (
     "yesno", "text", "email", "region",
 )  # fmt: skip
 CHECKED = frozenset({"identity_card", "mobile", "bank_card", "credit_code", "email"})  # found by their own form and check
-PERSONS = ("applicant", "spouse", "child", "parent", "agent", "contact", "landlord")
+PERSONS = ("applicant", "household", "spouse", "child", "parent", "agent", "contact", "landlord")
 # kind of a rule -> (fewest fields, most fields, keys that it needs, keys that it may have); see `rules`
 RULES: dict[str, tuple[int, int, frozenset[str], frozenset[str]]] = {
     "birth_matches_id": (2, 2, frozenset(), frozenset()),

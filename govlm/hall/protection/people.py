@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from typing import Any, NamedTuple
 
 from govlm.hall.catalogue.database import tables
@@ -121,10 +122,13 @@ class People:
 
     def require_for_session(self, session_id: str, purpose: str = "handling") -> None:
         """ConsentError where neither the session nor its person has consented."""
-        row, table = self._sessions.filed(session_id), tables()["sessions"]
         with self._database.read() as connection:
-            person = connection.execute(self._sa.select(table.c.person).where(table.c.session == row)).scalar()
-            self._required(connection, purpose, row, *([person] if person else []))
+            self.require_for_row(connection, self._sessions.filed(session_id), purpose)
+
+    def require_for_row(self, connection: Any, row: str, purpose: str = "handling") -> None:
+        """As `require_for_session`, of the session that is filed under `row`, within a transaction."""
+        if connection.execute(_agreed(), {"row": row, "purpose": purpose}).first() is None:
+            raise ConsentError(_no_consent(purpose))
 
     # ---- profile
 
@@ -361,9 +365,7 @@ class People:
 
     def _required(self, connection: Any, purpose: str, *rows: str) -> None:
         if not self._holds(connection, purpose, *rows):
-            raise ConsentError(
-                f"no consent to {purpose!r} ({PURPOSES.get(purpose, '?')}); ask for it, and keep it with People.consent"
-            )
+            raise ConsentError(_no_consent(purpose))
 
     def _profile(self, connection: Any, row: str) -> dict[str, str]:
         table = tables()["profile_values"]
@@ -389,6 +391,21 @@ class People:
                     connection.execute(table.insert().values(person=row, created=time, seen=time, opted_out=False))
             except self._sa.exc.IntegrityError:  # another process was first
                 pass
+
+
+def _no_consent(purpose: str) -> str:
+    return f"no consent to {purpose!r} ({PURPOSES.get(purpose, '?')}); ask for it, and keep it with People.consent"
+
+
+@cache
+def _agreed() -> Any:
+    """A consent that holds, of a session or of its person; made once, for every turn may ask."""
+    sa, consents, sessions = library("sqlalchemy", "the hall's database"), tables()["consents"], tables()["sessions"]
+    row = sa.bindparam("row")
+    person = sa.select(sessions.c.person).where(sessions.c.session == row, sessions.c.person != "")
+    whose = sa.or_(consents.c.person == row, consents.c.person.in_(person))
+    held = (whose, consents.c.purpose == sa.bindparam("purpose"), consents.c.withdrawn == "")
+    return sa.select(consents.c.number).where(*held).limit(1)
 
 
 def parsed(at: str) -> datetime:

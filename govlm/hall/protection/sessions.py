@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from govlm.hall import privacy
@@ -28,6 +29,24 @@ if TYPE_CHECKING:
     from govlm.hall.protection.people import People
 
 __all__ = ["Exchange", "Saved", "Sessions", "StaleSession", "Submission", "utc"]
+
+
+@cache
+def _statements() -> dict[str, Any]:
+    """What every turn asks of the database; made once, for making a statement takes longer than running it."""
+    sa, known = library("sqlalchemy", "the hall's database"), tables()
+    sessions, kept, row = known["sessions"], known["session_values"], sa.bindparam("row")
+    new = {name: sa.bindparam(name) for name in ("version", "state", "seen")}
+    head = sa.select(sessions.c.version, sa.literal("", sa.Text).label("name"), sessions.c.state.label("value"))
+    values = sa.select(sa.literal(0, sa.Integer).label("version"), kept.c.name, kept.c.value)
+    where = (sessions.c.session == row, sessions.c.version == sa.bindparam("loaded"))
+    return {
+        "load": sa.union_all(head.where(sessions.c.session == row), values.where(kept.c.session == row)),
+        "keep state": sessions.update().where(*where).values(new),
+        "forget values": kept.delete().where(kept.c.session == row),
+        "keep values": kept.insert(),
+        "keep turn": known["turns"].insert(),
+    }
 
 
 class StaleSession(CatalogueError):
@@ -83,17 +102,15 @@ class Sessions:
     def load(self, session_id: str) -> Saved:
         """VaultError: the keys are not those that it was saved with."""
         row = self.filed(session_id)
-        sessions, kept = tables()["sessions"], tables()["session_values"]
         with self._database.read() as connection:
-            columns = (sessions.c.version, sessions.c.state)
-            head = connection.execute(self._sa.select(*columns).where(sessions.c.session == row)).first()
-            query = self._sa.select(kept.c.name, kept.c.value).where(kept.c.session == row).order_by(kept.c.name)
-            found = connection.execute(query).all() if head else []
+            rows = connection.execute(_statements()["load"], {"row": row}).all()
+        head = next((found for found in rows if found.version), None)
         if head is None:
             return Saved(0, None, {})
-        state = json.loads(self._vault.decrypt("sessions", row, "state", head.state))
+        state = json.loads(self._vault.decrypt("sessions", row, "state", head.value))
+        kept = sorted((found.name, found.value) for found in rows if not found.version)
         return Saved(
-            head.version, state, {name: self._vault.decrypt("session_values", row, name, value) for name, value in found}
+            head.version, state, {name: self._vault.decrypt("session_values", row, name, value) for name, value in kept}
         )
 
     def save(
@@ -114,10 +131,10 @@ class Sessions:
         identity number without consent; CatalogueError: the disk is full, …. Nothing of the turn was kept then.
         """
         row, time = self.filed(session_id), utc(now)
-        if self._people is not None:
-            handed = submission.values.values() if submission else ()
-            if any(span.kind == "identity_card" for text in (*values.values(), *handed) for span in privacy.find(text)):
-                self._people.require_for_session(session_id)
+        handed = submission.values.values() if submission else ()
+        identified = self._people is not None and any(
+            span.kind == "identity_card" for text in (*values.values(), *handed) for span in privacy.find(text)
+        )
         sealed = self._vault.encrypt("sessions", row, "state", json.dumps(state, ensure_ascii=False))
         rows = [
             {"session": row, "name": name, "value": self._vault.encrypt("session_values", row, name, value)}
@@ -127,15 +144,16 @@ class Sessions:
         said = self._said(row, exchange, time) if exchange else None
 
         def write(connection: Any) -> None:
+            if identified and self._people is not None:  # within the transaction: a consent that was just withdrawn is seen
+                self._people.require_for_row(connection, row)
             self._write(connection, row, version, sealed, time)
-            kept = tables()["session_values"]
-            connection.execute(kept.delete().where(kept.c.session == row))
+            connection.execute(_statements()["forget values"], {"row": row})
             if rows:
-                connection.execute(kept.insert(), rows)
+                connection.execute(_statements()["keep values"], rows)
             if handed_in:
                 self._hand_in(connection, row, time, *handed_in)
             if said:
-                connection.execute(tables()["turns"].insert().values(said))
+                connection.execute(_statements()["keep turn"], said)
 
         self._writer.submit(write)
         return version + 1
@@ -218,8 +236,8 @@ class Sessions:
             except self._sa.exc.IntegrityError:
                 raise stale from None
             return
-        where = (table.c.session == row, table.c.version == version)
-        done = connection.execute(table.update().where(*where).values(version=version + 1, state=state, seen=time))
+        new = {"row": row, "loaded": version, "version": version + 1, "state": state, "seen": time}
+        done = connection.execute(_statements()["keep state"], new)
         if done.rowcount != 1:
             raise stale
 

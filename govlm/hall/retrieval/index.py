@@ -20,7 +20,7 @@ from govlm.hall.retrieval.characters import Characters, normalised
 from govlm.hall.retrieval.dense import VectorSet, make_vectors, open_vectors
 from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
 
-__all__ = ["FEATURE_NAMES", "Entry", "Index", "Query"]
+__all__ = ["FEATURE_NAMES", "Entry", "Index", "Query", "shortened"]
 
 _FORMAT = 1
 _LOOKED_AT, _NEAR = 50_000, 1000  # texts of an index whose fit is all looked at; entries that are, of a larger one
@@ -36,6 +36,7 @@ _BASE = (
 )  # fmt: skip
 # How telling a feature is depends on whether the entry has examples, and whether the query is a name or a sentence.
 FEATURE_NAMES = tuple(f"{name} ({of})" for of in ("with examples", "without", "without, short query") for name in _BASE)
+_FIT = len(FEATURES) + 1  # with their sum
 _SHORT = 12.0  # letters of a query that is half a name, half a sentence
 
 
@@ -63,6 +64,34 @@ class Query:
         return float(1 / (1 + np.exp((np.count_nonzero(self.codes) - _SHORT) / 3)))
 
 
+class _Groups:
+    """Which texts are an entry's names and which its examples, so that most entries, which have one name and no example, are only read.
+
+    first [entries]: the first name, behind all texts where there is none. several: entries of more than one name, whose names begin at
+    names_begin in `names`. with_examples, examples_begin, examples: the same of entries with examples.
+    """
+
+    def __init__(self, bounds: NDArray[np.int64]) -> None:
+        """bounds: as for Index."""
+        begins, ends = bounds[:-1], bounds[1:]
+        self.first = np.where(begins[0::2] < ends[0::2], begins[0::2], bounds[-1])
+        self.several, self.names_begin, self.names = _rows(begins[0::2], ends[0::2], 2)
+        self.with_examples, self.examples_begin, self.examples = _rows(begins[1::2], ends[1::2], 1)
+
+
+def _rows(begins: NDArray[np.int64], ends: NDArray[np.int64], least: int) -> tuple[NDArray[np.int64], ...]:
+    """(groups of at least so many texts, where each begins among the texts, the texts)."""
+    which = np.flatnonzero(ends - begins >= least)
+    sizes = (ends - begins)[which]
+    texts = [np.arange(begins[i], ends[i]) for i in which]
+    return which, np.cumsum(sizes) - sizes, np.concatenate([np.zeros(0, np.int64), *texts])
+
+
+def shortened(text: str) -> str:
+    """The beginning and the end of a long text: 3/4 and 1/4 of 256 characters."""
+    return text if len(text) <= LONGEST else text[: LONGEST * 3 // 4] + text[-LONGEST // 4 :]
+
+
 class Index:
     """Entries to ask. Made by `Index.make`, kept by `save`, mapped by `Index.open`; never changed: a new catalogue gets a new one."""
 
@@ -76,6 +105,7 @@ class Index:
         self._bounds = bounds
         self._plain, self._sound, self._vectors = plain, sound, vectors
         self._words, self._words_of_names = words, words_of_names
+        self._groups = _Groups(bounds)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -104,26 +134,43 @@ class Index:
 
     def query(self, text: str, encode: Encode) -> Query:
         """A long text is asked by its beginning and its end: 3/4 and 1/4 of 256 characters."""
-        if len(text) > LONGEST:
-            text = text[: LONGEST * 3 // 4] + text[-LONGEST // 4 :]
-        return Query(text, self.characters.codes(text), self.characters.sounds(text), encode([text])[0])
+        text = shortened(text)
+        return self.made(text, encode([text])[0])
+
+    def made(self, text: str, vector: F32) -> Query:
+        """As `query`, of a text that is `shortened` already and its vector."""
+        return Query(text, self.characters.codes(text), self.characters.sounds(text), vector)
 
     def features(self, query: Query) -> F32:
         """[entries, len(FEATURE_NAMES)]; 0 where nothing fits. An index without entries gives [0, …]."""
         if not self.keys:
             return np.zeros((0, len(FEATURE_NAMES)), np.float32)
         grams = _grams(self.characters, query.text)
-        similar = self._vectors.scores(query.vector[None]).T  # [texts, 1]
-        words = np.stack([_share(self._words, grams), _share(self._words_of_names, grams)], axis=1)
-        which = self._near(words[:, 0], similar[:, 0])
-        plain, sound = self._fit(self._plain, query.codes, which), self._fit(self._sound, query.sounds, which)
-        found = [
-            words, self._best(similar)[0], self._first(similar), self._best(similar)[1], self._first(plain), self._best(plain)[0],
-            self._best(sound)[0], self._best(plain)[1], self._best(sound)[1],
-        ]  # fmt: skip
-        base = np.concatenate(found, axis=1).astype(np.float32)
-        known = (self._bounds[1::2] < self._bounds[2::2]).astype(np.float32)[:, None]  # entries with examples
-        return np.concatenate([base * known, base * (1 - known), base * (1 - known) * np.float32(query.shortness)], axis=1)
+        similar = self._vectors.scores(query.vector[None])[0]  # [texts]
+        words = _share(self._words, grams)
+        which = self._near(words, similar)
+        values = np.zeros((len(similar) + 1, 1 + 2 * _FIT), np.float32)  # of the texts, and of none
+        values[:-1, 0] = similar
+        self._fit(values[:-1, 1 : 1 + _FIT], self._plain, query.codes, which)
+        self._fit(values[:-1, 1 + _FIT :], self._sound, query.sounds, which)
+        # Written in place: parts that are made one by one and joined cost more than all that is reckoned here.
+        size = len(_BASE)
+        found = np.zeros((len(self.keys), 3 * size), np.float32)
+        base, groups = found[:, size : 2 * size], self._groups
+        base[:, 0], base[:, 1] = words, _share(self._words_of_names, grams)
+        best = values[groups.first]
+        base[:, 3], base[:, 5 : 5 + _FIT] = best[:, 0], best[:, 1 : 1 + _FIT]
+        if len(groups.several):
+            best[groups.several] = np.maximum.reduceat(values[groups.names], groups.names_begin, axis=0)
+        base[:, 2], base[:, 5 + _FIT : 5 + 3 * _FIT] = best[:, 0], best[:, 1:]
+        with_examples = groups.with_examples
+        if len(with_examples):
+            best = np.maximum.reduceat(values[groups.examples], groups.examples_begin, axis=0)
+            base[with_examples, 4], base[with_examples, 5 + 3 * _FIT :] = best[:, 0], best[:, 1:]
+            found[with_examples, :size] = base[with_examples]
+            base[with_examples] = 0
+        np.multiply(base, np.float32(query.shortness), out=found[:, 2 * size :])
+        return found
 
     def _near(self, words: F32, similar: F32) -> I32 | None:
         """Texts whose fit is looked at: None = all; of a large index those of the entries that words or vectors bring near."""
@@ -135,29 +182,12 @@ class Index:
         near[owner[np.argpartition(-similar, _NEAR)[:_NEAR]]] = True
         return np.flatnonzero(near[owner]).astype(np.int32)
 
-    def _fit(self, names: Names, codes: I32, which: I32 | None) -> F32:
-        """[texts, 7] of `Names.features` with their sum; 0 for texts that are not looked at."""
+    def _fit(self, into: F32, names: Names, codes: I32, which: I32 | None) -> None:
+        """into [texts, _FIT]: `Names.features` and their sum; texts that are not looked at stay as they are."""
         found = names.features(codes, which)
-        found = np.concatenate([found, found.sum(axis=1, keepdims=True)], axis=1)
-        if which is None:
-            return found
-        every = np.zeros((self._bounds[-1], found.shape[1]), np.float32)
-        every[which] = found
-        return every
-
-    def _best(self, values: F32) -> tuple[F32, F32]:
-        """values [texts, F] -> the largest of each entry's names [entries, F], and of its examples; 0 where it has none."""
-        padded = np.concatenate([values, np.zeros((1, values.shape[1]), np.float32)])
-        best = np.maximum.reduceat(padded, self._bounds[:-1], axis=0)
-        best[self._bounds[:-1] == self._bounds[1:]] = 0
-        return best[0::2], best[1::2]
-
-    def _first(self, values: F32) -> F32:
-        """values [texts, F] -> those of each entry's first name [entries, F]; 0 where it has none."""
-        begins, ends = self._bounds[:-1:2], self._bounds[1::2]
-        padded = np.concatenate([values, np.zeros((1, values.shape[1]), np.float32)])
-        found: F32 = padded[np.where(begins < ends, begins, len(values))]
-        return found
+        rows: Any = slice(None) if which is None else which
+        into[rows, :-1] = found
+        into[rows, -1] = found.sum(axis=1)
 
     # ------------------------------------------------------------------------------------------------------------ keeping
 
@@ -215,8 +245,14 @@ def _bm25(documents: list[list[str]]) -> Any:
 
 def _share(index: Any, grams: list[str]) -> F32:
     """[entries] BM25 scores over the best of them: 0 to 1."""
-    known = [gram for gram in grams if gram in index.vocab_dict]
+    known = [index.vocab_dict[gram] for gram in grams if gram in index.vocab_dict]
+    scores = np.zeros(index.scores["num_docs"], np.float32)
     if not known:
-        return np.zeros(index.scores["num_docs"], np.float32)
-    scores: F32 = index.get_scores(known)
-    return scores / max(float(scores.max()), 1e-9)
+        return scores
+    # As index.get_scores adds, in the same order, but all words at once: one by one takes several times as long.
+    begins, ends = index.scores["indptr"][known], index.scores["indptr"][np.array(known) + 1]
+    sizes = ends - begins
+    places = np.repeat(begins - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
+    np.add.at(scores, index.scores["indices"][places], index.scores["data"][places])
+    scores /= max(float(scores.max()), 1e-9)
+    return scores

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from govlm.hall.answers.asked import asked
 from govlm.hall.catalogue.records import Item
 from govlm.hall.retrieval.characters import Characters
-from govlm.hall.retrieval.index import FEATURE_NAMES, Encode, Entry, Index, Query
+from govlm.hall.retrieval.index import FEATURE_NAMES, Encode, Entry, Index, Query, shortened
 from govlm.hall.retrieval.ranking import Ranker
 from govlm.hall.understanding.examples import ACTS, FOLDER, OUT_OF_SCOPE, without_numbers
 from govlm.hall.understanding.slots import Slot, find_slots
 
-__all__ = ["SCOPE_FEATURES", "Understander", "Understanding", "Weights", "asks", "item_entry", "scope_features"]
+__all__ = ["SCOPE_FEATURES", "Reading", "Understander", "Understanding", "Weights", "asks", "item_entry", "scope_features"]
 
 F32 = NDArray[np.float32]
 _BASE = len(FEATURE_NAMES) // 3
@@ -117,9 +117,27 @@ class Understander:
         """The tables of the index."""
         return self._items.characters
 
+    def read(self, text: str) -> Reading:
+        """The text, to be asked what is wanted of it."""
+        return Reading(self, text)
+
     def query(self, text: str) -> Query:
         """The text made ready to be asked; halves of characters (lone surrogates) count as signs."""
         return self._items.query(without_numbers(text.encode("utf-8", "replace").decode("utf-8")), self._encode)
+
+    def readable(self, text: str) -> str:
+        """What of a text goes to the encoder."""
+        return shortened(without_numbers(text.encode("utf-8", "replace").decode("utf-8")))
+
+    def businesses(self, text: str, vector: F32) -> dict[str, float]:
+        """Business type -> the chance that a text is of it. text: as `readable` gives it; vector: what the encoder makes of that. Empty
+        for a text that says nothing, and where the hall has no items."""
+        query = self._items.made(text, vector)
+        scores, _ = self.item_scores(query)
+        if not len(scores) or not np.count_nonzero(query.codes):
+            return {}
+        chances = np.bincount(self._business, _softmax(scores), len(self._businesses))
+        return {name: float(chance) for name, chance in zip(self._businesses, chances, strict=True)}
 
     def item_scores(self, query: Query) -> tuple[F32, F32]:
         """(scores [items], features [items + 1, …]): the last row is the out-of-scope entry's."""
@@ -150,6 +168,41 @@ class Understander:
         inside = np.where(self._business == best, scores, -np.inf)
         item = self._items.keys[int(inside.argmax())]
         return Understanding(self._businesses[best], item, self.act(query), slots, in_scope, float(chances[best]))
+
+
+class Reading:
+    """A text as an understander takes it: each part is worked out when it is first asked for, and kept."""
+
+    def __init__(self, understander: Understander, text: str) -> None:
+        self._understander, self.text = understander, text
+
+    @cached_property
+    def query(self) -> Query:
+        return self._understander.query(self.text)
+
+    @cached_property
+    def empty(self) -> bool:
+        """Whether there is no letter or digit in it."""
+        return not np.count_nonzero(self.query.codes)
+
+    @cached_property
+    def _scored(self) -> tuple[F32, F32]:
+        return self._understander.item_scores(self.query)
+
+    @property
+    def scores(self) -> F32:
+        """[items]"""
+        return self._scored[0]
+
+    @cached_property
+    def outside(self) -> bool:
+        """Whether the hall cannot answer."""
+        return self._understander.outside(self.query, *self._scored) > self._understander.weights.threshold
+
+    @cached_property
+    def act(self) -> str:
+        """One of examples.ACTS."""
+        return self._understander.act(self.query)
 
 
 def _softmax(scores: F32) -> F32:

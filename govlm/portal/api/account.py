@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from govlm.portal.errors import PortalError
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security import csrf, oidc
-from govlm.portal.security.access import VISITOR, Maybe, Who, allow, near, public
+from govlm.portal.security.access import VISITOR, Maybe, Who, allow, near, public, secure
 from govlm.portal.security.accounts import Account
 from govlm.portal.security.logins import COOKIE
 from govlm.portal.views import TurnView
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1", tags=["account"])
 
 
 class Credentials(BaseModel):
-    name: str = Field(min_length=1, max_length=128)
+    name: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00]+$")
     password: str = Field(min_length=1, max_length=256, repr=False)
 
 
@@ -77,7 +77,7 @@ async def login(given: Credentials, request: Request, response: Response, portal
         return account, portal.logins.begin(account, now, request.cookies.get(COOKIE, ""))
 
     account, token = await portal.gate.run(check)
-    _keep(response, portal, token)
+    _keep(request, response, token)
     return LoginView(roles=sorted(account.roles), must_change=account.must_change)
 
 
@@ -88,12 +88,12 @@ async def logout(request: Request, portal: Here, who: Who) -> Response:
         await portal.gate.run(portal.logins.end, token)
     response = Response(status_code=204)
     for name in (COOKIE, VISITOR):
-        response.delete_cookie(name, httponly=True, samesite="lax", secure=portal.settings.secure)
+        response.delete_cookie(name, httponly=True, samesite="lax", secure=secure(request))
     return response
 
 
 @router.post("/me/password", status_code=204, **allow("citizen", scope="chat", errors=("locked",), early=True))
-async def password(given: NewPassword, portal: Here, who: Who) -> Response:
+async def password(given: NewPassword, request: Request, portal: Here, who: Who) -> Response:
     """A new password: ten characters of three kinds, or sixteen. All other logins of the account end."""
     if not who.id.startswith("account:"):
         raise PortalError("invalid", "只有登录的账号可以修改密码。", fields=["old"])
@@ -108,7 +108,7 @@ async def password(given: NewPassword, portal: Here, who: Who) -> Response:
         return portal.logins.begin(account, now)
 
     response = Response(status_code=204)
-    _keep(response, portal, await portal.gate.run(change))
+    _keep(request, response, await portal.gate.run(change))
     return response
 
 
@@ -123,7 +123,7 @@ async def oidc_login(
     url, kept = await provider.begin(_back(request, portal), then, portal.clock())
     response = RedirectResponse(url, 303)
     response.set_cookie(
-        oidc.COOKIE, kept, max_age=oidc.LIFE, path="/v1/auth/oidc", httponly=True, samesite="lax", secure=portal.settings.secure
+        oidc.COOKIE, kept, max_age=oidc.LIFE, path="/v1/auth/oidc", httponly=True, samesite="lax", secure=secure(request)
     )
     return response
 
@@ -142,13 +142,13 @@ async def oidc_callback(request: Request, portal: Here) -> RedirectResponse:
 
     token = await portal.gate.run(begin)
     response = RedirectResponse(then, 303)
-    _keep(response, portal, token)
+    _keep(request, response, token)
     response.delete_cookie(oidc.COOKIE, path="/v1/auth/oidc")
     return response
 
 
-def _keep(response: Response, portal: Portal, token: str) -> None:
-    response.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=portal.settings.secure)
+def _keep(request: Request, response: Response, token: str) -> None:
+    response.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=secure(request))
 
 
 def _provider(portal: Portal) -> oidc.Provider:

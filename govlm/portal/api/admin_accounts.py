@@ -18,7 +18,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/admin", tags=["administration"])
 _ADMIN = allow("administrator", scope="admin")
 _CHANGED = allow("administrator", scope="admin", errors=("not_found", "conflict"))
-Id = Annotated[str, Path(max_length=64)]
+Id = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
 Role = Literal["citizen", "clerk", "administrator", "auditor"]
 Scope = Literal["chat", "catalogue", "models", "push", "admin"]
 
@@ -89,7 +89,7 @@ class Keys(BaseModel):
 class NewKey(BaseModel):
     """days: until it expires; none for a key without an end."""
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
     scopes: list[Scope] = Field(min_length=1)
     days: int | None = Field(None, ge=1, le=3650)
 
@@ -151,7 +151,7 @@ async def keys(portal: Here) -> Keys:
 async def add_key(given: NewKey, portal: Here, who: Who) -> ToldKey:
     """A key for another system. It acts for who makes it, within its scopes."""
     if who.scopes is not None and not set(given.scopes) <= who.scopes:
-        raise PortalError("forbidden", "接口密钥不能签发超出自身范围的密钥。")
+        raise PortalError("invalid", "接口密钥不能签发超出自身范围的密钥。", fields=["scopes"])
     key, text = await portal.gate.run(portal.keys.create, given.name, given.scopes, who.account, portal.clock(), given.days)
     return ToldKey(key=KeyView.of(key), text=text)
 

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel, Field
 
+from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.dialogue.driver import Turn
 from govlm.portal.errors import PortalError
+from govlm.portal.gate import attended
 from govlm.portal.portal import Here, Portal
-from govlm.portal.security.access import Who, allow, new_session, owned
+from govlm.portal.security.access import Principal, Who, allow, new_session, owned
+from govlm.portal.store import feedback, questions
+from govlm.portal.store.handoffs import Handoffs
 from govlm.portal.views import ExchangeView, StateView, TurnView, pieces
 
-__all__ = ["router"]
+__all__ = ["EVENT", "Id", "Message", "kept", "router", "say"]
 
+_LOG = logging.getLogger(__name__)
+PERSONS = ("visitor:", "account:")  # principals that are one person each; a key or a program speaks for many
 router = APIRouter(prefix="/v1/sessions", tags=["chat"])
-_STREAM = {200: {"content": {"text/event-stream": {}}, "description": "Events `citation`, `delta`, then `end` with the turn."}}
+EVENT = {
+    "type": "object", "required": ["data"],
+    "properties": {name: {"type": "string"} for name in ("event", "data", "id")},
+}  # fmt: skip  # of a stream, as its document shows it: data is JSON
+_STREAM = {
+    200: {
+        "content": {"text/event-stream": {"schema": EVENT}},
+        "description": "Events `citation`, `delta`, then `end` with the turn.",
+    }
+}
 Id = Annotated[str, Path(max_length=80, description="of the conversation, as POST /v1/sessions gave it")]
+Number = Annotated[int, Path(ge=1, le=10**9, description="of the turn")]
 
 
 class SessionView(BaseModel):
@@ -38,9 +56,9 @@ class TalkView(BaseModel):
 class Message(BaseModel):
     """key: names the message, so that one that is sent twice is taken once; choose it at random. region: GB/T 2260 code."""
 
-    text: str = Field(max_length=20_000)
+    text: str = Field(max_length=20_000, examples=["我想申请低保"])
     key: str = Field("", max_length=64)
-    region: str = Field("", max_length=12, pattern=r"^\d*$")
+    region: str = Field("", max_length=12, pattern="^[0-9]*$")
 
 
 @router.post("", status_code=201, **allow("citizen", scope="chat"))
@@ -50,7 +68,7 @@ async def start(portal: Here, who: Who) -> SessionView:
 
 
 @router.get("/{id}", **allow("citizen", scope="chat", owner="session", errors=("not_found",)))
-async def talk(id: Id, portal: Here, who: Who, after: int = 0) -> TalkView:
+async def talk(id: Id, portal: Here, who: Who, after: Annotated[int, Query(ge=0, le=10**9)] = 0) -> TalkView:
     """The conversation as it stands. after: only turns behind this number."""
     session = owned(portal.secret, id, who)
 
@@ -65,31 +83,40 @@ async def talk(id: Id, portal: Here, who: Who, after: int = 0) -> TalkView:
 @router.delete("/{id}", status_code=204, **allow("citizen", scope="chat", owner="session", errors=("not_found",)))
 async def forget(id: Id, portal: Here, who: Who) -> Response:
     """Erases the conversation. What was submitted stays as long as retention says."""
-    await portal.gate.run(portal.hall.sessions.forget, owned(portal.secret, id, who))
+    session = owned(portal.secret, id, who)
+
+    def erase() -> None:
+        def write(connection: Any) -> None:
+            feedback.forget(connection, [portal.hall.sessions.filed(session)])
+            Handoffs(portal.hall).forget(connection, session=session)
+
+        portal.hall.writer.submit(write)
+        portal.hall.sessions.forget(session)
+
+    await portal.gate.run(erase)
     return Response(status_code=204)
 
 
 @router.post("/{id}/turns", **allow("citizen", scope="chat", owner="session", errors=("not_found", "switched_off")))
-async def turn(id: Id, message: Message, portal: Here, who: Who) -> TurnView:
+async def turn(id: Id, message: Message, request: Request, portal: Here, who: Who) -> TurnView:
     """Says something; the answer comes once it is kept."""
-    return TurnView.of(portal.hall, await say(portal, owned(portal.secret, id, who), message))
+    return await attended(request, say(portal, who, owned(portal.secret, id, who), message))
 
 
-_streamed = allow("citizen", scope="chat", owner="session", errors=("not_found", "switched_off"))
+_streamed = allow("citizen", scope="chat", owner="session", errors=("bad_request", "not_found", "switched_off"))
 _streamed["responses"] = {**_streamed["responses"], **_STREAM}
 
 
 @router.post("/{id}/turns/stream", response_class=StreamingResponse, **_streamed)
-async def stream(id: Id, message: Message, portal: Here, who: Who) -> StreamingResponse:
+async def stream(id: Id, message: Message, request: Request, portal: Here, who: Who) -> StreamingResponse:
     """As POST …/turns, as server-sent events: `citation` (all of them first), `delta` {"text"} by sentence, `end` with the whole turn.
     An event's id is turn:place; a stream that broke is resumed by GET …/turns/{number}/stream."""
-    found = await say(portal, owned(portal.secret, id, who), message)
-    return _events(TurnView.of(portal.hall, found), 0)
+    return _events(await attended(request, say(portal, who, owned(portal.secret, id, who), message)), 0)
 
 
 @router.get("/{id}/turns/{number}/stream", response_class=StreamingResponse, **_streamed)
 async def resume(
-    id: Id, number: int, portal: Here, who: Who, last_event_id: Annotated[str, Header(max_length=40)] = ""
+    id: Id, number: Number, portal: Here, who: Who, last_event_id: Annotated[str, Header(max_length=40)] = ""
 ) -> StreamingResponse:
     """The stream of a turn again, behind the event that came last (header Last-Event-ID)."""
     session = owned(portal.secret, id, who)
@@ -106,16 +133,34 @@ async def resume(
     return _events(await portal.gate.run(read), int(place) if place else 0)
 
 
-async def say(portal: Portal, session: str, message: Message) -> Turn:
+async def say(portal: Portal, who: Principal, session: str, message: Message) -> TurnView:
     """One message of a conversation. PortalError "busy": it could not be kept, and was not taken."""
     portal.switches.require("chat")
-    found = await portal.gate.run(
-        lambda: portal.hall.chat(session, message.text, region=message.region or None, key=message.key)
-    )
-    if not found.kept:
-        raise PortalError("busy", found.text, retry_after=5)
+
+    def work() -> TurnView:
+        turn = portal.hall.chat(session, message.text, region=message.region or None, key=message.key)
+        return kept(portal, who, session, turn)
+
+    return await portal.gate.run(work)
+
+
+def kept(portal: Portal, who: Principal, session: str, turn: Turn) -> TurnView:
+    """The turn for its client, with what follows from it: the conversation is its person's, a person who is wanted is asked for, a question without an
+    answer goes to the console. PortalError "busy": it was not kept."""
+    if not turn.kept:
+        raise PortalError("busy", turn.text, retry_after=5)
     portal.metrics.turn()
-    return found
+    try:
+        if turn.version == 1 and who.id.startswith(PERSONS):
+            portal.hall.people.attach(who.id, session, now=datetime.now().astimezone())
+        if turn.handed_off:
+            Handoffs(portal.hall).open(session, who.id, "")
+    except CatalogueError as error:  # the turn itself is kept
+        _LOG.error("what follows from a turn was not kept: %s", error)
+    if turn.reason and turn.reason != "empty":
+        said = portal.hall.history(session, turn.version - 1)[:1]
+        questions.note(portal.hall, "unanswered", said[0].message if said else "", turn.reason)
+    return TurnView.of(portal.hall, turn)
 
 
 def _events(turn: TurnView, after: int) -> StreamingResponse:

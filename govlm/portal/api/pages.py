@@ -20,3 +20,14 @@ async def page(request: Request) -> FileResponse:
     response = FileResponse(WEB / "index.html")
     welcome(request, response)
     return response
+
+
+@router.get("/login")
+async def login() -> FileResponse:
+    return FileResponse(WEB / "login.html")
+
+
+@router.get("/console")
+async def console() -> FileResponse:
+    """Holds nothing by itself: what it shows comes from routes that ask who wants to see it."""
+    return FileResponse(WEB / "console.html")

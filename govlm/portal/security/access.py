@@ -22,7 +22,7 @@ from govlm.portal.security.keys import PREFIX, SCOPES
 from govlm.portal.security.logins import COOKIE
 
 __all__ = [
-    "ROLES", "SCOPES", "VISITOR", "Maybe", "Principal", "Who", "allow", "current", "new_session", "owned", "public", "welcome",
+    "ROLES", "SCOPES", "VISITOR", "Maybe", "Principal", "Who", "allow", "current", "new_session", "owned", "public", "secure", "welcome",
 ]  # fmt: skip
 
 VISITOR = "govlm_visitor"  # the cookie of one who needs no login
@@ -107,6 +107,11 @@ def near(request: Request) -> bool:
     return bool(request.app.state.portal.settings.loopback) and not passed
 
 
+def secure(request: Request) -> bool:
+    """Whether the citizen speaks TLS, so that cookies may ask for it."""
+    return request.url.scheme == "https"
+
+
 def address(request: Request) -> str:
     found: str = request.app.state.portal.proxies.address(request.client.host if request.client else "", request.headers)
     return found
@@ -126,15 +131,15 @@ def welcome(request: Request, response: Response) -> None:
     if near(request) and _visitor(request) is None:
         number = secrets.token_urlsafe(16)
         signed = f"{number}.{signature(portal.secret, VISITOR, number)}"
-        response.set_cookie(VISITOR, signed, httponly=True, samesite="lax", secure=portal.settings.secure)
+        response.set_cookie(VISITOR, signed, httponly=True, samesite="lax", secure=secure(request))
 
 
 # ---- what they may
 
 
 class _Access:
-    def __init__(self, roles: tuple[str, ...], scope: str, early: bool) -> None:
-        self.roles, self.scope, self.early = roles, scope, early
+    def __init__(self, roles: tuple[str, ...], scope: str, early: bool, local: bool) -> None:
+        self.roles, self.scope, self.early, self.local = roles, scope, early, local
 
     async def __call__(self, request: Request, who: Who) -> None:
         portal = request.app.state.portal
@@ -150,26 +155,33 @@ class _Access:
                 csrf.check(request, who.binding)
             else:
                 csrf.own_page(request)
+        if self.local and near(request):
+            return
         if who.must_change and not self.early:
             raise PortalError("must_change")
         if not who.may(self.roles, self.scope):
             raise PortalError("forbidden")
 
 
-def allow(*roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = (), early: bool = False) -> dict[str, Any]:
+def allow(
+    *roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = (), early: bool = False, local: bool = False
+) -> dict[str, Any]:
     """Arguments of a route: who may call it. owner: what of the path belongs to somebody ("session"). errors: as for `responses`.
-    early: also before a one-time password was changed."""
+    early: also before a one-time password was changed. local: by anybody on the machine of a portal on loopback."""
     assert roles and set(roles) <= set(ROLES) and scope in SCOPES, (roles, scope)
     return {
-        "dependencies": [Depends(_Access(roles, scope, early))],
-        "openapi_extra": {"x-access": {"roles": sorted(roles), "scope": scope, "owner": owner}},
+        "dependencies": [Depends(_Access(roles, scope, early, local))],
+        "openapi_extra": {
+            "x-access": {"roles": sorted(roles), "scope": scope, "owner": owner, **({"local": True} if local else {})}
+        },
         "responses": responses(*_COMMON, *errors),
     }
 
 
 async def _anybody(request: Request) -> None:
     csrf.own_page(request)
-    request.app.state.portal.limits.hit("login" if request.method == "POST" else "address", address(request))
+    if request.method == "POST" or not near(request):
+        request.app.state.portal.limits.hit("login" if request.method == "POST" else "address", address(request))
 
 
 def public(*, errors: tuple[str, ...] = ()) -> dict[str, Any]:

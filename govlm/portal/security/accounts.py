@@ -6,6 +6,7 @@ an OIDC provider has a pseudonym of its number there.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ __all__ = ["ADMINISTRATOR", "ROLES", "Account", "Accounts", "Attempts", "stamp",
 ADMINISTRATOR = "admin"  # made at first start
 ROLES = ("citizen", "clerk", "administrator", "auditor")
 FREE, FIRST, MOST = 4, 30, 900  # tries without a delay; seconds after the next, doubled by each; at most
+_FIRST_TRY = (
+    "INSERT INTO portal_attempts (id, last, locked_until, failed) VALUES (:id, :last, '', 0) ON CONFLICT (id) DO NOTHING"
+)
 _FORGOTTEN = timedelta(days=1)  # a name that nobody tried for so long
 
 
@@ -64,21 +68,22 @@ class Attempts:
         table, row = self._table, self._row(name)
         with self._database.write(catalogue=False) as connection:
             connection.execute(table.delete().where(table.c.last < stamp(now - _FORGOTTEN)))
-            found = connection.execute(sa.select(table.c.failed, table.c.locked_until).where(table.c.id == row)).first()
-            failed = found.failed if found else 0
-            if found and found.locked_until > stamp(now):
+            connection.execute(
+                sa.text(_FIRST_TRY), {"id": row, "last": stamp(now)}
+            )  # so that there is a row to hold others off with
+            question = sa.select(table.c.failed, table.c.locked_until).where(table.c.id == row).with_for_update()
+            found = connection.execute(question).one()
+            failed = found.failed
+            if found.locked_until > stamp(now):
                 left = datetime.strptime(found.locked_until, "%Y-%m-%dT%H:%M:%S%z") - now
-                raise PortalError("locked", retry_after=max(1, round(left.total_seconds())))
+                raise PortalError("locked", retry_after=max(1, math.ceil(left.total_seconds())))
             wait = min(MOST, FIRST << min(failed - FREE, 10)) if failed >= FREE else 0
             values = {
                 "failed": failed + 1,
                 "last": stamp(now),
                 "locked_until": stamp(now + timedelta(seconds=wait)) if wait else "",
             }
-            if found:
-                connection.execute(table.update().where(table.c.id == row).values(**values))
-            else:
-                connection.execute(table.insert().values(id=row, **values))
+            connection.execute(table.update().where(table.c.id == row).values(**values))
 
     def clear(self, name: str) -> None:
         """After a right password."""
@@ -187,7 +192,7 @@ class Accounts:
         """PortalError "not_found"; "conflict": nobody could administer the portal any more."""
         table = self._table
         with self._database.write(catalogue=False) as connection:
-            rows = [_account(row) for row in connection.execute(sa.select(table))]
+            rows = [_account(row) for row in connection.execute(sa.select(table).with_for_update())]
             found = next((account for account in rows if account.id == id), None)
             if found is None:
                 raise PortalError("not_found")
@@ -200,9 +205,10 @@ class Accounts:
         return Account(found.id, found.name, new, found.subject, found.created, off, found.must_change)
 
     def erase(self, id: str) -> None:
-        """Takes the account out of the database, for a person who asks for it; logins and keys of it work no more."""
+        """Takes the account out of the database, with its logins and keys, for a person who asks for it."""
         with self._database.write(catalogue=False) as connection:
-            connection.execute(self._table.delete().where(self._table.c.id == id))
+            for table, column in (("logins", "account"), ("keys", "owner"), ("accounts", "id")):
+                connection.execute(tables()[table].delete().where(tables()[table].c[column] == id))
 
     def _write(self, id: str, **values: str) -> None:
         with self._database.write(catalogue=False) as connection:

@@ -37,7 +37,7 @@ def own_page(request: Request) -> None:
         return
     parts = urlsplit(origin)
     if parts.netloc != request.headers.get("host") or parts.scheme not in (
-        ("https",) if settings.secure else ("http", "https")
+        ("https",) if request.url.scheme == "https" else ("http", "https")
     ):
         raise PortalError("forbidden", "这项操作只能在本站页面上进行。")
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from govlm.portal.errors import PortalError, answer
+from govlm.portal.security.limits import Proxies
 from govlm.portal.settings import Settings
 
 __all__ = ["UPLOADS", "WIDGET", "Shield"]
@@ -33,7 +34,7 @@ _ALWAYS = {
 
 class Shield:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._settings = app, settings
+        self._app, self._settings, self._proxies = app, settings, Proxies(settings.proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,10 +43,11 @@ class Shield:
         number = secrets.token_hex(8)
         scope["state"] = {**scope.get("state", {}), "request_id": number}
         headers, path = Headers(scope=scope), scope["path"]
+        scope["scheme"] = self._scheme(scope, headers)
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._tell(MutableHeaders(scope=message), path, number)
+                self._tell(MutableHeaders(scope=message), scope, number)
             await send(message)
 
         if not self._known(headers.get("host", "")):
@@ -58,6 +60,14 @@ class Shield:
             await answer(Request(scope), PortalError("too_large"))(scope, receive, told)
             return
         await self._app(scope, _counted(receive, most), told)
+
+    def _scheme(self, scope: Scope, headers: Headers) -> str:
+        """How the citizen reached it: cookies are for TLS only where that was so."""
+        if self._settings.secure:
+            return "https"
+        told = headers.get("x-forwarded-proto", "")
+        peer = scope["client"][0] if scope.get("client") else ""
+        return told if told in ("http", "https") and self._proxies.trusted(peer) else str(scope["scheme"])
 
     def _most(self, headers: Headers, path: str) -> int:
         """Bytes that a request may bring. Who shows neither key nor login gets no large file as far as the disk."""
@@ -78,8 +88,8 @@ class Shield:
             return name == "localhost" or (wild and bool(name))
         return address.is_loopback or not settings.loopback
 
-    def _tell(self, headers: MutableHeaders, path: str, number: str) -> None:
-        settings = self._settings
+    def _tell(self, headers: MutableHeaders, scope: Scope, number: str) -> None:
+        settings, path = self._settings, scope["path"]
         framed = " ".join(settings.origins) if path == WIDGET and settings.origins else "'none'"
         headers["X-Request-Id"] = number
         headers["Content-Security-Policy"] = _POLICY.format(framed)
@@ -88,7 +98,7 @@ class Shield:
             headers[name] = value
         if framed == "'none'":
             headers["X-Frame-Options"] = "DENY"
-        if settings.secure:
+        if scope["scheme"] == "https":
             headers["Strict-Transport-Security"] = "max-age=31536000"
         if path.startswith("/v1/"):
             headers["Cache-Control"] = "no-store"

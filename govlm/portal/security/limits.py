@@ -6,6 +6,7 @@ Tries of passwords are counted apart, in the database (`accounts.Attempts`): tho
 from __future__ import annotations
 
 import ipaddress
+import math
 import time
 from collections.abc import Iterable, Mapping
 
@@ -37,7 +38,7 @@ class Limits:
         for item in self._items.get(kind, ()):
             if not self._strategy.hit(item, kind, who):
                 left = self._strategy.get_window_stats(item, kind, who).reset_time - time.time()
-                raise PortalError("too_many_requests", retry_after=max(1, round(left + 0.5)))
+                raise PortalError("too_many_requests", retry_after=max(1, math.ceil(left)))
 
 
 class Proxies:

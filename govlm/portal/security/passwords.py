@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import unicodedata
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -25,7 +26,7 @@ _NOBODY = ""
 def digest(password: str) -> str:
     """What is kept of a password."""
     with _AT_ONCE:
-        return HASHER.hash(password)
+        return HASHER.hash(_normal(password))
 
 
 def check(kept: str, password: str) -> tuple[bool, bool]:
@@ -38,10 +39,15 @@ def check(kept: str, password: str) -> tuple[bool, bool]:
         _NOBODY = _NOBODY or digest(secrets.token_urlsafe(16))
     try:
         with _AT_ONCE:
-            right = HASHER.verify(kept or _NOBODY, password)
+            right = HASHER.verify(kept or _NOBODY, _normal(password))
     except (VerificationError, InvalidHashError):
         return False, False
     return right and bool(kept), HASHER.check_needs_rehash(kept or _NOBODY)
+
+
+def _normal(password: str) -> str:
+    """The same characters however they were typed: full-width letters are letters (NFKC; RFC 8265 asks for NFC, which leaves them)."""
+    return unicodedata.normalize("NFKC", password)
 
 
 def choose(new: str, name: str, old: str) -> None:
