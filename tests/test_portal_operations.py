@@ -216,7 +216,7 @@ def test_figures_are_for_this_machine_and_for_keys(tmp_path: Path) -> None:
         assert portal.get("/metrics").status_code == 401
         for scopes, roles, status in (
             ({"admin"}, {"administrator"}, 200), ({"chat"}, {"administrator"}, 403), ({"admin"}, {"citizen"}, 403),
-            (None, {"administrator"}, 403),
+            (None, {"administrator"}, 200),
         ):  # fmt: skip
             who = Principal("key:1", frozenset(roles), frozenset(scopes) if scopes else None)
             portal.app.dependency_overrides[maybe] = lambda who=who: who
@@ -429,8 +429,9 @@ def test_a_request_under_way_is_finished_before_the_end(tmp_path: Path, kind: st
         if process.poll() is None:
             process.kill()
             process.wait()
-    lines = log.read_text("utf-8").splitlines()
-    assert [json.loads(line)["route"] for line in lines[2:]] == ["/v1/sessions", f"/v1/sessions/{{id}}/{kind}"]
+    # beside the two lines of the start; Python's tracker of semaphores has a word about workers that end by a signal
+    lines = [line for line in log.read_text("utf-8").splitlines()[2:] if workers == 1 or line.startswith("{")]
+    assert [json.loads(line)["route"] for line in lines] == ["/v1/sessions", f"/v1/sessions/{{id}}/{kind}"]
     with client(tmp_path, sample=False) as portal:
         assert len(portal.app.state.portal.hall.history(session)) == 1
 
@@ -482,7 +483,8 @@ def test_a_backup_brings_all_of_it_back(tmp_path: Path, database: str | None, to
         names = archive.getnames()
         text = archive.extractfile("hall/hall.json")
         assert text is not None and b"secret" not in text.read()  # of the database's URL
-    assert not set(KEYS) & set(names) and "hall/procedures" in " ".join(names) or database
+    assert not set(KEYS) & set(names)
+    assert database or "hall/procedures" in " ".join(names)
     assert file.stat().st_mode & 0o077 == 0
     keys.mkdir()
     for name in KEYS:
