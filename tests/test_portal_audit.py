@@ -63,10 +63,10 @@ def test_both_ways_are_one_function() -> None:
 class Place:
     """A database with an audit. clock: moved by the test."""
 
-    def __init__(self, database: str, data: Path) -> None:
+    def __init__(self, where: str, data: Path) -> None:
         data.mkdir(exist_ok=True)
         self.data, self.now = data, DAY
-        self.store = Store.create(database)
+        self.store = Store.create(where)
         upgrade(self.store.database)
         self.writer = Writer(self.store)
         self.vault = Vault.of(self.store, data / "keys.json")

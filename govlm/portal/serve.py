@@ -49,6 +49,8 @@ def serve(settings: Settings) -> None:
 
 
 def _run(uvicorn: Any, settings: Settings) -> None:
+    # uvicorn stops in order and then raises the signal again, for whoever had a handler before: to have stopped is no failure
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         "govlm.portal.serve:app", factory=True, host=settings.host, port=settings.port, workers=settings.workers,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key, timeout_graceful_shutdown=20, server_header=False,
