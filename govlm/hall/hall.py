@@ -399,14 +399,17 @@ class Hall:
 
     def conversations(self, sessions: SessionStore) -> Conversations:
         """Conversations that are kept elsewhere than in the hall's database."""
-        return Conversations(sessions, self._shelf, self._answer)
+        return Conversations(sessions, self._shelf, self._answer, put_right=self._put_right)
 
     def _shelf(self) -> Shelf:
         return self._procedures.shelf(self.library)
 
     @cached_property
     def _conversations(self) -> Conversations:
-        return Conversations(self.sessions, self._shelf, self._answer, self._agreed)
+        return Conversations(self.sessions, self._shelf, self._answer, self._agreed, self._put_right)
+
+    def _put_right(self, text: str, region: str, today: date) -> bool:
+        return self.curated is not None and self.curated(text, region, today) is not None
 
     def _agreed(self, session_id: str, version: str, now: datetime) -> None:
         """Keeps the consent of a conversation, before anything that needs it is kept."""

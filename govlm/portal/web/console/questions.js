@@ -157,7 +157,7 @@ function regression() {
     const told = await call("POST", "/v1/admin/regression");
     shown.replaceChildren(outcome(told.cases, told.failed));
   }, { id: "regression" });
-  return make("div", {}, make("p", { class: "soft" }, "每条标准回答的每个问法都是一个回归用例：目录更新以后运行一遍，看哪里变了。"), make("p", { class: "row" }, run), shown);
+  return make("div", { class: "stack" }, make("p", { class: "soft" }, "每条标准回答的每个问法都是一个回归用例：目录更新以后运行一遍，看哪里变了。"), make("p", { class: "row" }, run), shown);
 }
 
 async function curated(answers, refresh) {
