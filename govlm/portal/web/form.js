@@ -1,0 +1,120 @@
+// The procedure beside the conversation: its steps, the form as it fills, what was handed in.
+
+import { call, Failure } from "./api.js";
+import { $, make, name, open } from "./dom.js";
+
+const KINDS = { mobile: "tel", email: "email" };
+const SAID = { done: "已完成", current: "进行中", ahead: "未开始" };
+
+// changed(turn): a turn that came of the form. session(): the conversation's number.
+export function create(session, changed) {
+  let state = null;
+  let seen = {};
+
+  function steps() {
+    $("steps").replaceChildren(
+      ...state.steps.map((step) =>
+        make("li", { class: step.state, "aria-current": step.state === "current" ? "step" : null },
+          step.title, make("span", { class: "hidden" }, `（${SAID[step.state]}）`))));
+  }
+
+  function control(field) {
+    const given = {
+      id: `field-${field.name}`, value: field.value, "aria-required": field.required ? "true" : null,
+      "aria-invalid": field.problem ? "true" : null, "aria-describedby": field.problem ? `problem-${field.name}` : null,
+      onchange: (event) => write(field, event.target.value.trim()),
+    };
+    if (!field.options.length) return make("input", { type: KINDS[field.kind] ?? "text", autocomplete: "off", ...given });
+    const options = ["", ...field.options].map((option) => make("option", { value: option }, option || "请选择"));
+    const found = make("select", given, ...options);
+    found.value = field.value;
+    return found;
+  }
+
+  function row(field) {
+    const fresh = field.value && seen[field.name] !== field.value;
+    const label = make("label", { for: `field-${field.name}` }, field.label, field.required ? make("span", { class: "must", title: "必填" }, "＊") : null);
+    const problem = field.problem ? make("p", { class: "problem", id: `problem-${field.name}` }, field.problem) : null;
+    return make("div", { class: `field${field.asked ? " asked" : ""}${fresh ? " fresh" : ""}` }, label, control(field), problem);
+  }
+
+  function fields() {
+    const focused = document.activeElement?.id;
+    const filled = state.fields.filter((field) => field.value).length;
+    const rows = state.fields.map(row);
+    const all = state.steps.length && state.asking === "confirm";
+    $("form").replaceChildren(
+      ...(rows.length ? [make("p", { class: "count" }, `已填 ${filled} 项，共 ${state.fields.length} 项`), ...rows] : []),
+      ...(all ? [make("button", { type: "submit", class: "primary" }, "核对并提交")] : []));
+    seen = Object.fromEntries(state.fields.map((field) => [field.name, field.value]));
+    if (focused?.startsWith("field-")) $(focused)?.focus();
+    $("fold").textContent = rows.length ? `表格 ${filled}/${state.fields.length}` : "办理进度";
+  }
+
+  function receipts() {
+    $("receipts").replaceChildren(...state.receipts.map(([item, number]) => {
+      const base = `/v1/sessions/${session()}/submissions/${encodeURIComponent(number)}`;
+      return make("section", { class: "receipt" }, make("h3", {}, "已提交"), make("p", {}, item.name),
+        make("p", { class: "number" }, `回执号 ${number}`),
+        make("p", {}, make("a", { href: `${base}.docx`, download: true }, "下载 Word"), " ", make("a", { href: `${base}.json`, download: true }, "下载 JSON")));
+    }));
+  }
+
+  function show(next) {
+    state = next;
+    const busy = state.item || state.receipts.length;
+    $("side").hidden = !busy;
+    document.body.classList.toggle("beside", Boolean(busy));
+    $("procedure").textContent = state.item?.name ?? "办理结果";
+    steps();
+    fields();
+    receipts();
+  }
+
+  async function write(field, value) {
+    const input = $(`field-${field.name}`);
+    input.disabled = true;
+    try {
+      changed(await call("PATCH", `/v1/sessions/${session()}/form`, { values: { [field.name]: value } }));
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      input.disabled = false;
+      input.setAttribute("aria-invalid", "true");
+      input.closest(".field").querySelector(".problem")?.remove();
+      input.closest(".field").append(make("p", { class: "problem", id: `problem-${field.name}`, role: "alert" }, error.message));
+      input.setAttribute("aria-describedby", `problem-${field.name}`);
+    }
+  }
+
+  function confirm() {
+    const key = name();
+    open("请核对后提交", (close) => {
+      const list = make("dl", { class: "check" });
+      for (const field of state.fields.filter((field) => field.value)) list.append(make("dt", {}, field.label), make("dd", {}, field.value));
+      const told = make("p", { class: "problem", role: "alert" });
+      const hand = make("button", { type: "button", class: "primary", onclick: async () => {
+        hand.disabled = true;
+        try {
+          const turn = await call("POST", `/v1/sessions/${session()}/submit`, { confirm: true, key });
+          close();
+          changed(turn);
+        } catch (error) {
+          told.textContent = error.message;
+          hand.disabled = false;
+        }
+      } }, "确认无误，提交");
+      return [list, told, make("div", { class: "row" }, hand, make("button", { type: "button", onclick: close }, "再改改"))];
+    });
+  }
+
+  $("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    confirm();
+  });
+  $("fold").addEventListener("click", () => {
+    const open = $("fold").getAttribute("aria-expanded") !== "true";
+    $("fold").setAttribute("aria-expanded", String(open));
+    $("sheet").hidden = !open;
+  });
+  return { show };
+}
