@@ -9,7 +9,7 @@ import * as talk from "./talk.js";
 
 const KEY = "govlm-session";
 const EXAMPLES = ["低保要交500元吧？", "我妈今年五十了，退休手续咋办", "在外地看病怎么报销", "失业金能领几个月"];
-const SHOWN = 8; // items on the first page
+const SHOWN = 9; // items on the first page
 const POLL = 15000; // milliseconds between looks for a clerk's reply
 
 let number = localStorage.getItem(KEY) ?? "";
@@ -119,7 +119,8 @@ function wire() {
   const box = $("message");
   const grow = () => {
     box.style.height = "auto";
-    box.style.height = `${Math.min(box.scrollHeight, 160)}px`;
+    box.style.height = `${Math.min(box.scrollHeight + 2, 160)}px`;
+    box.style.overflowY = box.scrollHeight > 160 ? "auto" : "hidden";
   };
   $("say").addEventListener("submit", (event) => {
     event.preventDefault();

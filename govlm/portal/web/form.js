@@ -111,10 +111,16 @@ export function create(session, changed) {
     event.preventDefault();
     confirm();
   });
-  $("fold").addEventListener("click", () => {
-    const open = $("fold").getAttribute("aria-expanded") !== "true";
+  function unfold(open) {
     $("fold").setAttribute("aria-expanded", String(open));
     $("sheet").hidden = !open;
-  });
+  }
+
+  // On a phone the talk comes first, and the form lies behind its button.
+  const narrow = matchMedia("(max-width: 60rem)");
+  const fit = () => unfold(!narrow.matches);
+  narrow.addEventListener("change", fit);
+  fit();
+  $("fold").addEventListener("click", () => unfold($("fold").getAttribute("aria-expanded") !== "true"));
   return { show };
 }

@@ -9,9 +9,11 @@ function paragraphs(blocks, citations) {
   return blocks.flatMap((block) => block.split("\n")).filter(Boolean).map((line) => make("p", {}, ...marked(line, citations)));
 }
 
+// The last words in sight: of the log, or of the whole page where it is not the log that scrolls (phones).
 function end() {
   const log = $("log");
   log.scrollTo({ top: log.scrollHeight });
+  if (log.scrollHeight <= log.clientHeight + 1) scrollTo({ top: document.documentElement.scrollHeight });
 }
 
 // session(): the conversation's number, made when there is none. changed(turn): an answer is there.
