@@ -10,6 +10,8 @@ const SAID = { done: "已完成", current: "进行中", ahead: "未开始" };
 export function create(session, changed) {
   let state = null;
   let seen = {};
+  const refused = {}; // field -> what was written there and is wrong: it stays in sight to be mended
+  let writing = Promise.resolve();
 
   function steps() {
     $("steps").replaceChildren(
@@ -20,15 +22,19 @@ export function create(session, changed) {
 
   function control(field) {
     const given = {
-      id: `field-${field.name}`, value: field.value, "aria-required": field.required ? "true" : null,
+      id: `field-${field.name}`, value: shown(field), "aria-required": field.required ? "true" : null,
       "aria-invalid": field.problem ? "true" : null, "aria-describedby": field.problem ? `problem-${field.name}` : null,
-      onchange: (event) => write(field, event.target.value.trim()),
+      "data-given": shown(field), onchange: (event) => write(field, event.target.value.trim()),
     };
     if (!field.options.length) return make("input", { type: KINDS[field.kind] ?? "text", autocomplete: "off", ...given });
     const options = ["", ...field.options].map((option) => make("option", { value: option }, option || "请选择"));
     const found = make("select", given, ...options);
-    found.value = field.value;
+    found.value = shown(field);
     return found;
+  }
+
+  function shown(field) {
+    return (field.problem && refused[field.name]) || field.value;
   }
 
   function row(field) {
@@ -39,15 +45,21 @@ export function create(session, changed) {
   }
 
   function fields() {
-    const focused = document.activeElement?.id;
+    const focused = document.activeElement?.id.startsWith("field-") ? document.activeElement : null;
+    const typed = focused && focused.value !== focused.dataset.given ? focused.value : null; // not yet sent
     const filled = state.fields.filter((field) => field.value).length;
+    for (const field of state.fields) if (!field.problem) delete refused[field.name];
     const rows = state.fields.map(row);
     const all = state.steps.length && state.asking === "confirm";
     $("form").replaceChildren(
       ...(rows.length ? [make("p", { class: "count" }, `已填 ${filled} 项，共 ${state.fields.length} 项`), ...rows] : []),
       ...(all ? [make("button", { type: "submit", class: "primary" }, "核对并提交")] : []));
     seen = Object.fromEntries(state.fields.map((field) => [field.name, field.value]));
-    if (focused?.startsWith("field-")) $(focused)?.focus();
+    const asked = $("form").querySelector(".asked");
+    if (focused && $(focused.id)) {
+      if (typed !== null) $(focused.id).value = typed;
+      $(focused.id).focus();
+    } else if (asked) $("side").scrollTo({ top: asked.offsetTop - $("side").clientHeight / 3 });
     $("fold").textContent = rows.length ? `表格 ${filled}/${state.fields.length}` : "办理进度";
   }
 
@@ -71,18 +83,24 @@ export function create(session, changed) {
     receipts();
   }
 
-  async function write(field, value) {
-    const input = $(`field-${field.name}`);
-    input.disabled = true;
+  // One after the other: each answer shows the whole form.
+  function write(field, value) {
+    $(`field-${field.name}`).dataset.given = value;
+    writing = writing.then(() => put(field, value));
+  }
+
+  async function put(field, value) {
     try {
-      changed(await call("PATCH", `/v1/sessions/${session()}/form`, { values: { [field.name]: value } }));
+      const turn = await call("PATCH", `/v1/sessions/${session()}/form`, { values: { [field.name]: value } });
+      refused[field.name] = value;
+      changed(turn);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      input.disabled = false;
+      const input = $(`field-${field.name}`);
       input.setAttribute("aria-invalid", "true");
+      input.setAttribute("aria-describedby", `problem-${field.name}`);
       input.closest(".field").querySelector(".problem")?.remove();
       input.closest(".field").append(make("p", { class: "problem", id: `problem-${field.name}`, role: "alert" }, error.message));
-      input.setAttribute("aria-describedby", `problem-${field.name}`);
     }
   }
 
@@ -109,7 +127,9 @@ export function create(session, changed) {
 
   $("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    confirm();
+    writing.then(() => {
+      if (state.asking === "confirm") confirm();
+    });
   });
   function unfold(open) {
     $("fold").setAttribute("aria-expanded", String(open));

@@ -58,7 +58,9 @@ export function create(session, changed) {
     });
   }
 
-  // Sends a message; one that failed can be sent again under its key, and is taken once.
+  // Sends a message, after those before it; one that failed can be sent again under its key, and is taken once.
+  let before = Promise.resolve();
+
   async function send(text, key = name(), entry = null) {
     if (!entry) add("mine", make("p", {}, text));
     entry ??= add("hall", make("div", { class: "body" }));
@@ -66,23 +68,28 @@ export function create(session, changed) {
     body.replaceChildren(make("p", { class: "wait" }, "正在查找…"));
     entry.setAttribute("aria-busy", "true");
     end();
+    const turn = before;
+    let through;
+    before = new Promise((done) => (through = done));
+    await turn;
     let whole = "";
     let spoken = Promise.resolve();
     try {
-      const turn = await say(await session(), { text, key }, ({ event, data }) => {
+      const said = await say(await session(), { text, key }, ({ event, data }) => {
         if (event !== "delta") return;
         whole += data.text;
         body.replaceChildren(...paragraphs([whole], []));
         spoken = spoken.then(() => ($("spoken").textContent = data.text.replace(/\[[\d-]+\]/g, "")));
         end();
       });
-      answer(entry, turn);
-      changed(turn);
+      answer(entry, said);
+      changed(said);
     } catch (error) {
       const again = make("button", { type: "button", onclick: () => send(text, key, entry) }, "重试");
       body.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message), again);
     } finally {
       entry.removeAttribute("aria-busy");
+      through();
     }
   }
 
