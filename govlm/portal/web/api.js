@@ -1,5 +1,9 @@
 // Requests to /v1. An error is a Failure with the code and the message that the portal gave.
 
+import { make } from "./dom.js";
+import { framed } from "./embed.js";
+import { keep, kept } from "./keep.js";
+
 export class Failure extends Error {
   constructor(code, message, fields = []) {
     super(message);
@@ -8,16 +12,24 @@ export class Failure extends Error {
   }
 }
 
+const FRAMED = "X-Govlm-Visitor";
 let me = null;
 
-// Who asks: {kind, csrf, oidc, …}. Asked once.
+// Who asks: {kind, csrf, oidc, …}. Asked once. A page within another site's gets no cookie, and shows the number that it got here instead.
 export async function whoami() {
-  me ??= await call("GET", "/v1/me").catch(() => ({ kind: "visitor", csrf: "" }));
-  return me;
+  if (me) return me;
+  const found = await call("GET", "/v1/me").catch(() => ({ kind: "visitor", csrf: "" }));
+  if (found.visitor && framed) keep("govlm-visitor", found.visitor);
+  return (me = found);
+}
+
+function known() {
+  const number = framed && kept("govlm-visitor");
+  return number ? { [FRAMED]: number } : {};
 }
 
 async function send(method, path, body, more = {}) {
-  const headers = { ...more.headers };
+  const headers = { ...known(), ...more.headers };
   if (method !== "GET") headers["X-CSRF-Token"] = (await whoami()).csrf;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
@@ -40,6 +52,14 @@ async function send(method, path, body, more = {}) {
 export async function call(method, path, body) {
   const response = await send(method, path, body);
   return response.status === 204 ? null : response.json();
+}
+
+// Saves a file. A plain link does that too, but takes no header along.
+export async function save(path) {
+  const response = await send("GET", path);
+  const address = URL.createObjectURL(await response.blob());
+  make("a", { href: address, download: path.split("/").at(-1) }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
 }
 
 // Events {id, event, data} of a response, as they come.

@@ -3,16 +3,19 @@
 import { call, whoami } from "./api.js";
 import * as display from "./display.js";
 import { $, make, open } from "./dom.js";
+import * as embed from "./embed.js";
 import * as form from "./form.js";
 import { forget as forgetTicks } from "./guide.js";
+import { drop, keep, kept } from "./keep.js";
 import * as talk from "./talk.js";
 
 const KEY = "govlm-session";
 const EXAMPLES = ["低保要交500元吧？", "我妈今年五十了，退休手续咋办", "在外地看病怎么报销", "失业金能领几个月"];
+const GUIDE = "谁能办？什么条件？怎么办？要什么材料？注意什么？"; // the five parts of a guide
 const SHOWN = 9; // items on the first page
 const POLL = 15000; // milliseconds between looks for a clerk's reply
 
-let number = localStorage.getItem(KEY) ?? "";
+let number = kept(KEY);
 let begun = null;
 
 async function session() {
@@ -23,7 +26,7 @@ async function session() {
     begun = null;
     throw error;
   }
-  localStorage.setItem(KEY, number);
+  keep(KEY, number);
   return number;
 }
 
@@ -37,7 +40,7 @@ const conversation = talk.create(session, (turn) => {
 });
 
 function leave() {
-  localStorage.removeItem(KEY);
+  drop(KEY);
   forgetTicks();
   location.reload();
 }
@@ -52,7 +55,7 @@ async function resume() {
     }
   } catch (error) {
     if (error.code !== "not_found") return notice(error.message);
-    localStorage.removeItem(KEY);
+    drop(KEY);
     number = "";
   }
 }
@@ -68,7 +71,7 @@ async function first() {
   try {
     const { items } = await call("GET", `/v1/items?limit=${SHOWN}`);
     $("services").replaceChildren(...items.map((item) =>
-      make("li", {}, make("button", { type: "button", onclick: () => conversation.send(`${item.name}怎么办？`) },
+      make("li", {}, make("button", { type: "button", onclick: () => conversation.send(item.name + GUIDE) },
         make("b", {}, item.name), make("span", {}, item.authority)))));
   } catch (error) {
     notice(error.message);
@@ -115,6 +118,15 @@ async function watch() {
   }
 }
 
+// Who must log in does so on the hall's own page, not within another's.
+function outside() {
+  $("start").replaceChildren(
+    make("h1", {}, "请先登录"), make("p", {}, "登录后才能使用智能助手。"),
+    make("p", {}, make("a", { class: "primary", href: "/", target: "_blank", rel: "noopener" }, "在新窗口打开")));
+  for (const id of ["say", "person", "anew", "forget"]) $(id).hidden = true;
+  document.documentElement.dataset.ready = "1";
+}
+
 function wire() {
   const box = $("message");
   const grow = () => {
@@ -151,11 +163,12 @@ function wire() {
     ]));
 }
 
-if (new URLSearchParams(location.search).has("embed")) document.documentElement.classList.add("embed");
+embed.begin();
 display.begin();
 wire();
 const me = await whoami();
-if (me.kind === "anonymous") location.replace(`/login?then=${encodeURIComponent(location.pathname)}`);
+if (me.kind === "anonymous" && embed.framed) outside();
+else if (me.kind === "anonymous") location.replace(`/login?then=${encodeURIComponent(location.pathname)}`);
 else {
   await Promise.all([first(), resume()]);
   watch();

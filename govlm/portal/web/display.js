@@ -1,6 +1,7 @@
 // 适老 mode: large type and high contrast, remembered.
 
 import { $ } from "./dom.js";
+import { keep, kept } from "./keep.js";
 
 const KEY = "govlm-elder";
 
@@ -10,10 +11,10 @@ function set(on) {
 }
 
 export function begin() {
-  set(localStorage.getItem(KEY) === "1");
+  set(kept(KEY) === "1");
   $("elder").addEventListener("click", () => {
     const on = !document.documentElement.classList.contains("elder");
-    localStorage.setItem(KEY, on ? "1" : "0");
+    keep(KEY, on ? "1" : "0");
     set(on);
   });
 }

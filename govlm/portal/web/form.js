@@ -1,9 +1,11 @@
 // The procedure beside the conversation: its steps, the form as it fills, what was handed in.
 
-import { call, Failure } from "./api.js";
+import { call, Failure, save } from "./api.js";
 import { $, make, name, open } from "./dom.js";
+import { framed, tell } from "./embed.js";
 
 const KINDS = { mobile: "tel", email: "email" };
+const DONE = "办理结果";
 const SAID = { done: "已完成", current: "进行中", ahead: "未开始" };
 
 // changed(turn): a turn that came of the form. session(): the conversation's number.
@@ -60,7 +62,15 @@ export function create(session, changed) {
       if (typed !== null) $(focused.id).value = typed;
       $(focused.id).focus();
     } else if (asked) $("side").scrollTo({ top: asked.offsetTop - $("side").clientHeight / 3 });
-    $("fold").textContent = rows.length ? `表格 ${filled}/${state.fields.length}` : "办理进度";
+    $("fold").textContent = rows.length ? `表格 ${filled}/${state.fields.length}` : state.item ? "办理进度" : DONE;
+  }
+
+  function link(path, text) {
+    const fetched = (event) => {
+      event.preventDefault();
+      save(path);
+    };
+    return make("a", { href: path, download: true, onclick: framed ? fetched : null }, text);
   }
 
   function receipts() {
@@ -68,7 +78,7 @@ export function create(session, changed) {
       const base = `/v1/sessions/${session()}/submissions/${encodeURIComponent(number)}`;
       return make("section", { class: "receipt" }, make("h3", {}, "已提交"), make("p", {}, item.name),
         make("p", { class: "number" }, `回执号 ${number}`),
-        make("p", {}, make("a", { href: `${base}.docx`, download: true }, "下载 Word"), " ", make("a", { href: `${base}.json`, download: true }, "下载 JSON")));
+        make("p", {}, link(`${base}.docx`, "下载 Word"), " ", link(`${base}.json`, "下载 JSON")));
     }));
   }
 
@@ -77,7 +87,8 @@ export function create(session, changed) {
     const busy = state.item || state.receipts.length;
     $("side").hidden = !busy;
     document.body.classList.toggle("beside", Boolean(busy));
-    $("procedure").textContent = state.item?.name ?? "办理结果";
+    tell(busy ? "wide" : "narrow");
+    $("procedure").textContent = state.item?.name ?? DONE;
     steps();
     fields();
     receipts();

@@ -2,26 +2,27 @@
 
 import { marks } from "./citations.js";
 import { make } from "./dom.js";
+import { drop, keep, kept } from "./keep.js";
 
 const TICKS = "govlm-ticks";
 
 function ticks() {
   try {
-    return JSON.parse(localStorage.getItem(TICKS)) ?? {};
+    return JSON.parse(kept(TICKS) || "{}");
   } catch {
     return {};
   }
 }
 
 function tick(key, on) {
-  const kept = ticks();
-  if (on) kept[key] = 1;
-  else delete kept[key];
-  localStorage.setItem(TICKS, JSON.stringify(kept));
+  const all = ticks();
+  if (on) all[key] = 1;
+  else delete all[key];
+  keep(TICKS, JSON.stringify(all));
 }
 
 export function forget() {
-  localStorage.removeItem(TICKS);
+  drop(TICKS);
 }
 
 function line(part, entry, about, citations) {

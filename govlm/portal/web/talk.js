@@ -9,11 +9,12 @@ function paragraphs(blocks, citations) {
   return blocks.flatMap((block) => block.split("\n")).filter(Boolean).map((line) => make("p", {}, ...marked(line, citations)));
 }
 
-// The last words in sight: of the log, or of the whole page where it is not the log that scrolls (phones).
-function end() {
+// The newest words in sight, but no less than where they begin: in the log, or in the whole page where it is not the log that scrolls (phones).
+function end(entry) {
   const log = $("log");
-  log.scrollTo({ top: log.scrollHeight });
-  if (log.scrollHeight <= log.clientHeight + 1) scrollTo({ top: document.documentElement.scrollHeight });
+  const from = entry.previousElementSibling ?? entry;
+  if (log.scrollHeight > log.clientHeight + 1) log.scrollTo({ top: Math.min(log.scrollHeight, from.offsetTop - 16) });
+  else scrollTo({ top: Math.min(document.documentElement.scrollHeight, from.getBoundingClientRect().top + scrollY - $("side").offsetHeight - 16) });
 }
 
 // session(): the conversation's number, made when there is none. changed(turn): an answer is there.
@@ -39,7 +40,7 @@ export function create(session, changed) {
       ...paragraphs(behind, turn.citations));
     entry.dataset.turn = turn.number;
     tools(entry, turn);
-    end();
+    end(entry);
   }
 
   async function feedback(turn, rating, button) {
@@ -67,7 +68,7 @@ export function create(session, changed) {
     const body = entry.querySelector(".body");
     body.replaceChildren(make("p", { class: "wait" }, "正在查找…"));
     entry.setAttribute("aria-busy", "true");
-    end();
+    end(entry);
     const turn = before;
     let through;
     before = new Promise((done) => (through = done));
@@ -80,7 +81,7 @@ export function create(session, changed) {
         whole += data.text;
         body.replaceChildren(...paragraphs([whole], []));
         spoken = spoken.then(() => ($("spoken").textContent = data.text.replace(/\[[\d-]+\]/g, "")));
-        end();
+        end(entry);
       });
       answer(entry, said);
       changed(said);
