@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from govlm.portal.errors import PortalError
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security import csrf, oidc
-from govlm.portal.security.access import VISITOR, Maybe, Principal, Who, allow, near, public, secure
+from govlm.portal.security.access import VISITOR, Maybe, Principal, Who, allow, near, new_visitor, public, secure
 from govlm.portal.security.accounts import Account
 from govlm.portal.security.logins import COOKIE
 from govlm.portal.views import TurnView
@@ -36,7 +36,8 @@ class LoginView(BaseModel):
 class MeView(BaseModel):
     """kind: anonymous, who must log in; visitor, of a portal on loopback; account; key; local, a program on this machine. csrf: for the
     header X-CSRF-Token of every request that changes something. label: what answers must be marked with. loopback: no login is needed.
-    oidc: login by GET /v1/auth/oidc/login is possible."""
+    oidc: login by GET /v1/auth/oidc/login is possible. visitor: where kind is local, for the header X-Govlm-Visitor of a page that no cookie
+    reaches, for it is shown within another site's; who sends it is a visitor."""
 
     kind: Literal["anonymous", "visitor", "account", "key", "local"]
     name: str
@@ -47,6 +48,7 @@ class MeView(BaseModel):
     label: str
     loopback: bool
     oidc: bool
+    visitor: str
 
 
 class NewPassword(BaseModel):
@@ -64,6 +66,7 @@ async def me(request: Request, portal: Here, who: Maybe) -> MeView:
         scopes=sorted(who.scopes) if who and who.scopes is not None else None,
         csrf=csrf.token(portal.secret, who.binding) if who and who.cookie else "", must_change=bool(who and who.must_change),
         label=str(TurnView.model_fields["label"].default), loopback=near(request), oidc=portal.oidc is not None,
+        visitor=new_visitor(portal.secret) if kind == "local" else "",
     )  # fmt: skip
 
 
