@@ -40,7 +40,7 @@ from govlm.hall.dialogue.state import State
 from govlm.hall.dialogue.step import fields_of, same
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
-from govlm.hall.library import Library, Progress, build
+from govlm.hall.library import Library, Progress, build, clear, making
 from govlm.hall.protection.people import People
 from govlm.hall.protection.sessions import Exchange, Sessions, Submission
 from govlm.hall.protection.vault import Vault
@@ -231,17 +231,13 @@ class Hall:
         """Makes the indexes anew and puts them in use, for every process at once; questions go on meanwhile."""
         folder = self.folder / "index"
         with self._lock:
-            folder.mkdir(exist_ok=True)
-            with self.store.snapshot() as view:
-                name = build(folder, view, self._encode, progress)
-                library = Library.open(folder / name, view, self._encode)
-            if self.store.publish_index(name, library.version):
-                self._library = library
-            with self.store.snapshot() as view:
-                kept = {name, view.index.generation if view.index else ""}
-            for other in folder.iterdir():
-                if other.name not in kept and not other.name.endswith(".making"):
-                    shutil.rmtree(other, ignore_errors=True)
+            with making(folder):
+                with self.store.snapshot() as view:
+                    name = build(folder, view, self._encode, progress)
+                    library = Library.open(folder / name, view, self._encode)
+                if self.store.publish_index(name, library.version):
+                    self._library = library
+            clear(folder, lambda: index.generation if (index := self.store.index) else "")
 
     # -------------------------------------------------------------------------------------------------------------- asked
 
