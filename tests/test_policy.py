@@ -14,10 +14,10 @@ from govlm.hall.catalogue.records import Document
 from govlm.hall.evaluation.rouge import rouge, tokens
 from govlm.hall.policy import fitting, interpret, keywords, pairs, summarise, terms_fitting
 from govlm.hall.policy.candidates import title_of
+from govlm.hall.policy.formalities import formalities
 from govlm.hall.policy.glossary import Entry, Glossary
 from govlm.hall.policy.interpretation import MISSING, QUESTIONS, _check
 from govlm.hall.policy.salience import text_rank, vectors
-from govlm.hall.policy.formalities import formalities
 from govlm.hall.policy.source import clause_prefix, list_from, sentences
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,7 +19,7 @@ pytest.importorskip("sqlalchemy", reason='the database needs pip install "govlm[
 pytest.importorskip("alembic", reason='the database needs pip install "govlm[hall]"')
 pytest.importorskip("cryptography", reason='people\'s data needs pip install "govlm[hall]"')
 
-from test_catalogue_store import item, law, server, target  # noqa: F401  (fixtures: SQLite and PostgreSQL)
+from databases import item, law
 
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.catalogue.store import Store
@@ -44,7 +44,7 @@ class Place:
 
 
 @pytest.fixture
-def place(target: str, tmp_path: Path) -> Iterator[Place]:  # noqa: F811
+def place(target: str, tmp_path: Path) -> Iterator[Place]:
     with Store.create(target) as store:
         made = Place(store, tmp_path / "keys.json")
         yield made
