@@ -298,6 +298,58 @@ def word_file(path: Path, text: str) -> None:
     document.save(str(path))
 
 
+W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
+
+def numbered_word_file(path: Path, lines: list[tuple[str, int | None]], extra: str = "") -> None:
+    """Paragraphs (text, level of the list or None); level 0 is 第一条, 1 is （一）, 2 is 1., 3 a bullet. extra: in w:num of the list."""
+    docx = pytest.importorskip("docx")
+    from docx.oxml import parse_xml
+
+    document = docx.Document()
+    root = document.part.numbering_part.element
+    shapes = [("chineseCountingThousand", "第%1条"), ("chineseCounting", "（%2）"), ("decimal", "%3."), ("bullet", "●")]
+    levels = "".join(
+        f'<w:lvl w:ilvl="{i}"><w:start w:val="1"/><w:numFmt w:val="{kind}"/><w:lvlText w:val="{text}"/></w:lvl>'
+        for i, (kind, text) in enumerate(shapes)
+    )
+    root.insert(0, parse_xml(f'<w:abstractNum xmlns:w="{W}" w:abstractNumId="77">{levels}</w:abstractNum>'))
+    for number, inner in (("70", ""), ("71", extra)):
+        root.append(parse_xml(f'<w:num xmlns:w="{W}" w:numId="{number}"><w:abstractNumId w:val="77"/>{inner}</w:num>'))
+    style = document.styles.add_style("条", docx.enum.style.WD_STYLE_TYPE.PARAGRAPH)
+    style.element.get_or_add_pPr().append(parse_xml(f'<w:numPr xmlns:w="{W}"><w:numId w:val="70"/></w:numPr>'))
+    for text, level in lines:
+        paragraph = document.add_paragraph(text, style="条" if level == 0 else None)
+        if level:
+            which = "71" if text.startswith("另") else "70"
+            paragraph._p.get_or_add_pPr().append(
+                parse_xml(f'<w:numPr xmlns:w="{W}"><w:ilvl w:val="{level}"/><w:numId w:val="{which}"/></w:numPr>')
+            )
+    document.save(str(path))
+
+
+def test_numbers_that_word_counts_itself_are_in_the_text(tmp_path: Path) -> None:
+    lines: list[tuple[str, int | None]] = [
+        ("某市食堂管理办法", None), ("为了管理食堂，制定本办法。", 0), ("申请时提交：", 0), ("身份证；", 1), ("户口簿。", 1), ("原件", 2), ("复印件", 2),
+        ("一点", 3), ("食堂不得转包：", 0), ("转租也不行。", 1), ("", 0), ("另行规定。", 1),
+    ]  # fmt: skip
+    path = tmp_path / "a.docx"
+    numbered_word_file(path, lines, '<w:lvlOverride w:ilvl="1"><w:startOverride w:val="9"/></w:lvlOverride>')
+    document = read_document(path)
+    assert [line for line in document.text.split("\n") if line] == [
+        "某市食堂管理办法", "第一条 为了管理食堂，制定本办法。", "第二条 申请时提交：", "（一）身份证；", "（二）户口簿。", "1.原件", "2.复印件", "一点",
+        "第三条 食堂不得转包：", "（一）转租也不行。", "（九）另行规定。",
+    ]  # fmt: skip
+    assert {"第一条", "第二条", "第三条"} <= {passage.id for passage in document.passages}
+
+
+def test_the_hundredth_article_of_a_word_file(tmp_path: Path) -> None:
+    numbered_word_file(tmp_path / "a.docx", [(f"内容{i}。", 0) for i in range(1, 121)])
+    text = read_document(tmp_path / "a.docx").text
+    for wanted in ("第十条 内容10。", "第十一条 内容11。", "第二十条 内容20。", "第一百条 内容100。", "第一百零五条 内容105。", "第一百一十条 内容110。"):
+        assert wanted in text
+
+
 def test_one_document_in_five_formats(tmp_path: Path) -> None:
     pytest.importorskip("trafilatura")
     pytest.importorskip("pypdf")
