@@ -346,7 +346,14 @@ def test_numbers_that_word_counts_itself_are_in_the_text(tmp_path: Path) -> None
 def test_the_hundredth_article_of_a_word_file(tmp_path: Path) -> None:
     numbered_word_file(tmp_path / "a.docx", [(f"内容{i}。", 0) for i in range(1, 121)])
     text = read_document(tmp_path / "a.docx").text
-    for wanted in ("第十条 内容10。", "第十一条 内容11。", "第二十条 内容20。", "第一百条 内容100。", "第一百零五条 内容105。", "第一百一十条 内容110。"):
+    for wanted in (
+        "第十条 内容10。",
+        "第十一条 内容11。",
+        "第二十条 内容20。",
+        "第一百条 内容100。",
+        "第一百零五条 内容105。",
+        "第一百一十条 内容110。",
+    ):
         assert wanted in text
 
 
