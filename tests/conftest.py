@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+pytest_plugins = ["databases"]  # its fixtures, for every test
 ROOT = Path(__file__).resolve().parent.parent
 
 if not any((ROOT / "govlm").glob("_core*.so")):

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import re
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from test_corpus import make_pdf
 
 from govlm.hall.catalogue.documents import export_documents, import_documents, make_document, read_document
-from govlm.hall.catalogue.heads import in_force, number_of, parse_date
+from govlm.hall.catalogue.heads import in_force, number_of, parse_date, region_of
 from govlm.hall.catalogue.passages import cut, numeral, top
 from govlm.hall.catalogue.records import Document
 from govlm.hall.catalogue.report import CatalogueError
@@ -241,6 +242,51 @@ def test_an_amended_law_is_in_force_in_this_wording_since_it_was_amended() -> No
     assert document.code == "食堂法" and document.level == "国家级"
 
 
+@pytest.mark.parametrize(
+    ("issuer", "title", "code"),
+    [
+        ("广州市人民政府办公厅", "高龄津贴办法", "4401"),
+        ("广东省人力资源和社会保障厅", "", "44"),
+        ("广东省广州市民政局", "", "4401"),
+        ("广州市民政局、广州市财政局", "", "4401"),
+        ("广州市城市管理局", "", "4401"),
+        ("广州市市场监督管理局", "", "4401"),
+        ("恩施土家族苗族自治州民政局", "", "4228"),
+        ("", "关于印发《深圳市高龄津贴办法》", "4403"),
+        ("市民政局", "杭州市高龄津贴发放办法", "3301"),
+        ("朝阳区人民政府", "朝阳区高龄津贴办法", ""),  # of Beijing, of Changchun
+        ("北京市朝阳区人民政府", "", ""),  # not all of Beijing
+        ("广州市天河区人民政府", "广州市天河区高龄津贴办法", ""),
+        ("广州市民政局、深圳市民政局", "", ""),
+        ("吉林", "吉林高龄津贴办法", ""),  # the province, the city
+        ("示例市民政局", "示例市高龄津贴办法", ""),
+        ("", "关于做好广州市援助工作的通知", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_region_that_an_issuer_or_a_title_names(issuer: str, title: str, code: str) -> None:
+    found = region_of(issuer, title)
+    assert (found.code if found else "") == code
+
+
+def test_a_region_is_recognised_where_none_is_given_and_reported(tmp_path: Path) -> None:
+    text = "{}人民政府办公厅关于高龄津贴的通知\n第一条 每人每月100元。\n{}人民政府办公厅\n2025年3月1日\n"
+    for name in ("广州市", "朝阳区"):
+        (tmp_path / f"{name}.txt").write_text(text.format(name, name), encoding="utf-8")
+    documents, report = import_documents(tmp_path)
+    assert {document.issuer: document.region for document in documents} == {
+        "广州市人民政府办公厅": "4401",
+        "朝阳区人民政府办公厅": "",
+    }
+    (told,) = report.of("地区")
+    assert told.row == "广州市.txt" and "广州市（4401）" in told.text
+    documents, report = import_documents(tmp_path, region="440106")
+    assert {document.region for document in documents} == {"440106"} and not report.of("地区")
+    export_documents(documents := [replace(document, region="") for document in documents], tmp_path / "all.jsonl")
+    again, report = import_documents(tmp_path / "all.jsonl")
+    assert [document.region for document in again] == ["", ""]  # a record says itself where it holds
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +296,65 @@ def word_file(path: Path, text: str) -> None:
     for line in text.split("\n"):
         document.add_paragraph(line)
     document.save(str(path))
+
+
+W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
+
+def numbered_word_file(path: Path, lines: list[tuple[str, int | None]], extra: str = "") -> None:
+    """Paragraphs (text, level of the list or None); level 0 is 第一条, 1 is （一）, 2 is 1., 3 a bullet. extra: in w:num of the list."""
+    docx = pytest.importorskip("docx")
+    from docx.oxml import parse_xml
+
+    document = docx.Document()
+    root = document.part.numbering_part.element
+    shapes = [("chineseCountingThousand", "第%1条"), ("chineseCounting", "（%2）"), ("decimal", "%3."), ("bullet", "●")]
+    levels = "".join(
+        f'<w:lvl w:ilvl="{i}"><w:start w:val="1"/><w:numFmt w:val="{kind}"/><w:lvlText w:val="{text}"/></w:lvl>'
+        for i, (kind, text) in enumerate(shapes)
+    )
+    root.insert(0, parse_xml(f'<w:abstractNum xmlns:w="{W}" w:abstractNumId="77">{levels}</w:abstractNum>'))
+    for number, inner in (("70", ""), ("71", extra)):
+        root.append(parse_xml(f'<w:num xmlns:w="{W}" w:numId="{number}"><w:abstractNumId w:val="77"/>{inner}</w:num>'))
+    style = document.styles.add_style("条", docx.enum.style.WD_STYLE_TYPE.PARAGRAPH)
+    style.element.get_or_add_pPr().append(parse_xml(f'<w:numPr xmlns:w="{W}"><w:numId w:val="70"/></w:numPr>'))
+    for text, level in lines:
+        paragraph = document.add_paragraph(text, style="条" if level == 0 else None)
+        if level:
+            which = "71" if text.startswith("另") else "70"
+            paragraph._p.get_or_add_pPr().append(
+                parse_xml(f'<w:numPr xmlns:w="{W}"><w:ilvl w:val="{level}"/><w:numId w:val="{which}"/></w:numPr>')
+            )
+    document.save(str(path))
+
+
+def test_numbers_that_word_counts_itself_are_in_the_text(tmp_path: Path) -> None:
+    lines: list[tuple[str, int | None]] = [
+        ("某市食堂管理办法", None), ("为了管理食堂，制定本办法。", 0), ("申请时提交：", 0), ("身份证；", 1), ("户口簿。", 1), ("原件", 2), ("复印件", 2),
+        ("一点", 3), ("食堂不得转包：", 0), ("转租也不行。", 1), ("", 0), ("另行规定。", 1),
+    ]  # fmt: skip
+    path = tmp_path / "a.docx"
+    numbered_word_file(path, lines, '<w:lvlOverride w:ilvl="1"><w:startOverride w:val="9"/></w:lvlOverride>')
+    document = read_document(path)
+    assert [line for line in document.text.split("\n") if line] == [
+        "某市食堂管理办法", "第一条 为了管理食堂，制定本办法。", "第二条 申请时提交：", "（一）身份证；", "（二）户口簿。", "1.原件", "2.复印件", "一点",
+        "第三条 食堂不得转包：", "（一）转租也不行。", "（九）另行规定。",
+    ]  # fmt: skip
+    assert {"第一条", "第二条", "第三条"} <= {passage.id for passage in document.passages}
+
+
+def test_the_hundredth_article_of_a_word_file(tmp_path: Path) -> None:
+    numbered_word_file(tmp_path / "a.docx", [(f"内容{i}。", 0) for i in range(1, 121)])
+    text = read_document(tmp_path / "a.docx").text
+    for wanted in (
+        "第十条 内容10。",
+        "第十一条 内容11。",
+        "第二十条 内容20。",
+        "第一百条 内容100。",
+        "第一百零五条 内容105。",
+        "第一百一十条 内容110。",
+    ):
+        assert wanted in text
 
 
 def test_one_document_in_five_formats(tmp_path: Path) -> None:

@@ -302,7 +302,8 @@ def test_the_statutory_retirement_age_of_edge_months(born, before, age):
     ("born", "sex", "post", "way", "reached"),
     [
         ("1966-06-28", "男", "生产操作岗位", "到龄退休", True),  # 60 years and 5 months today
-        ("1966-06-29", "男", "生产操作岗位", "到龄退休", False),
+        ("1966-06-30", "男", "生产操作岗位", "到龄退休", True),  # this month
+        ("1966-07-01", "男", "生产操作岗位", "到龄退休", False),
         ("1966-09-28", "男", "生产操作岗位", "到龄退休", False),
         ("1966-09-28", "男", "生产操作岗位", "", True),  # may yet choose to retire early
         ("1966-09-28", "男", "生产操作岗位", "弹性提前退休", True),

@@ -16,7 +16,6 @@ import pytest
 
 pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[portal]"')
 
-from test_catalogue_store import server, target  # noqa: F401  (fixtures: SQLite and PostgreSQL)
 
 from govlm import cli
 from govlm.hall.catalogue.report import CatalogueError
@@ -105,7 +104,7 @@ class Place:
 
 
 @pytest.fixture
-def place(target: str, tmp_path: Path) -> Iterator[Place]:  # noqa: F811
+def place(target: str, tmp_path: Path) -> Iterator[Place]:
     made = Place(target, tmp_path / "data")
     yield made
     made.close()

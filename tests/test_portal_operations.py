@@ -21,8 +21,8 @@ import pytest
 pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[portal]"')
 
 import httpx
+from databases import NUMBER
 from portal_server import client, free_port, serving
-from test_catalogue_store import NUMBER, server  # noqa: F401  (fixture: PostgreSQL)
 
 from govlm import cli
 from govlm.hall.catalogue.report import CatalogueError

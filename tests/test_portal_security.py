@@ -26,7 +26,6 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 from portal_matrix import ROLES, SCOPES, Filler, Route, Unfilled, routes
 from portal_server import client, serving
-from test_catalogue_store import server  # noqa: F401  (a PostgreSQL of our own)
 
 from govlm.portal.application import ROUTERS, Application, create_app
 from govlm.portal.errors import MESSAGES, PortalError
@@ -926,7 +925,7 @@ def test_secrets_are_shown_nowhere() -> None:
 # ---- PostgreSQL ------------------------------------------------------------------------------------------------------
 
 
-def test_on_postgresql(tmp_path: Path, server: str) -> None:  # noqa: F811
+def test_on_postgresql(tmp_path: Path, server: str) -> None:
     import psycopg
 
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:

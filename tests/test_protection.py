@@ -1,5 +1,6 @@
 """People's data: nothing in the clear, nothing half written, nothing without consent, and everything erased that is to be."""
 
+import base64
 import json
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +21,10 @@ pytest.importorskip("sqlalchemy", reason='the database needs pip install "govlm[
 pytest.importorskip("alembic", reason='the database needs pip install "govlm[hall]"')
 pytest.importorskip("cryptography", reason='people\'s data needs pip install "govlm[hall]"')
 
-from test_catalogue_store import item, law, server, target  # noqa: F401  (fixtures: SQLite and PostgreSQL)
+from databases import item, law
 
+from govlm import cli
+from govlm.hall import Hall
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.catalogue.store import Store
 from govlm.hall.protection.keys import Keyring
@@ -44,7 +48,7 @@ class Place:
 
 
 @pytest.fixture
-def place(target: str, tmp_path: Path) -> Iterator[Place]:  # noqa: F811
+def place(target: str, tmp_path: Path) -> Iterator[Place]:
     with Store.create(target) as store:
         made = Place(store, tmp_path / "keys.json")
         yield made
@@ -566,6 +570,30 @@ def test_a_backup_holds_people_only_when_asked(place: Place, tmp_path: Path) -> 
 
 
 # ---- rotation --------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_shows_and_rotates_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Hall.create(tmp_path / "h") as hall:
+        hall.people.consent("p", "profile", "2026-1", now=NOW)
+        hall.people.put_profile("p", {f"name{i}": CARD for i in range(450)}, now=NOW)  # several batches
+        old = hall.vault.ring.current
+
+        def keys(*more: str) -> dict[str, Any]:
+            assert cli.main(["hall", "keys", str(tmp_path / "h"), "--json", *more]) == 0
+            return json.loads(capsys.readouterr().out)
+
+        assert keys() == {"changed": 0, "keys": [{"key": old, "cipher": "AES-256-GCM", "current": True, "values": 450}]}
+        found = keys("--rotate")
+        new = hall.vault.ring.current  # the open hall goes on with it
+        assert found["changed"] == 450 and new != old
+        assert [(each["key"], each["current"], each["values"]) for each in found["keys"]] == [(old, False, 0), (new, True, 450)]
+        assert hall.people.profile("p")["name7"] == CARD
+        hall.people.put_profile("p", {"other": CARD}, now=NOW)
+    assert cli.main(["hall", "keys", str(tmp_path / "h"), "--rotate", "--progress"]) == 0
+    told = capsys.readouterr()
+    assert "451 values are written with the new key" in told.out and "values: 100%" in told.err
+    secrets_ = [key.secret for key in Vault.open(tmp_path / "h" / "keys.json").ring.keys.values()]
+    assert not any(base64.b64encode(secret).decode() in told.out + told.err for secret in secrets_)
 
 
 def test_keys_are_rotated_while_others_read_and_write(place: Place, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from govlm.commands.common import add_common, emit, set_threads
+from govlm.commands.common import add_common, emit, progress, set_threads
 
 __all__ = ["open_hall", "register"]
 
@@ -125,6 +125,34 @@ def _check(arguments: argparse.Namespace) -> int:
     return int(any(found.values()))
 
 
+def _keys(arguments: argparse.Namespace) -> int:
+    """Prints the keys of people's data and how many values each holds; --rotate: a new one first, and all written with it."""
+    from tqdm import tqdm
+
+    from govlm.hall.protection.rotation import held, rotate
+
+    with open_hall(arguments.directory) as hall:
+        changed = 0
+        if arguments.rotate:
+            hall.vault.add_key()
+            off = {None: None, True: False, False: True}[progress(arguments)]
+            with tqdm(total=held(hall.store), desc="values", unit="value", disable=off, leave=False) as bar:
+                changed = rotate(hall.store, hall.vault, hall.writer, progress=bar.update)
+        ring = hall.vault.ring
+        keys = [
+            {"key": name, "cipher": key.cipher, "current": name == ring.current, "values": held(hall.store, name)}
+            for name, key in ring.keys.items()
+        ]
+    if arguments.json:
+        emit({"changed": changed, "keys": keys})
+        return 0
+    if arguments.rotate:
+        print(f"{changed:,} values are written with the new key {ring.current}; copy the key file to where its copies are kept")
+    for entry in keys:
+        print(f"{entry['key']}  {entry['cipher']:<11}  {entry['values']:>9,} values{'  current' if entry['current'] else ''}")
+    return 0
+
+
 def _procedures(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
     with open_hall(arguments.directory) as hall:
@@ -173,6 +201,9 @@ def register(command: Any) -> None:
     sub.add_argument("file", metavar="FILE")
     sub.add_argument("--damaged", action="store_true", help="in the place of a database that cannot be opened any more")
     add_common(sub, threads=False)
+    sub = action("keys", _keys, "say which keys people's data is encrypted with, and how many values each holds")
+    sub.add_argument("--rotate", action="store_true", help="make a new key and encrypt all with it, while the hall is in use")
+    add_common(sub)
     sub = action("export", _export, "write the service items to a JSONL, CSV or Excel file")
     sub.add_argument("file", metavar="FILE")
     sub.add_argument("--mapping", metavar="FILE", help="write the columns of this mapping")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from govlm.corpus.shards import CorpusError
+from govlm.corpus.word_numbers import Numbers
 
 __all__ = ["FORMATS", "Document", "Problem", "Reader", "find_inputs", "format_of"]
 
@@ -508,7 +509,9 @@ class Reader:
                 raise _Broken(f"its text is larger than {WHOLE_LIMIT >> 20} MiB")
             source.seek(0)
             lines: list[str] = []
-            for block in docx.Document(source).iter_inner_content():
+            document = docx.Document(source)
+            numbers = Numbers(document)
+            for block in document.iter_inner_content():
                 if isinstance(block, Table):
                     for row in block.rows:
                         cells = row.cells
@@ -516,7 +519,8 @@ class Reader:
                         single = [c for i, c in enumerate(cells) if i == 0 or elements[i] is not elements[i - 1]]
                         lines.append(" ".join(filter(None, (" ".join(cell.text.split()) for cell in single))))
                 else:
-                    lines.append(block.text)
+                    label = numbers.label(block)  # also where there is no text: it counts
+                    lines.append(label + block.text if block.text.strip() else block.text)
         except (_Broken, OSError):
             raise
         except Exception as error:  # as above

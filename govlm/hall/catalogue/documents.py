@@ -42,7 +42,8 @@ def import_documents(
 ) -> tuple[list[Document], Report]:
     """(documents, report) of files and folders. A file that cannot be read is reported, and the others go on.
 
-    region: GB/T 2260 code of the documents that are not the state's, "4401"; a document's own text does not tell it.
+    region: GB/T 2260 code of the documents that are not the state's, "4401"; without, that of the province or city that the issuer's name
+    or the title begins with, which the report tells.
     there: documents that the catalogue has. One of the same code and title is what the new one replaces.
     Two documents of one code (an order may issue two regulations): the same text once more is left out; another text, or one with another
     title than the document that is there, gets the code with ~2 and is reported.
@@ -62,7 +63,7 @@ def import_documents(
             loaded = []
             report.rows += 1
             try:
-                loaded = [read_document(path, report)]
+                loaded = [_placed(read_document(path, report), region, report)]
             except CatalogueError as error:
                 report.add("文件", str(error).removeprefix(f"{path}: "), path.name)
                 report.skipped += 1
@@ -72,6 +73,17 @@ def import_documents(
             _add(document, path.name, found, titles, report)
     report.imported = len(found)
     return list(found.values()), report
+
+
+def _placed(document: Document, region: str, report: Report) -> Document:
+    """The document with the region that its issuer or title names, where none is given."""
+    if region or document.region or document.level == "国家级":
+        return document
+    place = heads.region_of(document.issuer, document.title)
+    if place is None:
+        return document
+    report.add("地区", f"没有指定适用地区，按发文机关或标题认定为{place.name}（{place.code}）", document.source)
+    return replace(document, region=place.code)
 
 
 def _add(document: Document, name: str, found: dict[str, Document], there: dict[str, str], report: Report) -> None:

@@ -121,8 +121,8 @@ def _retired(rule: Rule, given: list[str], today: date) -> bool:
     years, months = retirement_age(birth, before)
     months += years * 12
     if not way or way in rule.options["early"]:
-        months = max(months - _EARLY, before * 12)
-    return today >= _after(birth, months)
+        return today >= _after(birth, max(months - _EARLY, before * 12))
+    return today >= _after(birth, months).replace(day=1)  # the tables give the month in which one retires
 
 
 def _within_months(rule: Rule, given: list[str], today: date) -> bool:

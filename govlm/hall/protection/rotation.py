@@ -8,6 +8,7 @@ retire(store, vault, old)            # the old key is taken out of the file
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from govlm.hall.catalogue.database import tables
@@ -16,7 +17,7 @@ from govlm.hall.catalogue.tables import library
 from govlm.hall.protection.vault import Vault, VaultError
 from govlm.hall.protection.writer import Writer
 
-__all__ = ["PLACES", "retire", "rotate"]
+__all__ = ["PLACES", "held", "retire", "rotate"]
 
 # Every encrypted column: table, its column, the row's key; the field bound to a value is the row's `name`, or the column's own.
 PLACES = (
@@ -29,16 +30,30 @@ PLACES = (
 )
 
 
-def rotate(store: Store, vault: Vault, writer: Writer, batch: int = 200) -> int:
+def held(store: Store, key: str = "") -> int:
+    """How many values of the hall's tables (`PLACES`) are written with a key; "": with any."""
+    sa = library("sqlalchemy", "the hall's database")
+    total = 0
+    with store.database.read() as connection:
+        for name, column, _ in PLACES:
+            found = tables()[name].c[column]
+            total += connection.execute(sa.select(sa.func.count()).where(found.like(f"v1.{key}.%" if key else "v1.%"))).scalar()
+    return total
+
+
+def rotate(store: Store, vault: Vault, writer: Writer, batch: int = 200, progress: Callable[[int], None] | None = None) -> int:
     """Encrypts with the current key what was encrypted with another; returns how many values. Others read and write meanwhile.
 
-    A value that somebody else changes at that moment stays theirs. It can be broken off and called again.
+    A value that somebody else changes at that moment stays theirs. It can be broken off and called again. progress(values): after each
+    batch, those that it went through.
     """
     done = 0
     for place in PLACES:
         after: tuple[str, ...] = ()
         while rows := _older(store, place, f"v1.{vault.ring.current}.%", after, batch):
             done += _again(vault, writer, place, rows)
+            if progress is not None:
+                progress(len(rows))
             after = tuple(rows[-1][:-1])
     return done
 
