@@ -254,6 +254,41 @@ def test_events_and_taking_a_stream_up_again(talk: Talk) -> None:
     assert talk.client.get(f"{talk.at}/turns/0/stream").status_code == 422
 
 
+def test_what_is_done_is_counted_and_kept_in_the_audit_without_names(talk: Talk) -> None:
+    portal = talk.client.app.state.portal  # type: ignore[attr-defined]
+    for text in ("补办身份证要带啥", "火星上有水吗"):
+        talk.say(text)
+    talk.client.post(f"{talk.at}/turns/1/feedback", json={"rating": "up"})
+    talk.client.get("/v1/me/export")
+    talk.client.delete(talk.at)
+    portal.usage.flush()
+    counts = {(row.kind, row.name): row.count for row in portal.usage.read()}
+    assert counts["turn", "answered"] and counts["turn", "refused"] and counts["rating", "up"]
+    business = next(item.business for item in portal.hall.library.items.values() if item.name == "居民身份证补领")
+    assert counts["business", business]
+    assert sum(count for (kind, _), count in counts.items() if kind == "latency_class") >= 2
+    portal.audit.record("test.end", None).result(30)
+    rows = of_table(talk.client, "audit")
+    assert {"person.export", "session.delete"} <= {row.action for row in rows}
+    assert not any(talk.id in str(tuple(row)) or "visitor:" in row.actor for row in rows)
+
+
+def test_a_portal_that_is_switched_off_answers_nothing(talk: Talk) -> None:
+    switches = talk.client.app.state.portal.switches  # type: ignore[attr-defined]
+    switches.set("chat", False, "test")
+    try:
+        for path, body in (
+            (f"{talk.at}/turns", {"text": "低保"}), (f"{talk.at}/turns/stream", {"text": "低保"}), ("/v1/ask", {"text": "低保"}),
+            ("/v1/chat/completions", {"model": "govlm-small-zh", "messages": [{"role": "user", "content": "低保"}]}),
+            (f"{talk.at}/submit", {"confirm": True, "key": "a"}),
+        ):  # fmt: skip
+            off = talk.client.post(path, json=body)
+            assert off.status_code == 503 and off.json()["error"]["code"] == "switched_off", path
+        assert talk.client.get("/v1/items").status_code == 200  # records are still read
+    finally:
+        switches.set("chat", True)
+
+
 # ------------------------------------------------------------------------------------------------------------- the catalogue
 
 

@@ -13,11 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from portal_server import serving
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium")
+pytest.importorskip("selenium", reason="the page's tests need selenium")
 
+from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -30,7 +32,9 @@ from govlm.portal.security.accounts import Accounts
 from govlm.portal.store.questions import note
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="chromium and chromium-driver are not installed")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM.exists() and DRIVER.exists()), reason="chromium and chromium-driver are not installed"
+)
 WAIT = 60  # seconds; the machine may be doing other work
 NAME, PASSWORD = "guanliyuan", "Hutong-2026-qiao"
 QUESTION = "低保钱啥时候打到卡上啊"
@@ -56,7 +60,9 @@ def _furnished(folder: Path) -> str:
         for back in range(30):
             day = now - timedelta(days=back)
             usage = Usage(database, hall.writer, clock=lambda day=day: day)
-            for place, (name, often) in enumerate({"社会救助": 9, "社会保险": 7, "户籍": 5, "住房公积金": 3, "不动产登记": 1}.items()):
+            for place, (name, often) in enumerate(
+                {"社会救助": 9, "社会保险": 7, "户籍": 5, "住房公积金": 3, "不动产登记": 1}.items()
+            ):
                 for _ in range(often + (back * 7 + place) % 4):
                     usage.count("business", name)
                     usage.count("turn", "refused" if (back + place) % 9 == 0 else "answered")
@@ -102,7 +108,8 @@ def named(browser: Any, text: str, tag: str = "button") -> Any:
     return until(
         browser,
         lambda b: next(
-            (e for e in b.find_elements(By.TAG_NAME, tag) if e.is_displayed() and text in (e.accessible_name, e.text.strip())), None
+            (e for e in b.find_elements(By.TAG_NAME, tag) if e.is_displayed() and text in (e.accessible_name, e.text.strip())),
+            None,
         ),
     )
 
@@ -134,9 +141,9 @@ def shot(browser: Any, name: str) -> None:
 
 def sound(browser: Any) -> None:
     """axe finds nothing serious, and nothing was refused by the content security policy."""
-    spec = find_spec("axe_selenium_python")
+    spec = find_spec("axe_core_python")
     if spec is None or spec.origin is None:
-        pytest.skip("axe is not installed (axe-selenium-python)")
+        pytest.skip("axe is not installed (axe-core-python)")
     script = next(Path(spec.origin).parent.rglob("axe.min.js")).read_text("utf-8")
     for width in WIDTHS:
         wide(browser, width)
@@ -152,8 +159,10 @@ def sound(browser: Any) -> None:
         ]
         assert not serious, serious
     wide(browser, WIDTHS[0])
-    wrong = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE" and "icon.svg" not in entry["message"]]
-    assert not [text for text in wrong if "/v1/login" not in text and "/v1/me/password" not in text], wrong
+    told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not [text for text in told if "Failed to load resource" not in text], (
+        told
+    )  # a script's error, or what the policy refused
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +208,7 @@ def test_a_question_becomes_an_answer_and_a_case(console: Any) -> None:
     press(console, named(console, f"回答：{QUESTION}"))
     press(console, named(console, "最低生活保障申请"))
     shows(console, "从《最低生活保障申请》里选")
-    box = until(console, lambda b: [e for e in b.find_elements(By.CSS_SELECTOR, "#record input") if "phones" in e.get_attribute("data-key")][0])
+    box = find(console, "#record input[data-key*=phones]")
     console.execute_script("arguments[0].focus()", box)
     box.send_keys(Keys.SPACE)
     shows(console, "《最低生活保障申请》 电话")
@@ -238,7 +247,8 @@ def test_a_file_is_seen_before_it_is_published(console: Any, tmp_path: Path) -> 
     sound(console)
     shot(console, "import")
     press(console, find(console, "#publish"))
-    press(console, named(console, "发布"))  # in the dialog, which has the focus
+    find(console, "dialog[open]")
+    press(console, find(console, "#ask-yes"))
     shows(console, "已发布，新的内容已经生效")
     sound(console)
     shot(console, "published")
@@ -253,6 +263,11 @@ def test_usage_is_drawn_and_told(console: Any) -> None:
     section(console, "用量")
     shows(console, "问得最多的是社会救助")
     assert len(until(console, lambda b: b.find_elements(By.CSS_SELECTOR, "svg.chart[role=img]"))) == 5
+    for width in WIDTHS:  # drawn for the width: the letters stay readable
+        wide(console, width)
+        until(console, lambda b: b.execute_script(
+            "return [...document.querySelectorAll('.chart text')].every((e) => e.getBoundingClientRect().height > 11)"
+        ))  # fmt: skip
     sound(console)
     shot(console, "usage")
     press(console, named(console, "看数据表", "summary"))
@@ -302,9 +317,36 @@ def test_the_audit_is_read_and_verified(console: Any) -> None:
     section(console, "审计")
     press(console, find(console, "#verify"))
     shows(console, "完整")
+    find(console, "input[placeholder='如 account']").send_keys("import")
+    press(console, named(console, "查询"))
+    shows(console, "import.publish")
     until(console, lambda b: b.find_elements(By.CSS_SELECTOR, "main table tbody tr"))
     sound(console)
     shot(console, "audit")
+
+
+def test_a_clerk_answers_a_request(console: Any, portal: tuple[str, str]) -> None:
+    with httpx.Client(base_url=portal[0], trust_env=False, timeout=WAIT) as citizen:
+        session = citizen.post("/v1/sessions").json()["id"]
+        assert citizen.post(f"/v1/sessions/{session}/turns", json={"text": "办低保要带啥材料"}).status_code == 200
+        wanted = {"reason": "我妈情况特殊，想跟人说", "contact": "0000-80011"}
+        assert citizen.post(f"/v1/sessions/{session}/handoff", json=wanted).status_code == 200
+        section(console, "人工服务")
+        shows(console, "我妈情况特殊")
+        press(console, until(console, lambda b: next(e for e in b.find_elements(By.CSS_SELECTOR, "main td button"))))
+        shows(console, "办低保要带啥材料")
+        press(console, find(console, "#take"))
+        until(console, lambda b: not b.find_elements(By.ID, "take"))
+        find(console, "#reply").send_keys("您好，请带上诊断证明到窗口来。")
+        press(console, find(console, "#send"))
+        shows(console, "已回复")
+        sound(console)
+        shot(console, "handoff")
+        told = citizen.get(f"/v1/sessions/{session}/handoff").json()
+        assert [reply["text"] for reply in told["replies"]] == ["您好，请带上诊断证明到窗口来。"]
+        press(console, find(console, "#close"))
+        until(console, lambda b: not b.find_elements(By.ID, "reply"))
+        assert citizen.get(f"/v1/sessions/{session}/handoff").json()["status"] == "closed"
 
 
 def test_logging_out_closes_the_console(console: Any, portal: tuple[str, str]) -> None:

@@ -31,7 +31,7 @@ from test_catalogue_store import server  # noqa: F401  (a PostgreSQL of our own)
 from govlm.portal.application import ROUTERS, Application, create_app
 from govlm.portal.errors import MESSAGES, PortalError
 from govlm.portal.security import csrf, passwords
-from govlm.portal.security.access import VISITOR, Principal, new_session, owned, signature
+from govlm.portal.security.access import VISITOR, Principal, allow, new_session, owned, signature
 from govlm.portal.security.accounts import MOST, Account, utc
 from govlm.portal.security.limits import Proxies
 from govlm.portal.security.logins import COOKIE, _digest
@@ -259,6 +259,20 @@ def test_the_matrix_finds_a_route_that_forgets_to_ask(tmp_path: Path) -> None:
         "GET /v1/sessions/{id}/open as anonymous of another: let in, not unauthenticated",
         "GET /v1/sessions/{id}/open as account clerk of another: let in, not not_found",
     ]
+
+
+def test_a_route_for_this_machine(tmp_path: Path) -> None:
+    for settings, expected in (({}, [200, 200, 200]), (FAR, [401, 200, 403])):
+        with client(tmp_path, sample=False, **settings) as found:  # type: ignore[arg-type]
+            app = found.app
+            assert isinstance(app, Application)
+
+            @app.get("/figures", **allow("administrator", scope="admin", local=True))
+            async def figures() -> dict[str, str]:
+                return {}
+
+            whole = [caller(portal_of(found), kind) for kind in ("anonymous", "key admin", "key chat")]
+            assert [found.get("/figures", headers=who.headers).status_code for who in whole] == expected
 
 
 # ---- logins ----------------------------------------------------------------------------------------------------------

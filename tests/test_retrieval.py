@@ -211,3 +211,14 @@ def test_the_features_of_an_entry_are_the_best_of_its_texts(shape: list[tuple[in
             assert not groups[1:].any()
         else:
             assert not groups[0].any() and np.array_equal(groups[2], groups[1] * np.float32(query.shortness))
+
+
+def test_sounds_are_those_of_pypinyin() -> None:
+    from pypinyin import Style, lazy_pinyin
+    from pypinyin.pinyin_dict import pinyin_dict
+
+    from govlm.hall.retrieval.characters import _toneless
+
+    for char in "行长重乐绿女吕䶮𠀀一嗯欸哟〇々ａa":
+        said = lazy_pinyin(char, style=Style.NORMAL)[0]
+        assert (_toneless(pinyin_dict.get(ord(char), "")) or char) == said, char

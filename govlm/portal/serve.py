@@ -37,6 +37,8 @@ def serve(settings: Settings) -> None:
     import uvicorn
 
     configure(settings.log)
+    # uvicorn finishes what is under way at SIGTERM and then raises the signal once more: that is no failure
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     with running(settings.data):
         fresh_folder(settings.data)
         password = prepare(settings)

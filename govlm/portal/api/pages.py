@@ -1,4 +1,4 @@
-"""The citizen's page. It comes with a cookie that names the visitor, where no login is asked for."""
+"""The citizen's page, also as other portals' pages show it within theirs. It comes with a cookie that names the visitor, where no login is asked for."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ async def page(request: Request) -> FileResponse:
     response = FileResponse(WEB / "index.html")
     welcome(request, response)
     return response
+
+
+@router.get("/widget")
+async def framed(request: Request) -> FileResponse:
+    """The same page, narrow; only pages of `settings.origins` may show it."""
+    return await page(request)
+
+
+@router.get("/widget.js")
+async def widget() -> FileResponse:
+    """What such a page loads."""
+    return FileResponse(WEB / "widget.js")
 
 
 @router.get("/login")

@@ -22,10 +22,12 @@ from govlm.portal.security.keys import PREFIX, SCOPES
 from govlm.portal.security.logins import COOKIE
 
 __all__ = [
-    "ROLES", "SCOPES", "VISITOR", "Maybe", "Principal", "Who", "allow", "current", "new_session", "owned", "public", "secure", "welcome",
+    "FRAMED", "ROLES", "SCOPES", "VISITOR", "Maybe", "Principal", "Who", "allow", "current", "new_session", "new_visitor", "owned", "public", "secure",
+    "welcome",
 ]  # fmt: skip
 
 VISITOR = "govlm_visitor"  # the cookie of one who needs no login
+FRAMED = "X-Govlm-Visitor"  # the same, of a page within another site's, which no cookie reaches; a foreign page cannot send it
 _COMMON = ("bad_request", "unauthenticated", "forbidden", "too_large", "invalid", "too_many_requests", "busy")
 
 
@@ -118,20 +120,24 @@ def address(request: Request) -> str:
 
 
 def _visitor(request: Request) -> Principal | None:
-    number, _, signed = request.cookies.get(VISITOR, "").partition(".")
+    cookie = VISITOR in request.cookies
+    number, _, signed = (request.cookies[VISITOR] if cookie else request.headers.get(FRAMED, "")).partition(".")
     secret = request.app.state.portal.secret
     if not number or not hmac.compare_digest(signed.encode(), signature(secret, VISITOR, number).encode()):
         return None
-    return Principal(f"visitor:{number}", frozenset({"citizen"}), cookie=True, binding=f"visitor:{number}")
+    return Principal(f"visitor:{number}", frozenset({"citizen"}), cookie=cookie, binding=f"visitor:{number}" if cookie else "")
+
+
+def new_visitor(secret: bytes) -> str:
+    number = secrets.token_urlsafe(16)
+    return f"{number}.{signature(secret, VISITOR, number)}"
 
 
 def welcome(request: Request, response: Response) -> None:
     """Gives a new visitor of a portal on loopback a cookie. For pages only: a program's request gets none."""
     portal = request.app.state.portal
     if near(request) and _visitor(request) is None:
-        number = secrets.token_urlsafe(16)
-        signed = f"{number}.{signature(portal.secret, VISITOR, number)}"
-        response.set_cookie(VISITOR, signed, httponly=True, samesite="lax", secure=secure(request))
+        response.set_cookie(VISITOR, new_visitor(portal.secret), httponly=True, samesite="lax", secure=secure(request))
 
 
 # ---- what they may
