@@ -144,7 +144,7 @@ def test_what_a_citizen_gives_is_nowhere_in_the_clear(tmp_path: Path) -> None:
     data, log = tmp_path / "portal", tmp_path / "portal.log"
     with (
         serving(tmp_path, environment={"GOVLM_PORTAL_LOG": str(log)}) as base,
-        httpx.Client(base_url=base, trust_env=False) as web,
+        httpx.Client(base_url=base, trust_env=False, timeout=60) as web,
     ):
         session = begin(web)
         for text in (SAID, "我要申请低保", "同意", NAME, IDENTITY, PHONE, "就这些"):
@@ -224,11 +224,11 @@ def test_figures_are_for_this_machine_and_for_keys(tmp_path: Path) -> None:
 
 
 def test_figures_of_all_workers_are_one(tmp_path: Path) -> None:
-    with serving(tmp_path, workers=2) as base, httpx.Client(base_url=base, trust_env=False) as web:
+    with serving(tmp_path, workers=2) as base, httpx.Client(base_url=base, trust_env=False, timeout=60) as web:
         for _ in range(12):
-            with httpx.Client(base_url=base, trust_env=False) as fresh:  # a connection each: either worker takes it
+            with httpx.Client(base_url=base, trust_env=False, timeout=60) as fresh:  # a connection each: either worker takes it
                 begin(fresh)
-        texts = [httpx.get(f"{base}/metrics", trust_env=False).text for _ in range(6)]
+        texts = [httpx.get(f"{base}/metrics", trust_env=False, timeout=60).text for _ in range(6)]
         name = 'govlm_requests_total{method="POST",route="/v1/sessions",status="201"}'
         assert {figure(text, name) for text in texts} == {12.0}
         files = list((tmp_path / "portal" / "metrics").glob("counter_*.db"))
@@ -405,7 +405,7 @@ def test_a_request_under_way_is_finished_before_the_end(tmp_path: Path, kind: st
                     break
             except httpx.HTTPError:
                 time.sleep(0.1)
-        session = httpx.post(f"{base}/v1/sessions", trust_env=False).json()["id"]
+        session = httpx.post(f"{base}/v1/sessions", trust_env=False, timeout=60).json()["id"]
         body = json.dumps({"text": "低保怎么办理呀"}).encode()
         with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
             head = f"POST /v1/sessions/{session}/{kind} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -594,7 +594,7 @@ def test_one_worker_a_day_erases_what_is_old(tmp_path: Path, database: str | Non
         old, new = "2025-01-01T00:00:00.000000Z", "2026-03-04T00:00:00.000000Z"
         rows = {
             "feedback": {"session": "s", "rating": "up", "comment_sealed": "", "turn": 1, "at": None},
-            "questions": {"masked": "q", "kind": "bad", "reason": "", "status": "open", "first": old, "asked": 1, "last": None},
+            "questions": {"text_sealed": "", "kind": "bad", "reason_sealed": "", "status": "open", "first": old, "asked": 1, "last": None},
             "logins": {"account": "a", "created": old, "seen": old, "expires": None},
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from govlm.portal.curated import CuratedAnswer, Quote
 from govlm.portal.errors import PortalError
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security.access import Principal, Who, allow
+from govlm.portal.store.questions import Question, opened
 from govlm.portal.store.tables import tables
 from govlm.portal.views import CitationView, cited
 
@@ -180,7 +181,7 @@ async def questions(
         with portal.database.read() as connection:
             total = connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar()
             rows = connection.execute(sa.select(table).where(*where).order_by(*order).limit(limit).offset(offset))
-            return QuestionsView(total=total or 0, questions=[_question(row) for row in rows])
+            return QuestionsView(total=total or 0, questions=[_question(opened(portal.hall, row)) for row in rows])
 
     return await portal.gate.run(read)
 
@@ -194,7 +195,7 @@ async def answer(id: Id, given: AnswerGiven, portal: Here, who: Who) -> Answered
 
     def work() -> AnsweredView:
         found = _find(portal, id)
-        answered = _put(portal, who, [found.masked, *given.wordings], given)
+        answered = _put(portal, who, [found.text, *given.wordings], given)
         _close(portal, id, "answered")
         portal.audit.record("question.answer", who, f"question:{id}", {"curated": answered.curated.id})
         return answered
@@ -306,13 +307,13 @@ def _run(portal: Portal, row: CuratedAnswer | None) -> RegressionView:
     return RegressionView.of(regression.run(portal.hall, portal.settings.data, rows, date.today()))
 
 
-def _find(portal: Portal, id: str) -> Any:
+def _find(portal: Portal, id: str) -> Question:
     table = tables()["questions"]
     with portal.database.read() as connection:
         row = connection.execute(sa.select(table).where(table.c.id == id)).first()
     if row is None:
         raise PortalError("not_found")
-    return row
+    return opened(portal.hall, row)
 
 
 def _close(portal: Portal, id: str, status: str) -> None:
@@ -327,9 +328,9 @@ def _curated(portal: Portal, id: str) -> CuratedAnswer:
         raise PortalError("not_found") from None
 
 
-def _question(row: Any) -> QuestionView:
+def _question(row: Question) -> QuestionView:
     return QuestionView(
-        id=row.id, text=row.masked, kind=row.kind, reason=REFUSALS.get(row.reason, row.reason), status=row.status,
+        id=row.id, text=row.text, kind=row.kind, reason=REFUSALS.get(row.reason, row.reason), status=row.status,
         first=row.first, last=row.last, asked=row.asked,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ _COLUMNS = {
     "handoffs": (
         "id", "session_sealed", "person", "owner", "status", "clerk", "reason_sealed", "replies_sealed", "created", "updated",
     ),
-    "questions": ("id", "masked", "kind", "reason", "status", "first", "last", "asked"),
+    "questions": ("id", "text_sealed", "kind", "reason_sealed", "status", "first", "last", "asked"),
     "curated": ("id", "question", "answer", "citations", "by", "at", "active"),
     "imports": ("id", "kind", "name", "status", "report", "by", "at"),
     "switches": ("id", "value", "reason", "by", "at"),

@@ -40,7 +40,7 @@ def upgrade() -> None:
         *text("session_sealed", "person", "owner", "status", "clerk", "reason_sealed", "replies_sealed", "created", "updated"),
     )
     op.create_table(
-        "portal_questions", key(), *text("masked", "kind", "reason", "status", "first", "last"), *number("asked"),
+        "portal_questions", key(), *text("text_sealed", "kind", "reason_sealed", "status", "first", "last"), *number("asked"),
     )  # fmt: skip
     op.create_table("portal_curated", key(), *text("question", "answer", "citations", "by", "at", "active"))
     op.create_table("portal_imports", key(), *text("kind", "name", "status", "report", "by", "at"))
