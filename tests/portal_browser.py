@@ -14,16 +14,33 @@ from typing import Any
 
 import pytest
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="tests of pages need selenium")
+pytest.importorskip("selenium", reason="tests of pages need selenium")
 
+from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-__all__ = ["NEEDED", "SIZES", "browser", "find", "laid_out", "named", "quiet", "resize", "shot", "sound", "texts", "until", "webdriver"]
+__all__ = [
+    "NEEDED",
+    "SIZES",
+    "browser",
+    "find",
+    "laid_out",
+    "named",
+    "quiet",
+    "resize",
+    "shot",
+    "sound",
+    "texts",
+    "until",
+    "webdriver",
+]
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-NEEDED = pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="chromium and chromium-driver are not installed")
+NEEDED = pytest.mark.skipif(
+    not (CHROMIUM.exists() and DRIVER.exists()), reason="chromium and chromium-driver are not installed"
+)
 WAIT = 90  # seconds; the machine may be doing other work
 SIZES = {"desk": (1440, 900), "zoom": (720, 450), "phone": (360, 740)}  # zoom: 1440 at 200 %
 
@@ -65,7 +82,9 @@ def named(driver: Any, text: str, tag: str = "button") -> Any:
     """The button, or another element, that is called so."""
 
     def look(d: Any) -> Any:
-        return next((e for e in d.find_elements(By.TAG_NAME, tag) if e.is_displayed() and text in (e.accessible_name, e.text)), None)
+        return next(
+            (e for e in d.find_elements(By.TAG_NAME, tag) if e.is_displayed() and text in (e.accessible_name, e.text)), None
+        )
 
     return until(driver, look, text)
 
@@ -138,7 +157,9 @@ def _axe() -> str:
 def sound(driver: Any) -> None:
     """axe finds nothing serious."""
     driver.execute_script(_axe())
-    found = driver.execute_async_script("axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1])")
+    found = driver.execute_async_script(
+        "axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
+    )
     serious = [
         (violation["id"], node["html"][:200], node.get("failureSummary", "")[:300])
         for violation in found["violations"]

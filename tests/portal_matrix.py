@@ -25,6 +25,7 @@ class Route:
     scope: str
     owner: str
     operation: Mapping[str, Any]
+    local: bool = False  # open to all on a portal on loopback
 
     @property
     def name(self) -> str:
@@ -39,7 +40,7 @@ def routes(document: Mapping[str, Any]) -> list[Route]:
             name = f"{method.upper()} {path}"
             access = operation.get("x-access")
             assert access is not None, f"{name}: has no x-access; give the route **allow(…)"
-            assert set(access) == {"roles", "scope", "owner"}, f"{name}: {access}"
+            assert set(access) - {"local"} == {"roles", "scope", "owner"}, f"{name}: {access}"
             assert set(access["roles"]) <= set(ROLES), f"{name}: {access['roles']}"
             assert access["scope"] in (*SCOPES, ""), f"{name}: {access['scope']}"
             if access["owner"] not in OWNERS:
@@ -47,7 +48,17 @@ def routes(document: Mapping[str, Any]) -> list[Route]:
             if "/sessions/{" in path:
                 assert access["owner"] == "session", f"{name}: a conversation belongs to somebody"
             assert bool(access["roles"]) == bool(access["scope"]), f"{name}: {access}"
-            found.append(Route(method.upper(), path, tuple(access["roles"]), access["scope"], access["owner"], operation))
+            found.append(
+                Route(
+                    method.upper(),
+                    path,
+                    tuple(access["roles"]),
+                    access["scope"],
+                    access["owner"],
+                    operation,
+                    bool(access.get("local")),
+                )
+            )
     return found
 
 
@@ -113,7 +124,9 @@ class Filler:
         kind = schema.get("type")
         if kind == "object" or "properties" in schema:
             fields = schema.get("properties", {})
-            return {key: self.value(route, f"{name}.{key}", fields[key]) for key in schema.get("required", ())}
+            found = {key: self.value(route, f"{name}.{key}", fields[key]) for key in schema.get("required", ())}
+            more = schema.get("additionalProperties")
+            return found if fields or not isinstance(more, dict) else {"x": self.value(route, f"{name}.x", more)}
         if kind == "array":
             return [self.value(route, name, schema.get("items", {"type": "string"}))] * max(1, schema.get("minItems", 0))
         if kind in ("integer", "number"):

@@ -28,6 +28,7 @@ from govlm.portal.application import create_app
 from govlm.portal.portal import prepare
 from govlm.portal.settings import Settings
 
+FREELY = dict.fromkeys(("login", "chat", "catalogue", "models", "push", "admin", "key", "address"), "")  # rates: no limits
 READY = 120.0  # seconds until a server must answer, on a machine that does other work too
 
 

@@ -19,7 +19,7 @@ from govlm.hall.forms.checks import check
 from govlm.hall.forms.export import export_json, export_word
 from govlm.hall.forms.fill import fill
 from govlm.hall.forms.numbers import number
-from govlm.hall.forms.rules import conflicts
+from govlm.hall.forms.rules import conflicts, retirement_age
 from govlm.hall.forms.schema import CHECKED, Form
 from govlm.hall.hall import Hall
 from govlm.numbers import credit_code, identity_card, luhn
@@ -261,7 +261,7 @@ def test_bounds_and_days():
         ("tuixiu", {"birth_date": "1966-03-07", "id_number": GOOD, "sex": "男"}, []),
         ("tuixiu", {"birth_date": "1966-03-08", "id_number": GOOD}, ["birth_matches_id"]),
         ("tuixiu", {"sex": "女", "id_number": GOOD}, ["sex_matches_id"]),
-        ("tuixiu", {"birth_date": "1966-11-29", "sex": "男"}, ["age"]),  # 60 tomorrow
+        ("tuixiu", {"birth_date": "1966-11-29", "sex": "男"}, ["retirement_age"]),  # 60 tomorrow
         ("tuixiu", {"birth_date": "1966-11-28", "sex": "男"}, []),
         ("tuixiu", {"birth_date": "1970-01-01", "sex": "女"}, []),
         ("tuixiu", {"birth_date": "1966-03-07", "work_start": "1960-01"}, ["order"]),
@@ -280,7 +280,57 @@ def test_conflicts(form, values, kinds):
     assert [problem.kind for problem in found] == kinds
     for problem in found:
         assert problem.message.count("？") == 1
-        assert len(problem.fields) == 2 or problem.kind in ("region", "age")
+        assert len(problem.fields) == 2 or problem.kind in ("region", "age", "retirement_age")
+
+
+@pytest.mark.parametrize(
+    ("born", "before", "age"),
+    [
+        ("1964-12-31", 60, (60, 0)), ("1965-01-01", 60, (60, 1)), ("1965-04-30", 60, (60, 1)), ("1965-05-01", 60, (60, 2)),
+        ("1968-12-01", 60, (61, 0)), ("1976-08-31", 60, (62, 11)), ("1976-09-01", 60, (63, 0)), ("1990-01-01", 60, (63, 0)),
+        ("1969-12-31", 55, (55, 0)), ("1970-01-01", 55, (55, 1)), ("1970-05-01", 55, (55, 2)), ("1981-08-31", 55, (57, 11)),
+        ("1981-09-01", 55, (58, 0)), ("1974-12-31", 50, (50, 0)), ("1975-01-01", 50, (50, 1)), ("1975-02-28", 50, (50, 1)),
+        ("1975-03-01", 50, (50, 2)), ("1984-10-31", 50, (54, 11)), ("1984-11-01", 50, (55, 0)), ("1999-01-01", 50, (55, 0)),
+    ],
+)  # fmt: skip
+def test_the_statutory_retirement_age_of_edge_months(born, before, age):
+    """The State Council's tables: the months in which each step begins and ends."""
+    assert retirement_age(date.fromisoformat(born), before) == age
+
+
+@pytest.mark.parametrize(
+    ("born", "sex", "post", "way", "reached"),
+    [
+        ("1966-06-28", "男", "生产操作岗位", "到龄退休", True),  # 60 years and 5 months today
+        ("1966-06-29", "男", "生产操作岗位", "到龄退休", False),
+        ("1966-09-28", "男", "生产操作岗位", "到龄退休", False),
+        ("1966-09-28", "男", "生产操作岗位", "", True),  # may yet choose to retire early
+        ("1966-09-28", "男", "生产操作岗位", "弹性提前退休", True),
+        ("1966-11-29", "男", "生产操作岗位", "弹性提前退休", False),  # not before 60
+        ("1975-09-28", "女", "生产操作岗位", "到龄退休", True),
+        ("1975-10-28", "女", "生产操作岗位", "弹性延迟退休", True),
+        ("1976-05-28", "女", "生产操作岗位", "到龄退休", False),
+        ("1976-05-28", "女", "灵活就业", "弹性提前退休", True),
+        ("1971-05-28", "女", "管理技术岗位", "到龄退休", True),
+        ("1971-08-28", "女", "管理技术岗位", "到龄退休", False),
+        ("1972-01-01", "女", "管理技术岗位", "弹性提前退休", False),  # 54
+        ("1972-01-01", "女", "", "", True),
+    ],
+)
+def test_who_may_retire_today(born, sex, post, way, reached):
+    values = {"birth_date": born, "sex": sex, "post": post, "retire_kind": way}
+    found = conflicts(FORMS["tuixiu"], values, today=TODAY)
+    assert [problem.kind for problem in found] == ([] if reached else ["retirement_age"])
+    assert all(values[name] for problem in found for name in problem.fields)
+
+
+def test_the_retirement_item_names_what_the_ages_are_from():
+    rows = [json.loads(line) for line in (SAMPLE / "items.jsonl").read_text("utf-8").splitlines()]
+    item = next(row for row in rows if row["name"] == "职工退休待遇核定")
+    rule = next(rule for rule in FORMS["tuixiu"].rules if rule.kind == "retirement_age")
+    cited = [item[name][int(place)] for name, place in (path.split(".") for path in rule.source)]
+    assert any("2024年9月13日" in text and "延迟法定退休年龄的决定" in text for text in cited)
+    assert any("每4个月" in text and "每2个月" in text for text in cited)
 
 
 def test_parts_must_add_up_and_an_address_must_lie_in_the_region_of_the_item():

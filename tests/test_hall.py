@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from govlm.hall import Hall
+from govlm.hall import hall as hall_module
 from govlm.hall.answers.citations import check
 from govlm.hall.catalogue.records import Item, Material
 from govlm.hall.catalogue.report import CatalogueError
+from govlm.hall.library import build
 
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("bm25s", "cn2an", "opencc", "phonenumbers", "pypinyin", "alembic")),
@@ -227,6 +229,47 @@ def test_a_question_does_not_index_what_another_process_is_indexing(tmp_path: Pa
         first.store.put_items([Item("c", "老年人证")])  # put, not indexed yet
         monkeypatch.setattr(second, "reindex", lambda: pytest.fail("a question made an index"))
         assert [hit.code for hit in second.search("户口迁移")] == ["a"]
+
+
+def test_two_that_index_at_once_leave_each_other_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One has made its index and not published it yet, while another, as a process of its own would, makes, publishes and clears."""
+    made, done = threading.Event(), threading.Event()
+    failed: list[BaseException] = []
+
+    def slow(*arguments: object) -> str:
+        name = build(*arguments)
+        if threading.current_thread() is not threading.main_thread():
+            made.set()
+            assert done.wait(60)
+        return name
+
+    with Hall.create(tmp_path / "h") as first, Hall.open(tmp_path / "h") as second:
+        first.store.put_items([Item("a", "户口迁移")])
+        second.encoder  # noqa: B018  (read before the clock runs)
+        monkeypatch.setattr(hall_module, "build", slow)
+
+        def index() -> None:
+            try:
+                first.reindex()
+            except BaseException as error:
+                failed.append(error)
+
+        folder = tmp_path / "h" / "index"
+        thread = threading.Thread(target=index)
+        thread.start()
+        assert made.wait(60)
+        try:
+            second.reindex()
+            assert len([each for each in folder.iterdir() if each.is_dir()]) == 2
+        finally:
+            done.set()
+            thread.join(60)
+        assert not failed, failed
+        (folder / ".1-killed.making" / "items").mkdir(parents=True)  # a process was ended while it made one
+        second.reindex()
+        assert second.store.index is not None
+        assert {each.name for each in folder.iterdir()} == {".lock", second.store.index.generation}
+        assert [hit.code for hit in first.search("户口迁移")] == [hit.code for hit in second.search("户口迁移")] == ["a"]
 
 
 def test_a_lost_index_is_made_again(tmp_path: Path) -> None:

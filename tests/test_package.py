@@ -135,3 +135,88 @@ def test_editable(source: Path, tmp_path: Path) -> None:
     run(python, "-m", "pip", "install", "-q", "-e", source)
     run(python, "-c", PROBE)
     assert str(source) in run(python, "-c", "import govlm; print(govlm.__file__)")
+
+
+BLOCKED = """
+import socket
+def local(host):
+    host = host.decode() if isinstance(host, bytes) else host
+    return host in (None, "", "localhost", "::1", "0.0.0.0", "::") or host.startswith("127.")
+def guarded(plain):
+    def call(self, address, *more):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not local(address[0]):
+            raise OSError(101, f"blocked by the test: {address}")
+        return plain(self, address, *more)
+    return call
+socket.socket.connect = guarded(socket.socket.connect)
+socket.socket.connect_ex = guarded(socket.socket.connect_ex)
+_resolve = socket.getaddrinfo
+def getaddrinfo(host, *more, **named):
+    if not local(host):
+        raise OSError(101, f"blocked by the test: {host}")
+    return _resolve(host, *more, **named)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def test_the_portal_installs_and_serves_with_the_network_cut(built: Path, tmp_path: Path) -> None:
+    """As an intranet's operator does it: a wheelhouse made outside, pip install --no-index inside, no compiler, no network at run time."""
+    import json
+    import signal
+    import socket
+    import time
+    import urllib.request
+
+    (wheel,) = built.glob("*.whl")
+    house = tmp_path / "wheelhouse"
+    outside = new_venv(tmp_path / "outside")
+    run(outside, "-m", "pip", "download", "-q", "--only-binary", ":all:", "-d", house, f"govlm[portal] @ {wheel.as_uri()}")
+    shutil.copy(wheel, house)
+    assert not list(house.glob("*.tar.gz"))
+    python = new_venv(tmp_path / "venv")
+    bare = str(tmp_path / "venv" / "bin")
+    cut = {
+        "PATH": bare,
+        "CC": "no-compiler-here",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": "",
+        "PIP_EXTRA_INDEX_URL": "",
+    }
+    run(python, "-m", "pip", "install", "-q", "--no-index", "--find-links", house, "govlm[portal]", **cut)
+    guard = tmp_path / "guard"
+    guard.mkdir()
+    (guard / "sitecustomize.py").write_text(BLOCKED, "utf-8")
+    probe = "import urllib.request as u\ntry: u.urlopen('http://192.0.2.1/', timeout=5)\nexcept OSError as e: print(e)"
+    assert "blocked by the test" in run(python, "-c", probe, PYTHONPATH=str(guard), **cut)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "LD_LIBRARY_PATH"}} | cut | {"PYTHONPATH": str(guard)}
+    command = [tmp_path / "venv" / "bin" / "govlm", "serve", "--data", tmp_path / "data", "--port", str(port)]
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def post(path: str, body: bytes = b"{}") -> dict[str, object]:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"})
+        with opener.open(request, timeout=60) as answer:
+            found: dict[str, object] = json.load(answer)
+        return found
+
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([str(word) for word in command], cwd="/", env=env, stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            assert process.poll() is None, (tmp_path / "log").read_text("utf-8")
+            try:
+                session = post("/v1/sessions")["id"]
+                break
+            except OSError:
+                time.sleep(0.2)
+        answer = post(f"/v1/sessions/{session}/turns", json.dumps({"text": "低保怎么办，要带啥"}).encode())
+        assert "最低生活保障" in str(answer["text"]) and answer["citations"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert "blocked by the test" not in (tmp_path / "log").read_text("utf-8")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

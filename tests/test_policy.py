@@ -14,6 +14,7 @@ from govlm.hall.catalogue.records import Document
 from govlm.hall.evaluation.rouge import rouge, tokens
 from govlm.hall.policy import fitting, interpret, keywords, pairs, summarise, terms_fitting
 from govlm.hall.policy.candidates import title_of
+from govlm.hall.policy.formalities import formalities
 from govlm.hall.policy.glossary import Entry, Glossary
 from govlm.hall.policy.interpretation import MISSING, QUESTIONS, _check
 from govlm.hall.policy.salience import text_rank, vectors
@@ -123,6 +124,52 @@ def test_some_conditions_are_not_shown_as_all_of_them():
         found = summarise(TEXT, length).text
         if "符合下列条件" in found:
             assert "没有领取其他交通补贴" in found and "社会保障卡已经激活" in found
+
+
+NOTICE = """云溪市人民政府办公室
+关于发放高温补贴的通知
+云府办〔2025〕12号
+各区人民政府，市政府各部门、各直属机构：
+今年夏天的高温补贴按每人每月300元发放，从6月到9月共4个月。
+各区民政局应当公布下列事项：
+（一）发放的时间；
+（二）领取的地点。
+户外干活的人由单位造册，2025年7月10日前交到区人社局。
+云溪市人民政府办公室
+2025年6月2日
+"""
+
+
+@pytest.mark.parametrize("form", [str, make_document])
+@pytest.mark.parametrize("length", [20, 40, 80, 200, 1000])
+def test_the_head_and_the_signature_are_never_sentences_of_a_summary(form, length):
+    found = summarise(form(NOTICE), length)
+    assert found.sentences and not {unit.text for unit in found.sentences} & {
+        "云溪市人民政府办公室", "关于发放高温补贴的通知", "云府办〔2025〕12号", "各区人民政府，市政府各部门、各直属机构：", "2025年6月2日",
+    }  # fmt: skip
+    if length == 1000:
+        for kept in ("每人每月300元", "发放的时间", "领取的地点", "2025年7月10日前"):
+            assert kept in found.text
+
+
+@pytest.mark.parametrize(
+    ("line", "formal"),
+    [
+        ("各镇人民政府、各街道办事处，区直各单位：", True),
+        ("各有关单位:", True),
+        ("云民规〔2024〕3号", True),
+        ("二〇二五年三月一日", True),
+        ("（2025年3月1日）", True),
+        ("各区民政局负责下列工作：", False),
+        ("申请人向社区提交：", False),
+        ("2025年3月1日起可以申请", False),
+        ("每人每月40元", False),
+    ],
+)
+def test_which_lines_are_formalities(line, formal):
+    text = f"{line}\n补贴每人每月40元。"
+    assert (0 in formalities(text, "", sentences(text))) is formal
+    assert 1 not in formalities(text, "", sentences(text))
 
 
 def test_one_long_sentence_is_cut_between_clauses():

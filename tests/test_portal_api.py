@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[portal]"')
 
 from fastapi.testclient import TestClient
+from portal_server import FREELY
 from portal_server import client as portal_client
 
 from govlm.portal.security import access
@@ -46,9 +47,16 @@ STORIES = {
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with portal_client(tmp_path_factory.mktemp("api")) as made:
-        made.get("/")  # a visitor, with a cookie
+    with portal_client(tmp_path_factory.mktemp("api"), rates=FREELY) as made:
+        visit(made)
         yield made
+
+
+def visit(client: TestClient) -> TestClient:
+    """Makes it a visitor's, with a cookie and what pages send with it."""
+    client.get("/")
+    client.headers["X-CSRF-Token"] = client.get("/v1/me").json()["csrf"]
+    return client
 
 
 @pytest.fixture()
@@ -218,8 +226,7 @@ def test_a_forgotten_conversation_takes_everything_with_it(talk: Talk) -> None:
 
 def test_another_visitors_conversation_is_not_there(talk: Talk) -> None:
     talk.say("你好")
-    other = TestClient(talk.client.app, base_url="http://127.0.0.1:8000")
-    other.get("/")
+    other = visit(TestClient(talk.client.app, base_url="http://127.0.0.1:8000"))
     for method, path, body in (
         ("GET", "", None), ("DELETE", "", None), ("POST", "/turns", {"text": "a"}), ("PATCH", "/form", {"values": {"a": "b"}}),
         ("POST", "/submit", {"confirm": True, "key": "a"}), ("GET", "/submissions", None), ("GET", "/submissions/1.json", None),
@@ -245,6 +252,41 @@ def test_events_and_taking_a_stream_up_again(talk: Talk) -> None:
         assert resumed.status_code == 400, bad
     assert talk.client.get(f"{talk.at}/turns/9/stream").status_code == 404
     assert talk.client.get(f"{talk.at}/turns/0/stream").status_code == 422
+
+
+def test_what_is_done_is_counted_and_kept_in_the_audit_without_names(talk: Talk) -> None:
+    portal = talk.client.app.state.portal  # type: ignore[attr-defined]
+    for text in ("补办身份证要带啥", "火星上有水吗"):
+        talk.say(text)
+    talk.client.post(f"{talk.at}/turns/1/feedback", json={"rating": "up"})
+    talk.client.get("/v1/me/export")
+    talk.client.delete(talk.at)
+    portal.usage.flush()
+    counts = {(row.kind, row.name): row.count for row in portal.usage.read()}
+    assert counts["turn", "answered"] and counts["turn", "refused"] and counts["rating", "up"]
+    business = next(item.business for item in portal.hall.library.items.values() if item.name == "居民身份证补领")
+    assert counts["business", business]
+    assert sum(count for (kind, _), count in counts.items() if kind == "latency_class") >= 2
+    portal.audit.record("test.end", None).result(30)
+    rows = of_table(talk.client, "audit")
+    assert {"person.export", "session.delete"} <= {row.action for row in rows}
+    assert not any(talk.id in str(tuple(row)) or "visitor:" in row.actor for row in rows)
+
+
+def test_a_portal_that_is_switched_off_answers_nothing(talk: Talk) -> None:
+    switches = talk.client.app.state.portal.switches  # type: ignore[attr-defined]
+    switches.set("chat", False, "test")
+    try:
+        for path, body in (
+            (f"{talk.at}/turns", {"text": "低保"}), (f"{talk.at}/turns/stream", {"text": "低保"}), ("/v1/ask", {"text": "低保"}),
+            ("/v1/chat/completions", {"model": "govlm-small-zh", "messages": [{"role": "user", "content": "低保"}]}),
+            (f"{talk.at}/submit", {"confirm": True, "key": "a"}),
+        ):  # fmt: skip
+            off = talk.client.post(path, json=body)
+            assert off.status_code == 503 and off.json()["error"]["code"] == "switched_off", path
+        assert talk.client.get("/v1/items").status_code == 200  # records are still read
+    finally:
+        switches.set("chat", True)
 
 
 # ------------------------------------------------------------------------------------------------------------- the catalogue
@@ -345,8 +387,8 @@ def test_forms(client: TestClient) -> None:
 
 
 def test_a_person_is_told_of_what_fits_and_has_their_rights(tmp_path: Path) -> None:
-    with portal_client(tmp_path) as client:
-        client.get("/")
+    with portal_client(tmp_path, rates=FREELY) as client:
+        visit(client)
         profile = {"values": {"employment": "失业", "age": "18-34"}}
         assert client.put("/v1/me/profile", json=profile).status_code == 409
         given = client.post("/v1/me/consent", json={"purpose": "profile", "version": "2026-11"}).json()

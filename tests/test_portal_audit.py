@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,10 @@ def test_both_ways_are_one_function() -> None:
 class Place:
     """A database with an audit. clock: moved by the test."""
 
-    def __init__(self, target: str, data: Path) -> None:
+    def __init__(self, where: str, data: Path) -> None:
         data.mkdir(exist_ok=True)
         self.data, self.now = data, DAY
-        self.store = Store.create(target)
+        self.store = Store.create(where)
         upgrade(self.store.database)
         self.writer = Writer(self.store)
         self.vault = Vault.of(self.store, data / "keys.json")
@@ -129,7 +130,7 @@ def test_entries_are_kept_in_order_and_hang_together(place: Place) -> None:
     rows = place.rows()
     assert [row["number"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert {row["chain"] for row in rows} == {name}
-    assert all(after["previous"] == before["digest"] for before, after in zip(rows, rows[1:], strict=False))
+    assert all(after["previous"] == before["digest"] for before, after in pairwise(rows))
     assert rows[0]["action"] == "item.publish" and json.loads(rows[2]["detail"]) == {"number": 2}
     found = place.verify()
     assert (found.sound, found.chains, found.entries, found.told) == (True, 1, 6, [])
@@ -171,7 +172,7 @@ def test_many_threads_write_one_chain(place: Place) -> None:
     found = place.verify()
     assert (found.sound, found.chains, found.entries) == (True, 1, 240)
     heads = [line.number for line in place.anchors.read()[0] if line.event == "head"]
-    assert len(heads) >= 2 and all(after - before <= 64 + 256 for before, after in zip(heads, heads[1:], strict=False))
+    assert len(heads) >= 2 and all(after - before <= 64 + 256 for before, after in pairwise(heads))
 
 
 def test_a_day_has_a_chain_of_its_own(local: Place) -> None:

@@ -93,6 +93,11 @@ def test_an_import_is_shown_first_and_found_after_it_is_published(admin: TestCli
     again = admin.post(f"/v1/admin/imports/{found['id']}/publish")
     assert again.status_code == 409 and again.json()["error"]["code"] == "conflict"
     assert [entry["status"] for entry in admin.get("/v1/admin/imports").json()["imports"]] == ["published"]
+    portal = admin.app.state.portal
+    portal.audit.record("test", None).result()
+    with portal.database.read() as connection:
+        kept = connection.exec_driver_sql("SELECT action, object FROM portal_audit").fetchall()
+    assert ("import.publish", f"import:{found['id']}") in [tuple(row) for row in kept]
     assert not (admin.app.state.portal.settings.data / "imports" / found["id"]).exists()
 
 
@@ -271,6 +276,28 @@ def test_a_question_becomes_an_answer_and_a_case_in_one_action(admin: TestClient
     assert admin.get("/v1/admin/questions").json()["total"] == 0
     assert admin.get("/v1/admin/questions?status=answered").json()["total"] == 1
     assert admin.post("/v1/admin/regression").json() == {"cases": 2, "failed": []}
+
+
+def test_a_conversation_gives_the_answer_and_a_form_goes_on(admin: TestClient) -> None:
+    session = admin.post("/v1/sessions").json()["id"]
+
+    def say(text: str) -> dict[str, Any]:
+        found: dict[str, Any] = admin.post(f"/v1/sessions/{session}/turns", json={"text": text}).json()
+        return found
+
+    before = say(QUESTION)
+    admin.post(
+        "/v1/admin/curated", json={"question": QUESTION, "quotes": [{"item": DIBAO, "fields": ["phones"]}], "learn": False}
+    )
+    found = say(QUESTION)
+    assert found["text"] != before["text"] and "0000-80011" in found["text"] and found["citations"]
+    assert [part["kind"] for part in found["parts"]] == ["item", "phones"] and found["state"]["item"] is None
+    assert say("我要办低保")["state"]["item"]["code"] == DIBAO
+    form = say("可以")["state"]
+    aside = say(QUESTION)
+    assert (
+        "0000-80011" in aside["text"] and aside["state"]["item"] == form["item"] and aside["state"]["asking"] == form["asking"]
+    )
 
 
 def test_govlm_eval_reads_the_cases(admin: TestClient) -> None:

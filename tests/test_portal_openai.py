@@ -19,7 +19,7 @@ pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[porta
 import httpx
 import openai
 import uvicorn
-from portal_server import free_port
+from portal_server import FREELY, free_port
 
 from govlm.models import AutoModel
 from govlm.portal.application import create_app
@@ -34,7 +34,7 @@ MATERIALS = [{"role": "system", "content": "你是助手"}, {"role": "user", "co
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A portal that a thread of this process serves, with one thread for its work."""
-    settings = Settings(data=tmp_path_factory.mktemp("openai"), port=free_port(), threads=1)
+    settings = Settings(data=tmp_path_factory.mktemp("openai"), port=free_port(), threads=1, rates=FREELY)
     prepare(settings)
     app = create_app(settings)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=settings.port, log_level="error"))

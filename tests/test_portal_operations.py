@@ -199,7 +199,7 @@ def test_figures_are_counted_by_route_and_status(tmp_path: Path) -> None:
         portal.app.state.portal.metrics.batch("embed", 8)
         portal.app.state.portal.metrics.turn("unanswerable")
         text = portal.get("/metrics").text
-        assert portal.get("/metrics", headers={"X-Forwarded-For": "203.0.113.9"}).status_code == 403
+        assert portal.get("/metrics", headers={"X-Forwarded-For": "203.0.113.9"}).status_code == 401
     assert figure(text, 'govlm_requests_total{method="POST",route="/v1/sessions/{id}/turns",status="200"}') == 1
     assert figure(text, 'govlm_requests_total{method="GET",route="/v1/sessions/{id}",status="404"}') == 1
     assert figure(text, 'govlm_request_seconds_count{route="/v1/sessions/{id}/turns"}') == 1
@@ -216,7 +216,7 @@ def test_figures_are_for_this_machine_and_for_keys(tmp_path: Path) -> None:
         assert portal.get("/metrics").status_code == 401
         for scopes, roles, status in (
             ({"admin"}, {"administrator"}, 200), ({"chat"}, {"administrator"}, 403), ({"admin"}, {"citizen"}, 403),
-            (None, {"administrator"}, 403),
+            (None, {"administrator"}, 200),
         ):  # fmt: skip
             who = Principal("key:1", frozenset(roles), frozenset(scopes) if scopes else None)
             portal.app.dependency_overrides[maybe] = lambda who=who: who
@@ -250,7 +250,7 @@ def test_figures_of_all_workers_are_one(tmp_path: Path) -> None:
 
 
 def test_usage_of_workers_adds_up(tmp_path: Path, database: str | None) -> None:
-    with client(tmp_path, database=database) as portal:
+    with client(tmp_path, database=database, sample=database is None) as portal:
         hall = portal.app.state.portal.hall
         workers = [Usage(hall.store.database, hall.writer, lambda: NOW) for _ in range(2)]
         for worker in workers:
@@ -283,7 +283,7 @@ def test_usage_that_cannot_be_written_is_kept(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_kill_switch_reaches_every_worker(tmp_path: Path, database: str | None) -> None:
-    with client(tmp_path, database=database) as portal:
+    with client(tmp_path, database=database, sample=database is None) as portal:
         hall, session = portal.app.state.portal.hall, begin(portal)
         other = Switches(hall.store.database, hall.writer)
         assert other.on("chat")
@@ -344,7 +344,7 @@ def test_postgresql_goes_and_comes_back(tmp_path: Path, request: pytest.FixtureR
 
     url = new_database(request)
     base, _, name = url.rpartition("/")
-    with client(tmp_path, database=url) as portal, psycopg.connect(f"{base}/postgres", autocommit=True) as admin:
+    with client(tmp_path, database=url, sample=False) as portal, psycopg.connect(f"{base}/postgres", autocommit=True) as admin:
         session = begin(portal)
         assert say(portal, session, "低保怎么办").status_code == 200
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -393,8 +393,9 @@ def test_a_request_under_way_is_finished_before_the_end(tmp_path: Path, kind: st
     """SIGTERM comes while the request's body is still coming in."""
     port, log = free_port(), tmp_path / "serve.log"
     words = ["--data", str(tmp_path / "portal"), "--port", str(port), "--workers", str(workers)]
+    environment = {**os.environ, "GOVLM_PORTAL_SAMPLE": "0"}
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "govlm", "serve", *words], stdout=out, stderr=out)
+        process = subprocess.Popen([sys.executable, "-m", "govlm", "serve", *words], stdout=out, stderr=out, env=environment)
     try:
         base = f"http://127.0.0.1:{port}"
         for _ in range(1200):
@@ -412,16 +413,15 @@ def test_a_request_under_way_is_finished_before_the_end(tmp_path: Path, kind: st
             time.sleep(1.0)  # it has begun
             process.send_signal(signal.SIGTERM)
             time.sleep(1.0)
-            with pytest.raises(OSError):  # nothing new is taken
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                assert httpx.get(f"{base}/healthz", trust_env=False).status_code != 200 if workers > 1 else True
-                raise OSError
+            if workers == 1:
+                with pytest.raises(OSError):  # nothing new is taken
+                    socket.create_connection(("127.0.0.1", port), timeout=5).close()
             wire.sendall(body[5:])
             answer = b""
             while part := wire.recv(65536):
                 answer += part
         text = answer.decode()
-        assert text.startswith("HTTP/1.1 200") and "最低生活保障" in text
+        assert text.startswith("HTTP/1.1 200") and "12345" in text
         if kind == "turns/stream":
             assert "event: end" in text and text.rstrip().endswith("0")  # the last chunk: not broken off
         assert process.wait(30) == 0, log.read_text("utf-8")
@@ -429,15 +429,16 @@ def test_a_request_under_way_is_finished_before_the_end(tmp_path: Path, kind: st
         if process.poll() is None:
             process.kill()
             process.wait()
-    for line in log.read_text("utf-8").splitlines()[2:]:
-        json.loads(line)
-    with client(tmp_path) as portal:
+    # beside the two lines of the start; Python's tracker of semaphores has a word about workers that end by a signal
+    lines = [line for line in log.read_text("utf-8").splitlines()[2:] if workers == 1 or line.startswith("{")]
+    assert [json.loads(line)["route"] for line in lines] == ["/v1/sessions", f"/v1/sessions/{{id}}/{kind}"]
+    with client(tmp_path, sample=False) as portal:
         assert len(portal.app.state.portal.hall.history(session)) == 1
 
 
 def test_one_portal_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "portal"
-    prepare(Settings(data=data))
+    prepare(Settings(data=data, sample=False))
     with running(data):
         assert cli.main(["serve", "--data", str(data), "--port", str(free_port())]) == 1
         assert "stop it first" in capsys.readouterr().err
@@ -464,14 +465,14 @@ def content(database: Any) -> dict[str, list[tuple[Any, ...]]]:
 @pytest.mark.parametrize("to", ["sqlite", "postgresql"])
 def test_a_backup_brings_all_of_it_back(tmp_path: Path, database: str | None, to: str, request: pytest.FixtureRequest) -> None:
     data, keys = tmp_path / "portal", tmp_path / "keys"
-    with client(tmp_path, database=database) as portal:
+    with client(tmp_path, database=database, sample=database is None) as portal:
         here = portal.app.state.portal
         session = begin(portal)
         for text in (SAID, "同意", "要什么材料"):
             say(portal, session, text)
         here.hall.people.consent("p1", "profile", "2026-1", now=NOW)
         here.hall.people.put_profile("p1", {"region": "4401"}, now=NOW)
-        here.hall.record("p1", {"kind": "viewed", "item": next(iter(here.hall.library.items))})
+        here.hall.people.record("p1", "viewed", ["A1"], now=NOW)
         here.switches.set("chat", False, "检查", "x", NOW)
         here.audit.record("backup.made", None).result(30)
         here.usage.count("satisfaction", "up")
@@ -482,14 +483,15 @@ def test_a_backup_brings_all_of_it_back(tmp_path: Path, database: str | None, to
         names = archive.getnames()
         text = archive.extractfile("hall/hall.json")
         assert text is not None and b"secret" not in text.read()  # of the database's URL
-    assert not set(KEYS) & set(names) and "hall/procedures" in " ".join(names)
+    assert not set(KEYS) & set(names)
+    assert database or "hall/procedures" in " ".join(names)
     assert file.stat().st_mode & 0o077 == 0
     keys.mkdir()
     for name in KEYS:
         (keys / Path(name).name).write_bytes((data / name).read_bytes())
     url = None if to == "sqlite" else new_database(request)
     assert restore(file, tmp_path / "other" / "portal", database=url, keys=keys)
-    with client(tmp_path / "other", database=url) as portal:
+    with client(tmp_path / "other", database=url, sample=False) as portal:
         here = portal.app.state.portal
         after = content(here.database)
         for name in before:
@@ -502,7 +504,7 @@ def test_a_backup_brings_all_of_it_back(tmp_path: Path, database: str | None, to
         assert say(portal, session, "多少钱").status_code == 200
         assert here.hall.people.profile("p1") == {"region": "4401"}
         here.hall.people.consent("p2", "profile", "2026-1", now=NOW)  # numbers go on behind those that were brought
-        here.hall.record("p1", {"kind": "asked", "item": next(iter(here.hall.library.items))})
+        here.hall.people.record("p1", "viewed", ["A2"], now=NOW)
     assert cli.main(["audit", "verify", str(tmp_path / "other" / "portal")]) == 0
 
 
@@ -570,9 +572,8 @@ def test_an_older_folder_is_upgraded_and_a_newer_one_refused(tmp_path: Path) -> 
     from govlm.hall.hall import Hall
 
     data = tmp_path / "portal"
-    with Hall.create(data / "hall") as hall:  # of before the portal was
-        hall.import_items(Path(cli.__file__).parent / "assets" / "sample-hall" / "items.jsonl")
-    with client(tmp_path) as portal:
+    Hall.create(data / "hall").close()  # of before the portal was
+    with client(tmp_path, sample=False) as portal:
         assert say(portal, begin(portal), "低保怎么办").status_code == 200
     with sqlite3.connect(data / "hall" / "catalogue.db") as plain:
         plain.execute("UPDATE portal_version SET version_num = 'p9999'")
@@ -584,7 +585,7 @@ def test_an_older_folder_is_upgraded_and_a_newer_one_refused(tmp_path: Path) -> 
 
 
 def test_one_worker_a_day_erases_what_is_old(tmp_path: Path, database: str | None) -> None:
-    with client(tmp_path, database=database) as portal:
+    with client(tmp_path, database=database, sample=database is None) as portal:
         here = portal.app.state.portal
         retention.claim(here.hall, datetime.now(timezone.utc) - timedelta(days=400))  # none is due by itself in this test
         times = [NOW + timedelta(days=days) for days in range(3)]
@@ -622,7 +623,7 @@ def test_a_policy_that_the_law_forbids_starts_nothing(tmp_path: Path) -> None:
 
 def test_a_wipe_leaves_nothing(tmp_path: Path, database: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "portal"
-    with client(tmp_path, database=database) as portal:
+    with client(tmp_path, database=database, sample=database is None) as portal:
         say(portal, begin(portal), SAID)
         portal.app.state.portal.audit.record("x", None).result(30)
     elsewhere = backup(data, tmp_path / "elsewhere.tar.gz")
@@ -645,7 +646,7 @@ def test_a_wipe_leaves_other_tables_and_files(
     import psycopg
 
     url, data = new_database(request), tmp_path / "portal"
-    with client(tmp_path, database=url):
+    with client(tmp_path, database=url, sample=False):
         pass
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE theirs (x int)")
@@ -663,7 +664,7 @@ def test_a_wipe_goes_on_when_the_database_answers_again(tmp_path: Path, request:
 
     url, data = new_database(request), tmp_path / "portal"
     base, _, name = url.rpartition("/")
-    with client(tmp_path, database=url):
+    with client(tmp_path, database=url, sample=False):
         pass
     with psycopg.connect(f"{base}/postgres", autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -680,7 +681,7 @@ def test_a_wipe_asks_for_the_folders_name(
     import io
 
     data = tmp_path / "portal"
-    prepare(Settings(data=data))
+    prepare(Settings(data=data, sample=False))
     for typed in ("", "yes\n", "y\n"):
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
         assert cli.main(["wipe", str(data)]) == 2

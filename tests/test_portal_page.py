@@ -20,7 +20,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 pytestmark = NEEDED
-STORIES = {entry["name"]: entry for entry in yaml.safe_load((Path(__file__).parent / "hall" / "dialogue.yaml").read_text("utf-8"))}
+STORIES = {
+    entry["name"]: entry for entry in yaml.safe_load((Path(__file__).parent / "hall" / "dialogue.yaml").read_text("utf-8"))
+}
 ANSWERED = ".hall:not([aria-busy]) > .foot"
 
 
@@ -271,7 +273,11 @@ def test_an_answer_is_shown_while_it_comes(driver: Any, base: str) -> None:
         begin(driver, line.base)
         line.hold = b"event: end"
         find(driver, "#message").send_keys("低保办下来得多久", Keys.ENTER)
-        until(driver, lambda d: any("承诺" in text or "工作日" in text for text in texts(d, ".hall[aria-busy] .body")), "a part of the answer")
+        until(
+            driver,
+            lambda d: any("承诺" in text or "工作日" in text for text in texts(d, ".hall[aria-busy] .body")),
+            "a part of the answer",
+        )
         assert not count(driver, ANSWERED)
         until(driver, lambda d: texts(d, "#spoken")[0], "it is read out")
         line.go.set()
@@ -347,7 +353,9 @@ def test_what_is_wrong_in_the_form_is_told_at_the_field(driver: Any, base: str) 
     answered(driver, before)
     assert find(driver, "#field-id_number").get_attribute("aria-invalid") is None
     before = count(driver, ANSWERED)
-    find(driver, "#field-mobile").send_keys("13973112233", Keys.TAB, "示例市河东")  # goes on writing while the number is being kept
+    find(driver, "#field-mobile").send_keys(
+        "13973112233", Keys.TAB, "示例市河东"
+    )  # goes on writing while the number is being kept
     answered(driver, before)
     webdriver.ActionChains(driver).send_keys("区幸福路12号", Keys.TAB).perform()
     answered(driver, before + 1)

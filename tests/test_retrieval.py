@@ -1,5 +1,6 @@
 """Retrieval: names against a plain twin, vectors against float32, and the index that puts them together."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from govlm._native import core
 from govlm.hall.retrieval import dense, index
+from govlm.hall.retrieval.characters import Characters
 from govlm.hall.retrieval.dense import Neighbours, Vectors
 from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
 from govlm.hall.retrieval.ranking import Ranker, fit
@@ -165,3 +167,58 @@ def test_an_index_is_kept_and_asked_alike(tmp_path: Path, monkeypatch: pytest.Mo
         assert np.allclose(features, made.features(query), atol=1e-5)
         assert features.shape == (200, len(index.FEATURE_NAMES))
         assert entries[int(features.sum(axis=1).argmax())].key == entry.key
+
+
+@functools.cache
+def characters() -> Characters:
+    return Characters.make()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=6), st.text("甲乙丙丁戊", max_size=8))
+def test_the_features_of_an_entry_are_the_best_of_its_texts(shape: list[tuple[int, int]], question: str) -> None:
+    """From the definition, entry by entry; entries may have any number of names and examples, none too."""
+    assume(any(map(sum, shape)))
+    letters, count = itertools.cycle("甲乙丙丁戊己庚"), itertools.count()
+
+    def words(size: int) -> tuple[str, ...]:
+        return tuple(f"{''.join(itertools.islice(letters, 3))}{next(count)}" for _ in range(size))
+
+    entries = [index.Entry(str(i), words(names), words(examples)) for i, (names, examples) in enumerate(shape)]
+    made = index.Index.make(entries, embed, characters())
+    query = made.query(question, embed)
+    found = made.features(query)
+    texts = {text: i for i, text in enumerate(text for entry in entries for text in (*entry.names, *entry.examples))}
+    similar = made._vectors.scores(query.vector[None])[0]
+    plain, sound = made._plain.features(query.codes), made._sound.features(query.sounds)
+    plain, sound = (np.append(rows, rows.sum(axis=1, keepdims=True), axis=1) for rows in (plain, sound))
+
+    def best(rows: np.ndarray, of: tuple[str, ...]) -> list[float]:
+        rows = rows.reshape(len(rows), -1)
+        return rows[[texts[text] for text in of]].max(axis=0).tolist() if of else [0.0] * rows.shape[1]
+
+    size = len(index._BASE)
+    for row, entry in zip(found, entries, strict=True):
+        first = entry.names[:1]
+        wanted = [
+            *best(similar, entry.names), *best(similar, first), *best(similar, entry.examples), *best(plain, first), *best(plain, entry.names),
+            *best(sound, entry.names), *best(plain, entry.examples), *best(sound, entry.examples),
+        ]  # fmt: skip
+        groups = row.reshape(3, size)
+        used = groups[0] if entry.examples else groups[1]
+        assert used[2:].tolist() == wanted
+        if entry.examples:
+            assert not groups[1:].any()
+        else:
+            assert not groups[0].any() and np.array_equal(groups[2], groups[1] * np.float32(query.shortness))
+
+
+def test_sounds_are_those_of_pypinyin() -> None:
+    from pypinyin import Style, lazy_pinyin
+    from pypinyin.pinyin_dict import pinyin_dict
+
+    from govlm.hall.retrieval.characters import _toneless
+
+    for char in "行长重乐绿女吕䶮𠀀一嗯欸哟〇々ａa":
+        said = lazy_pinyin(char, style=Style.NORMAL)[0]
+        assert (_toneless(pinyin_dict.get(ord(char), "")) or char) == said, char

@@ -106,6 +106,22 @@ def test_import_is_light() -> None:
     assert loaded & heavy == set()
 
 
+def test_what_the_benchmarks_import_is_in_an_extra() -> None:
+    """Every package that benchmarks/ imports is one that pyproject.toml asks for."""
+    own = {"govlm", "benchmarks", "tests", *(path.stem for path in (ROOT / "benchmarks").rglob("*.py"))}
+    asked = (ROOT / "pyproject.toml").read_text(encoding="utf-8").lower()
+    names = {"sklearn": "scikit-learn", "yaml": "pyyaml", "docx": "python-docx", "pydantic": "fastapi"}
+    for path in sorted((ROOT / "benchmarks").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            else:
+                found = [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            for module in {name.split(".")[0] for name in found} - own - set(sys.stdlib_module_names):
+                package = names.get(module, module.replace("_", "-"))
+                assert re.search(rf'^[^#\n]*"{re.escape(package)}[\[>=";]', asked, re.MULTILINE), f"{path.name}: {module}"
+
+
 def test_top_level() -> None:
     names = {name.split("/")[0] for name in tracked()}
     assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
@@ -121,11 +137,12 @@ def test_git_holds_no_products_and_no_paths_of_a_machine() -> None:
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
-    """The two commands that the README gives stand in .ci/run word for word."""
+    """The commands that the README begins with stand in .ci/run word for word."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = [block.strip() for block in re.findall(r"^```bash\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)][:2]
-    assert commands[0].startswith("pip install . && govlm demo")
-    assert commands[1] == 'pip install ".[test]" && pytest'
+    commands = [block.strip() for block in re.findall(r"^```bash\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)][:3]
+    assert commands[0] == 'pip install ".[portal]" && govlm serve'
+    assert commands[1].startswith("pip install . && govlm demo")
+    assert commands[2] == 'pip install ".[test]" && pytest'
     script = [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
     for command in commands:
         assert command in script, command

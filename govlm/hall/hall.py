@@ -40,7 +40,7 @@ from govlm.hall.dialogue.state import State
 from govlm.hall.dialogue.step import fields_of, same
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
-from govlm.hall.library import Library, Progress, build
+from govlm.hall.library import Library, Progress, build, clear, making
 from govlm.hall.protection.people import People
 from govlm.hall.protection.sessions import Exchange, Sessions, Submission
 from govlm.hall.protection.vault import Vault
@@ -129,9 +129,7 @@ class Hall:
         try:
             hall = cls.create(folder / "hall")
             weakref.finalize(hall, shutil.rmtree, folder, ignore_errors=True)
-            hall.import_items(SAMPLE / "items.jsonl")
-            hall.import_policies([SAMPLE / "policies"])
-            hall.import_procedures(sorted((SAMPLE / "procedures").glob("*.yaml")))
+            hall.import_sample()
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -168,6 +166,14 @@ class Hall:
         self.store.put_documents(documents)
         self.reindex(progress)
         return report
+
+    def import_sample(self) -> None:
+        """Adds the bundled sample: items, policies, procedures of a city that does not exist; indexed once."""
+        items, _ = import_items(SAMPLE / "items.jsonl")
+        documents, _ = import_documents([SAMPLE / "policies"], "", self.store.documents())
+        self.store.put(items, documents)
+        self.reindex()
+        self.import_procedures(sorted((SAMPLE / "procedures").glob("*.yaml")))
 
     def learn(self, utterances: Path_ | Iterable[Mapping[str, Any]], progress: Progress | None = None) -> Report:
         """Adds a hall's own sentences to its items, so that requests like them are recognised: rows {"text", "item"}, the item by its
@@ -225,17 +231,13 @@ class Hall:
         """Makes the indexes anew and puts them in use, for every process at once; questions go on meanwhile."""
         folder = self.folder / "index"
         with self._lock:
-            folder.mkdir(exist_ok=True)
-            with self.store.snapshot() as view:
-                name = build(folder, view, self._encode, progress)
-                library = Library.open(folder / name, view, self._encode)
-            if self.store.publish_index(name, library.version):
-                self._library = library
-            with self.store.snapshot() as view:
-                kept = {name, view.index.generation if view.index else ""}
-            for other in folder.iterdir():
-                if other.name not in kept and not other.name.endswith(".making"):
-                    shutil.rmtree(other, ignore_errors=True)
+            with making(folder):
+                with self.store.snapshot() as view:
+                    name = build(folder, view, self._encode, progress)
+                    library = Library.open(folder / name, view, self._encode)
+                if self.store.publish_index(name, library.version):
+                    self._library = library
+            clear(folder, lambda: index.generation if (index := self.store.index) else "")
 
     # -------------------------------------------------------------------------------------------------------------- asked
 
@@ -393,14 +395,17 @@ class Hall:
 
     def conversations(self, sessions: SessionStore) -> Conversations:
         """Conversations that are kept elsewhere than in the hall's database."""
-        return Conversations(sessions, self._shelf, self._answer)
+        return Conversations(sessions, self._shelf, self._answer, put_right=self._put_right)
 
     def _shelf(self) -> Shelf:
         return self._procedures.shelf(self.library)
 
     @cached_property
     def _conversations(self) -> Conversations:
-        return Conversations(self.sessions, self._shelf, self._answer, self._agreed)
+        return Conversations(self.sessions, self._shelf, self._answer, self._agreed, self._put_right)
+
+    def _put_right(self, text: str, region: str, today: date) -> bool:
+        return self.curated is not None and self.curated(text, region, today) is not None
 
     def _agreed(self, session_id: str, version: str, now: datetime) -> None:
         """Keeps the consent of a conversation, before anything that needs it is kept."""

@@ -6,9 +6,11 @@ generation lie in a folder of their own; the catalogue's database says which gen
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -25,9 +27,10 @@ from govlm.hall.retrieval.index import Encode, Entry, Index
 from govlm.hall.understanding.examples import act_entries, out_of_scope_entry
 from govlm.hall.understanding.understand import Understander, item_entry
 
-__all__ = ["Library", "build", "business_of", "passage_entries"]
+__all__ = ["Library", "build", "business_of", "clear", "making", "passage_entries"]
 
 _PARTS = ("items", "passages", "acts")
+_LOCK = ".lock"  # of the folder of all generations: held by each process that makes one
 _EMBEDDED = 300  # characters of a passage that its vector and its fit are made of
 Progress = Callable[[str, int, int], None]  # (what, done, all)
 
@@ -110,6 +113,31 @@ def build(folder: Path, view: Snapshot, encode: Encode, progress: Progress | Non
         shutil.rmtree(made, ignore_errors=True)
         raise
     return name
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Held from `build` until the generation is published or given up: nothing below `folder` is cleared meanwhile, by any process."""
+    folder.mkdir(exist_ok=True)
+    with open(folder / _LOCK, "a", encoding="ascii") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+def clear(folder: Path, current: Callable[[], str]) -> None:
+    """Removes all generations but the one in use, and what a killed process left. Nothing, where another is made: its maker clears then.
+
+    current: the generation in use; asked when no other can be published any more.
+    """
+    with open(folder / _LOCK, "a", encoding="ascii") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        kept = {_LOCK, current()}
+        for other in folder.iterdir():
+            if other.name not in kept:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def business_of(item: Item) -> str:

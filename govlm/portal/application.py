@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -38,7 +37,6 @@ from govlm.portal.api import (
 from govlm.portal.openapi import describe
 from govlm.portal.operations.observe import Observed
 from govlm.portal.portal import Portal
-from govlm.portal.security.access import SCHEMES
 from govlm.portal.security.headers import Shield
 from govlm.portal.settings import Settings
 
@@ -56,11 +54,6 @@ class Application(FastAPI):
     """With the shield around all of it, the handler of unforeseen errors too; all that is answered is observed."""
 
     settings: Settings
-
-    def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        document.setdefault("components", {}).setdefault("securitySchemes", SCHEMES)
-        return document
 
     def build_middleware_stack(self) -> ASGIApp:
         return Observed(Shield(super().build_middleware_stack(), self.settings))

@@ -40,6 +40,7 @@ from govlm.portal.store.tables import tables
 __all__ = ["Curated", "CuratedAnswer", "Quote", "composed", "normalised"]
 
 _ALIKE = 0.96  # cosine; of pairs that asked for different things the nearest measured was 0.953 (有房子… and 没房子…)
+_SHARED = 0.5  # of two questions' pairs of letters: less, and their vectors are not looked at
 _FRESH = 1.0  # seconds for which a worker believes what it read
 _FLUFF = re.compile(r"请问|麻烦问一?下|我?想问一?下|你好|您好|[呢呀啊吗嘛吧哦哈哇]+(?=\W|$)")
 _DENIED = re.compile(r"[不没无未非别免]|离婚|结婚")
@@ -96,6 +97,11 @@ def normalised(text: str) -> str:
     return "".join(char for char in plain if char.isalnum())
 
 
+def _pairs(text: str) -> frozenset[str]:
+    plain = normalised(text)
+    return frozenset(plain[i : i + 2] for i in range(len(plain) - 1))
+
+
 def composed(quotes: Sequence[Quote], library: Library) -> tuple[Part, ...]:
     """The parts of an answer. ValueError (Chinese) names what the catalogue does not hold."""
     parts: list[Part] = []
@@ -147,11 +153,12 @@ def _of_document(document: Document, quote: Quote) -> Part:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is read of the table at once, and the catalogue that vectors and items were looked up in. exact: by normalised wording."""
+    """What is read of the table at once. exact: by normalised wording. pairs: of letters, of each wording."""
 
     rows: tuple[CuratedAnswer, ...]
     exact: Mapping[str, CuratedAnswer]
     wordings: tuple[tuple[str, CuratedAnswer], ...]
+    pairs: tuple[frozenset[str], ...]
     vectors: Any  # [wordings, H]
 
 
@@ -180,6 +187,9 @@ class Curated:
     def _alike(self, text: str, known: _Known) -> CuratedAnswer | None:
         """The one whose question differs by a word that changes nothing: nearly the same vector, and the same numbers, parts asked for,
         denials, and item meant. Vectors alone hold 有房子 and 没房子 for the same."""
+        mine = _pairs(text)
+        if not any(2 * len(mine & pairs) >= _SHARED * (len(mine) + len(pairs)) for pairs in known.pairs):
+            return None
         understander = self._hall.library.understander
         query = understander.query(text)
         near = known.vectors @ query.vector
@@ -271,9 +281,12 @@ class Curated:
         for wording, row in wordings:
             exact.setdefault(normalised(wording), row)  # of two answers to one question the newer holds
         if not wordings:
-            return _Known(rows, exact, wordings, None)
+            return _Known(rows, exact, wordings, (), None)
         understander = self._hall.library.understander
-        return _Known(rows, exact, wordings, np.stack([understander.query(wording).vector for wording, _ in wordings]))
+        pairs = tuple(_pairs(wording) for wording, _ in wordings)
+        return _Known(
+            rows, exact, wordings, pairs, np.stack([understander.query(wording).vector for wording, _ in wordings])
+        )  # fmt: skip
 
 
 def _packed(row: CuratedAnswer) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -233,7 +233,17 @@ def _differences(before: Item | Document | None, after: Item | Document) -> tupl
 
 
 def _cell(record: Any, name: str) -> str:
-    return "" if record is None else show(name, getattr(record, name)) or ""
+    """As a table's cell shows it; materials, steps and counters one a line."""
+    value = () if record is None else getattr(record, name)
+    if isinstance(value, tuple) and any(is_dataclass(entry) for entry in value):
+        return "\n".join("，".join(filter(None, map(_plain, vars(entry).values()))) for entry in value)
+    return "" if record is None else show(name, value) or ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "必须交" if value else "不是人人都要交"  # of a material: the only one
+    return "" if value is None else f"{value}份" if isinstance(value, int) else str(value)
 
 
 def _value(record: Any, name: str) -> str:

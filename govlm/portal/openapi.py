@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from govlm.portal.errors import MESSAGES
+from govlm.portal.security.access import VISITOR
+from govlm.portal.security.logins import COOKIE
 
 __all__ = ["describe"]
 
@@ -17,23 +19,24 @@ TAGS = {
     "catalogue": "Service items: lists, records, guides, search.",
     "policies": "Policy documents: texts, passages, summaries, interpretations, key terms.",
     "forms": "Forms: what they ask, filling from text, checking.",
+    "account": "Login, logout, passwords, who one is here.",
     "me": "What is kept of the person who asks, recommendations, rights.",
     "language": "Language work for other systems: classify, embed, extract, summarise.",
     "openai": "The protocol of OpenAI's clients: chat, embeddings, models.",
+    "administration": "Accounts, keys, the catalogue, questions, switches.",
     "operations": "Health.",
 }
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, with its scopes."},
-    "cookie": {
-        "type": "apiKey", "in": "cookie", "name": "govlm_visitor",
-        "description": "A login, or a visitor of a portal on this machine alone.",
-    },
+    "login": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "A login; see POST /v1/login."},
+    "visitor": {"type": "apiKey", "in": "cookie", "name": VISITOR, "description": "A visitor of a portal on this machine alone."},
 }  # fmt: skip
 _METHODS = ("get", "post", "put", "patch", "delete")
 _INTRODUCTION = """网上办事大厅智能助手接口。
 
 Every error is one JSON object, `{"error": {"code", "message", "request_id", "fields"}}`: code is for programs, message is Chinese for
-people. Times are ISO, UTC. `x-access` of a route says who may call it. On a portal that only its own machine can reach neither a login nor
+people. Times are ISO, UTC. `x-access` of a route says who may call it. Who is known by a cookie sends with every change, in X-CSRF-Token, what
+GET /v1/me gave. On a portal that only its own machine can reach neither a login nor
 a key is asked for."""
 
 
@@ -66,7 +69,7 @@ def _made(app: FastAPI) -> dict[str, Any]:
 
 def _complete(path: str, method: str, entry: dict[str, Any]) -> None:
     open_ = not entry.get("x-access", {}).get("roles")
-    entry["security"] = [] if open_ else [{"bearer": []}, {"cookie": []}, {}]
+    entry["security"] = [] if open_ else [{"bearer": []}, {"login": []}, {"visitor": []}, {}]
     always = ["internal", "busy"]
     if "{" in path:
         always.append("not_found")

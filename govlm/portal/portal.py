@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from govlm.hall.catalogue.database import Database
-from govlm.hall.hall import SAMPLE, Hall
+from govlm.hall.hall import Hall
 from govlm.portal.audit.anchors import Anchors
 from govlm.portal.audit.chain import Audit
 from govlm.portal.batching import Batcher
@@ -95,9 +95,7 @@ def prepare(settings: Settings) -> str:
     if not (folder / "hall.json").exists():
         with Hall.create(folder, settings.database, settings.model) as hall:
             if settings.sample:
-                hall.import_items(SAMPLE / "items.jsonl")
-                hall.import_policies([SAMPLE / "policies"])
-                hall.import_procedures(sorted((SAMPLE / "procedures").glob("*.yaml")))
+                hall.import_sample()
     with Hall.open(folder) as hall:
         upgrade(hall.store.database)
         hall.vault.pseudonym("portal", "")  # the keys are made before workers ask for them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def serve(settings: Settings) -> None:
     import uvicorn
 
     configure(settings.log)
+    # uvicorn finishes what is under way at SIGTERM and then raises the signal once more: that is no failure
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     with running(settings.data):
         fresh_folder(settings.data)
         password = prepare(settings)
@@ -46,6 +49,8 @@ def serve(settings: Settings) -> None:
 
 
 def _run(uvicorn: Any, settings: Settings) -> None:
+    # uvicorn stops in order and then raises the signal again, for whoever had a handler before: to have stopped is no failure
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         "govlm.portal.serve:app", factory=True, host=settings.host, port=settings.port, workers=settings.workers,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key, timeout_graceful_shutdown=20, server_header=False,

@@ -41,6 +41,7 @@ from govlm.hall.understanding.understand import Reading
 __all__ = ["Conversations", "SessionStore", "Turn"]
 
 _LOG = logging.getLogger(__name__)
+_ANSWERS = ("answer", "guide", "quote", "choices")  # kinds of effects that answer a question
 _SURE, _LIKELY = 0.5, 0.1  # chances, as Hall.ask has them
 _TRIES = 5  # steps that are taken anew because another client was faster
 _HELD = 1000  # conversations whose values wait in memory until the person has agreed
@@ -97,13 +98,15 @@ class SessionStore(Protocol):
 
 class Conversations:
     """The conversations of a hall. ask(library, reading of a question, region, today): its answer. shelf: what is in use now. agree(session, version of the words, now): keeps a
-    consent; it is called before anything that needs one is kept."""
+    consent; it is called before anything that needs one is kept. put_right(text, region, today): whether an answer to it was put
+    together by hand, which `ask` then gives."""
 
     def __init__(
         self, sessions: SessionStore, shelf: Callable[[], Shelf], ask: Callable[[Library, Reading, str | None, date], Answer],
-        agree: Callable[[str, str, datetime], None] | None = None,
+        agree: Callable[[str, str, datetime], None] | None = None, put_right: Callable[[str, str, date], bool] | None = None,
     ) -> None:  # fmt: skip
         self._sessions, self._shelf, self._ask, self._agree = sessions, shelf, ask, agree
+        self._put_right = put_right
         self._held: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -162,6 +165,8 @@ class Conversations:
         reading = shelf.library.understander.read(text)
         heard = hear(reading, state, shelf, now.date(), held)
         after, effects = step(state, heard, shelf, now)
+        if text.strip() and self._put_right is not None and self._put_right(text, region or "", now.date()):
+            after, effects = _instead(state, after, effects, text)
 
         def ask(about: str) -> Answer:
             asked_of = reading if about == text else shelf.library.understander.read(about)
@@ -390,6 +395,19 @@ def _simplified(filled: Filled, form: Form, text: str, asking: str | None, shelf
     for name, entry in fill(form, simple, asking=asking).fields.items():
         if form.fields[name].enum and name not in filled.fields:
             filled.fields[name] = entry
+
+
+def _instead(state: State, after: State, effects: Sequence[Effect], text: str) -> tuple[State, tuple[Effect, ...]]:
+    """The step, where the question has an answer of its own: that in the place of what would be answered. A procedure that is open
+    goes on; none is opened."""
+    answer = Effect("answer", text)
+    if any(effect.kind in ("submit", "handoff") for effect in effects):
+        return after, tuple(effects)
+    if state.top is None:
+        return replace(state, said=(answer,), choices=()), (answer,)
+    places = [i for i, effect in enumerate(effects) if effect.kind in _ANSWERS]
+    kept = [answer if i in places[:1] else effect for i, effect in enumerate(effects) if i not in places[1:]]
+    return after, tuple(kept)
 
 
 class _Voice:

@@ -28,7 +28,7 @@ PURPOSE = "form"
 SENSITIVE = frozenset({"identity_card", "bank_card", "passport", "travel_permit"})  # kinds that are kept only when agreed to
 _OWN = SENSITIVE | {"name", "mobile", "date", "address", "email"}  # kinds that say who a person is
 _WAIVABLE = frozenset(
-    {"region", "age", "within_months"}
+    {"region", "age", "retirement_age", "within_months"}
 )  # rules that ask whether it is so: a yes is an answer, and the office checks it
 _SILENCE = timedelta(days=1)  # after which the person is told where things stand
 _SHORT = 12  # characters of a message that a model may take for a skip

@@ -1,12 +1,15 @@
 """What must hold between fields: the birth date and the identity number, an end and its beginning, parts and their sum.
 
     birth_matches_id  [birth, id]      sex_matches_id  [sex, id]      age  [birth or id, sex]: minimum, maximum, whole years, or by sex
+    retirement_age  [birth or id, sex, post, way]: China's statutory age is reached, see `retirement_age`. posts: {post: the age before 2025 of
+            women who have it}, for a post that is not there (or not said yet) the least of them; early: the ways that may come three
+            years sooner, not before the age before 2025, as may one that is not said yet
     order  [start, end]: end is not before start                      within_months  [start, end]: end at most `months` after start
     at_most  [a, b]: a <= b            sum  [total, part, part, …]     different  [a, b]
     region  [address or region]: lies in one of `within` (names), else in the region of the item; nothing is said of an address
             that names no province and no city
 
-A rule speaks only where all its fields hold values. Its question is the form's own (`ask`); nothing is corrected by itself.
+A rule speaks only where all its fields hold values (retirement_age: the first two; all fewer years that the others allow). Its question is the form's own (`ask`); nothing is corrected by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +24,11 @@ from govlm.hall.addresses import parse_address
 from govlm.hall.catalogue.records import Item
 from govlm.hall.forms.schema import Form, Rule
 
-__all__ = ["Problem", "conflicts"]
+__all__ = ["Problem", "conflicts", "retirement_age"]
+
+_OPTIONAL = {"retirement_age": 2}  # kind -> how many of its fields must hold values, where not all
+_BEFORE_2025 = {60: (1965, 4, 36), 55: (1970, 4, 36), 50: (1975, 2, 60)}  # age: (born from, months for one, most months)
+_EARLY = 36  # months that somebody may retire sooner, of their own will
 
 
 class Problem(NamedTuple):
@@ -48,9 +55,23 @@ def conflicts(form: Form, values: Mapping[str, str], item: Item | None = None, t
     found = []
     for rule in form.rules:
         given = [values.get(name, "") for name in rule.fields]
-        if all(given) and not _holds(rule, given, today, item):
-            found.append(Problem(rule.fields, rule.kind, rule.ask))
+        if all(given[: _OPTIONAL.get(rule.kind)]) and not _holds(rule, given, today, item):
+            fields = tuple(name for name, value in zip(rule.fields, given, strict=True) if value)
+            found.append(Problem(fields, rule.kind, rule.ask))
     return found
+
+
+def retirement_age(birth: date, before: int) -> tuple[int, int]:
+    """(years, months) of the statutory age of somebody whose age it was before 2025: 60 of men, 55 or 50 of women by their post.
+
+    From 2025 on it is put off by one month for every four months that somebody was born later, to 63 and 58, of women of 50 for every
+    two, to 55. Source: 全国人民代表大会常务委员会关于实施渐进式延迟法定退休年龄的决定 (13 September 2024), and the tables of 国务院关于渐进式
+    延迟法定退休年龄的办法, both in force from 1 January 2025. KeyError: another age.
+    """
+    year, pace, most = _BEFORE_2025[before]
+    later = (birth.year - year) * 12 + birth.month - 1
+    delay = min(later // pace + 1, most) if later >= 0 else 0
+    return before + delay // 12, delay % 12
 
 
 def _holds(rule: Rule, given: list[str], today: date, item: Item | None) -> bool:
@@ -91,10 +112,28 @@ def _age(rule: Rule, given: list[str], today: date) -> bool:
     return True
 
 
+def _retired(rule: Rule, given: list[str], today: date) -> bool:
+    birth, (sex, post, way) = _birth(given[0]), given[1:]
+    if sex not in ("男", "女"):
+        return True
+    posts = rule.options["posts"]
+    before = 60 if sex == "男" else int(posts.get(post, min(posts.values())))
+    years, months = retirement_age(birth, before)
+    months += years * 12
+    if not way or way in rule.options["early"]:
+        months = max(months - _EARLY, before * 12)
+    return today >= _after(birth, months)
+
+
 def _within_months(rule: Rule, given: list[str], today: date) -> bool:
     start, end = _day(given[0], last=True), _day(given[1])
-    year, month = divmod(start.year * 12 + start.month - 1 + int(rule.options["months"]), 12)
-    return end <= date(year, month + 1, min(start.day, calendar.monthrange(year, month + 1)[1]))
+    return end <= _after(start, int(rule.options["months"]))
+
+
+def _after(day: date, months: int) -> date:
+    """The same day of a later month, or its last one."""
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    return date(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))
 
 
 def _sum(rule: Rule, given: list[str], today: date) -> bool:
@@ -117,6 +156,7 @@ _HOLDS = {
     "birth_matches_id": lambda rule, given, today: date.fromisoformat(given[0]) == _birth(given[1]),
     "sex_matches_id": lambda rule, given, today: given[0] not in ("男", "女") or given[0] == _sex(given[1]),
     "age": _age,
+    "retirement_age": _retired,
     "order": lambda rule, given, today: _day(given[0]) <= _day(given[1], last=True),
     "within_months": _within_months,
     "at_most": lambda rule, given, today: Decimal(given[0]) <= Decimal(given[1]),

@@ -42,6 +42,7 @@ RULES: dict[str, tuple[int, int, frozenset[str], frozenset[str]]] = {
     "birth_matches_id": (2, 2, frozenset(), frozenset()),
     "sex_matches_id": (2, 2, frozenset(), frozenset()),
     "age": (1, 2, frozenset(), frozenset({"minimum", "maximum"})),
+    "retirement_age": (4, 4, frozenset({"posts", "early"}), frozenset()),
     "order": (2, 2, frozenset(), frozenset()),
     "within_months": (2, 2, frozenset({"months"}), frozenset()),
     "at_most": (2, 2, frozenset(), frozenset()),
@@ -345,6 +346,12 @@ def _rule_problems(entry: Any, properties: Mapping[str, Any]) -> list[str]:
             limits = entry[key].values() if isinstance(entry[key], Mapping) else [entry[key]]
             if not all(isinstance(limit, int) and not isinstance(limit, bool) for limit in limits):
                 found.append(f'age: {key} must be whole years, or like {{"男": 60, "女": 50}}')
+    if kind == "retirement_age":
+        posts = entry.get("posts")
+        if not isinstance(posts, Mapping) or not posts or not all(age in (50, 55) for age in posts.values()):
+            found.append('retirement_age: posts must be like {"管理技术岗位": 55, "生产操作岗位": 50}, of 50 or 55')
+        if not _is_texts(entry.get("early")):
+            found.append("retirement_age: early must be a list of values")
     if kind == "within_months" and not isinstance(entry.get("months"), int):
         found.append("within_months: months must be a whole number")
     if kind == "region" and not _is_texts(entry.get("within", ())):
@@ -356,6 +363,7 @@ _RULE_KINDS: dict[str, tuple[tuple[str, ...], ...]] = {  # the kinds of a rule's
     "birth_matches_id": (("date",), ("identity_card",)),
     "sex_matches_id": (("choice",), ("identity_card",)),
     "age": (("date", "identity_card"), ("choice",)),
+    "retirement_age": (("date", "identity_card"), ("choice",)),
     "order": (("date",),),
     "within_months": (("date",),),
     "at_most": (("amount", "count"),),

@@ -1,13 +1,14 @@
 """Extractive summaries: whole sentences of the text, verbatim and in its order, never above a length.
 
 Each sentence has a salience (a linear model, `fitting.py`); sentences are taken one by one, the best first, each held against
-those that are there already (maximal marginal relevance, Carbonell and Goldstein 1998), as long as they fit.
+those that are there already (maximal marginal relevance, Carbonell and Goldstein 1998), as long as they fit. Title, 文号, addressees,
+signature and date are no sentences of it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from govlm.hall.answers.citations import Citation, cite_span, version
 from govlm.hall.catalogue.records import Document
+from govlm.hall.policy.formalities import formalities
 from govlm.hall.policy.salience import FEATURE_NAMES, Vectors, features
 from govlm.hall.policy.source import Sentence, clause_prefix, list_from, opens_list, sentences, source
 from govlm.hall.retrieval.ranking import Ranker
@@ -64,7 +66,7 @@ def summarise(document: Document | str, length: int = LENGTH, weights: Ranker | 
         return Summary(())
     rows, alike = features(units, of.title, len(of.text))
     scores = (weights or load()).scores(rows.astype(np.float32)).astype(np.float64)
-    chosen = pick(units, scores, alike, length, _lists(of.text, units))
+    chosen = pick(units, scores, alike, length, _lists(of.text, units), formalities(of.text, of.title, units))
     found = tuple(sorted(chosen, key=lambda sentence: sentence.start))
     if not of.passages:
         return Summary(found)
@@ -78,14 +80,20 @@ def _lists(text: str, units: Sequence[Sentence]) -> dict[int, int]:
 
 
 def pick(
-    units: Sequence[Sentence], scores: F64, alike: Vectors | None, length: int, lists: Mapping[int, int] | None = None
+    units: Sequence[Sentence],
+    scores: F64,
+    alike: Vectors | None,
+    length: int,
+    lists: Mapping[int, int] | None = None,
+    never: Collection[int] = (),
 ) -> list[Sentence]:
     """Sentences, best first, that fit into `length`. alike: None = whatever repeats may repeat. lists: the sentence that opens one is
-    taken with all of its items or not at all, since some of the conditions would be read as all of them.
+    taken with all of its items or not at all, since some of the conditions would be read as all of them. never: sentences that are not taken.
     """
     sizes = np.array([len(unit.text) for unit in units])
     near = np.zeros(len(units))
     free = (sizes >= _LEAST) if (sizes >= _LEAST).any() else np.ones(len(units), np.bool_)
+    free[list(never)] = False
     scores = scores.copy()
     for at, end in (lists or {}).items():
         if end == at + 1:
@@ -115,7 +123,7 @@ def pick(
     if chosen:
         return chosen
     for at in np.argsort(-scores, kind="stable").tolist():
-        cut = clause_prefix(units[at], length)
+        cut = clause_prefix(units[at], length) if at not in never else None
         if cut is not None:
             return [cut]
     return []

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from govlm.portal.errors import PortalError
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security import csrf, oidc
-from govlm.portal.security.access import VISITOR, Maybe, Who, allow, near, new_visitor, public, secure
+from govlm.portal.security.access import VISITOR, Maybe, Principal, Who, allow, near, new_visitor, public, secure
 from govlm.portal.security.accounts import Account
 from govlm.portal.security.logins import COOKIE
 from govlm.portal.views import TurnView
@@ -76,7 +76,12 @@ async def login(given: Credentials, request: Request, response: Response, portal
 
     def check() -> tuple[Account, str]:
         now = portal.clock()
-        account = portal.accounts.login(given.name, given.password, now)
+        try:
+            account = portal.accounts.login(given.name, given.password, now)
+        except PortalError as error:
+            portal.audit.record("login.refused", None, detail={"why": error.code})
+            raise
+        portal.audit.record("login", _as(account))
         return account, portal.logins.begin(account, now, request.cookies.get(COOKIE, ""))
 
     account, token = await portal.gate.run(check)
@@ -89,6 +94,7 @@ async def logout(request: Request, portal: Here, who: Who) -> Response:
     """Ends the login. The next one at this browser sees nothing of it, nor of what was asked before it."""
     if token := request.cookies.get(COOKIE):
         await portal.gate.run(portal.logins.end, token)
+        portal.audit.record("logout", who)
     response = Response(status_code=204)
     for name in (COOKIE, VISITOR):
         response.delete_cookie(name, httponly=True, samesite="lax", secure=secure(request))
@@ -107,6 +113,7 @@ async def password(given: NewPassword, request: Request, portal: Here, who: Who)
         if account is None or account.subject:
             raise PortalError("invalid", "这个账号的密码由统一身份认证管理。", fields=["old"])
         portal.accounts.change(account, given.old, given.new, now)
+        portal.audit.record("password.change", who)
         portal.logins.end_all(account.id)
         return portal.logins.begin(account, now)
 
@@ -141,13 +148,20 @@ async def oidc_callback(request: Request, portal: Here) -> RedirectResponse:
     )
 
     def begin() -> str:
-        return portal.logins.begin(portal.accounts.of_subject(issuer, number, now), now, request.cookies.get(COOKIE, ""))
+        account = portal.accounts.of_subject(issuer, number, now)
+        portal.audit.record("login", _as(account), detail={"by": "oidc"})
+        return portal.logins.begin(account, now, request.cookies.get(COOKIE, ""))
 
     token = await portal.gate.run(begin)
     response = RedirectResponse(then, 303)
     _keep(request, response, token)
     response.delete_cookie(oidc.COOKIE, path="/v1/auth/oidc")
     return response
+
+
+def _as(account: Account) -> Principal:
+    """Who logs in, for the audit."""
+    return Principal(f"account:{account.id}", frozenset(account.roles))
 
 
 def _keep(request: Request, response: Response, token: str) -> None:

@@ -108,26 +108,28 @@ async def accounts(portal: Here) -> Accounts:
 
 
 @router.post("/accounts", status_code=201, **_CHANGED)
-async def add(given: NewAccount, portal: Here) -> Told:
+async def add(given: NewAccount, portal: Here, who: Who) -> Told:
     """A new account with a one-time password."""
     account, password = await portal.gate.run(portal.accounts.create, given.name, given.roles, portal.clock())
+    portal.audit.record("account.create", who, f"account:{account.id}", {"roles": sorted(account.roles)})
     return Told(account=AccountView.of(account), password=password)
 
 
 @router.patch("/accounts/{id}", **_CHANGED)
-async def change(id: Id, given: Change, portal: Here) -> AccountView:
+async def change(id: Id, given: Change, portal: Here, who: Who) -> AccountView:
     """Other roles, or an end of the account's logins and keys until it is enabled again. One administrator must be left."""
 
     def work() -> Account:
         found = portal.accounts.update(id, portal.clock(), roles=given.roles, disabled=given.disabled)
         portal.logins.end_all(id)
+        portal.audit.record("account.change", who, f"account:{id}", {"roles": sorted(found.roles), "disabled": found.disabled})
         return found
 
     return AccountView.of(await portal.gate.run(work))
 
 
 @router.post("/accounts/{id}/password", **_CHANGED)
-async def reset(id: Id, portal: Here) -> Told:
+async def reset(id: Id, portal: Here, who: Who) -> Told:
     """A one-time password in the place of the account's; its logins end."""
 
     def work() -> Told:
@@ -136,6 +138,7 @@ async def reset(id: Id, portal: Here) -> Told:
         found = portal.accounts.find(id)
         if found is None:
             raise PortalError("not_found")
+        portal.audit.record("account.reset", who, f"account:{id}")
         return Told(account=AccountView.of(found), password=password)
 
     return await portal.gate.run(work)
@@ -153,11 +156,13 @@ async def add_key(given: NewKey, portal: Here, who: Who) -> ToldKey:
     if who.scopes is not None and not set(given.scopes) <= who.scopes:
         raise PortalError("invalid", "接口密钥不能签发超出自身范围的密钥。", fields=["scopes"])
     key, text = await portal.gate.run(portal.keys.create, given.name, given.scopes, who.account, portal.clock(), given.days)
+    portal.audit.record("key.make", who, f"key:{key.id}", {"scopes": sorted(key.scopes)})
     return ToldKey(key=KeyView.of(key), text=text)
 
 
 @router.delete("/keys/{id}", status_code=204, **_CHANGED)
-async def revoke(id: Id, portal: Here) -> Response:
+async def revoke(id: Id, portal: Here, who: Who) -> Response:
     """The key works no more."""
     await portal.gate.run(portal.keys.revoke, id, portal.clock())
+    portal.audit.record("key.revoke", who, f"key:{id}")
     return Response(status_code=204)

@@ -16,7 +16,7 @@ from govlm.hall.catalogue.columns import export_items
 from govlm.hall.catalogue.documents import export_documents
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.portal.errors import PortalError
-from govlm.portal.imports import Import
+from govlm.portal.imports import Import, Kind
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security.access import Principal, Who, allow
 from govlm.portal.uploads import DOCUMENTS, MAPPINGS, TABLES, Form, form, uploaded
@@ -98,6 +98,7 @@ class ImportsView(BaseModel):
     imports: list[ImportSummary]
 
 
+_KINDS: dict[str, Kind] = {"items": "items", "policies": "policies"}
 _FORM: dict[str, Any] = {
     "type": "object",
     "required": ["kind", "files"],
@@ -163,15 +164,17 @@ async def publish(id: Id, portal: Here, who: Who) -> ImportView:
 
     def work() -> Import:
         try:
-            return portal.imports.publish(id, portal.pseudonym(who), portal.clock())
+            found = portal.imports.publish(id, portal.pseudonym(who), portal.clock())
         except LookupError:
             raise PortalError("not_found") from None
+        portal.audit.record("import.publish", who, f"import:{id}", {"kind": found.kind, **found.counts})
+        return found
 
     return _view(await portal.gate.run(work))
 
 
 @router.delete("/imports/{id}", status_code=204, **_ADMIN)
-async def drop(id: Id, portal: Here) -> Response:
+async def drop(id: Id, portal: Here, who: Who) -> Response:
     """Forgets an import. What was published stays."""
 
     def work() -> None:
@@ -179,6 +182,7 @@ async def drop(id: Id, portal: Here) -> Response:
             portal.imports.drop(id)
         except LookupError:
             raise PortalError("not_found") from None
+        portal.audit.record("import.drop", who, f"import:{id}")
 
     await portal.gate.run(work)
     return Response(status_code=204)
@@ -187,13 +191,16 @@ async def drop(id: Id, portal: Here) -> Response:
 _FILE = allow("administrator", scope="admin")
 _FILE["responses"] = {
     **_FILE["responses"],
-    200: {"content": dict.fromkeys(_FORMATS.values(), {}), "description": "the file"},
+    200: {"content": {kind: {} for kind in _FORMATS.values()}, "description": "the file"},
 }
 
 
 @router.get("/export", response_class=FileResponse, **_FILE)
 async def export(
-    portal: Here, kind: Literal["items", "policies"] = "items", format: Annotated[Literal["jsonl", "xlsx"], Query()] = "jsonl"
+    portal: Here,
+    who: Who,
+    kind: Literal["items", "policies"] = "items",
+    format: Annotated[Literal["jsonl", "xlsx"], Query()] = "jsonl",
 ) -> FileResponse:
     """The whole catalogue as a file that can be imported again: items as JSONL or Excel, policies as JSONL."""
     if kind == "policies" and format == "xlsx":
@@ -211,6 +218,7 @@ async def export(
         file.unlink(missing_ok=True)
         folder.rmdir()
 
+    portal.audit.record("catalogue.export", who, detail={"kind": kind, "format": format})
     try:
         await portal.gate.run(write)
     except BaseException:
@@ -220,8 +228,9 @@ async def export(
 
 
 def _preview(portal: Portal, given: Form, who: Principal) -> Import:
-    limit, kind = portal.settings.upload, given.texts.get("kind", "")
-    if kind not in ("items", "policies"):
+    limit = portal.settings.upload
+    kind: Kind | None = _KINDS.get(given.texts.get("kind", ""))
+    if kind is None:
         raise PortalError("invalid", "请选择导入的是事项还是政策文件。", fields=["kind"])
     region = given.texts.get("region", "")
     if not ((region.isascii() and region.isdigit()) or not region) or len(region) > 12:
@@ -232,11 +241,13 @@ def _preview(portal: Portal, given: Form, who: Principal) -> Import:
     mappings = [uploaded(file, MAPPINGS, limit) for file in given.files.get("mapping", ())]
     mapping = mappings[0] if mappings else None
     try:
-        return portal.imports.preview(
+        found = portal.imports.preview(
             kind, files, portal.pseudonym(who), portal.clock(), mapping=mapping, region=region, whole=given.yes("whole")
-        )  # type: ignore[arg-type]
+        )
     except CatalogueError as error:
         raise PortalError("invalid", _why(error, [*files, *mappings]), fields=["files"]) from None
+    portal.audit.record("import.preview", who, f"import:{found.id}", {"kind": kind, **found.counts})
+    return found
 
 
 def _why(error: CatalogueError, files: list[File]) -> str:

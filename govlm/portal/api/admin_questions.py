@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import sqlalchemy as sa
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field, model_validator
 
 from govlm.hall.answers.citations import facts
-from govlm.hall.answers.compose import KINDS, compose
+from govlm.hall.answers.compose import FIELDS_OF, KINDS, compose
 from govlm.hall.answers.words import REFUSALS, TITLES, label
 from govlm.hall.catalogue.passages import top
-from govlm.hall.catalogue.records import FIELDS
 from govlm.portal import regression
 from govlm.portal.curated import CuratedAnswer, Quote
 from govlm.portal.errors import PortalError
@@ -29,8 +29,9 @@ Id = Annotated[str, Path(max_length=64)]
 Text = Annotated[str, Field(max_length=500)]
 _ADMIN = allow("administrator", scope="admin")
 _FOUND = allow("administrator", scope="admin", errors=("not_found",))
-_SHOWN = 8  # records that a search for something to quote gives of each kind
-_FACT = {"materials": "申请材料", "places": "办理地点", "steps": "办理流程"}
+_SHOWN = 5  # records that a search for something to quote gives of each kind
+
+_QUOTABLE = frozenset(name for names in FIELDS_OF.values() for name in names)  # fields of an item that a part shows
 
 
 class QuestionView(BaseModel):
@@ -195,18 +196,20 @@ async def answer(id: Id, given: AnswerGiven, portal: Here, who: Who) -> Answered
         found = _find(portal, id)
         answered = _put(portal, who, [found.masked, *given.wordings], given)
         _close(portal, id, "answered")
+        portal.audit.record("question.answer", who, f"question:{id}", {"curated": answered.curated.id})
         return answered
 
     return await portal.gate.run(work)
 
 
 @router.post("/questions/{id}/dismiss", **_FOUND)
-async def dismiss(id: Id, portal: Here) -> QuestionView:
+async def dismiss(id: Id, portal: Here, who: Who) -> QuestionView:
     """Takes a question off the list, as one that needs no answer here."""
 
     def work() -> QuestionView:
         _find(portal, id)
         _close(portal, id, "dismissed")
+        portal.audit.record("question.dismiss", who, f"question:{id}")
         return _question(_find(portal, id))
 
     return await portal.gate.run(work)
@@ -236,19 +239,20 @@ async def renew(id: Id, portal: Here, who: Who) -> AnsweredView:
     def work() -> AnsweredView:
         row = _curated(portal, id)
         quotes = [QuoteGiven.model_validate({**vars(quote), "fields": list(quote.fields)}) for quote in row.quotes]
-        return _put(portal, who, list(row.wordings), AnswerGiven(quotes=quotes, learn=False), row.id)
+        return _put(portal, who, list(row.wordings), AnswerGiven(quotes=quotes, wordings=[], learn=False), row.id)
 
     return await portal.gate.run(work)
 
 
 @router.delete("/curated/{id}", status_code=204, **_FOUND)
-async def withdraw(id: Id, portal: Here) -> Response:
+async def withdraw(id: Id, portal: Here, who: Who) -> Response:
     """Takes an answer out of use, and its cases out of the regression."""
 
     def work() -> None:
         _curated(portal, id)
         portal.curated.drop(id)
         regression.write(portal.settings.data, portal.curated.all())
+        portal.audit.record("curated.withdraw", who, f"curated:{id}")
 
     await portal.gate.run(work)
     return Response(status_code=204)
@@ -287,6 +291,9 @@ def _put(portal: Portal, who: Principal, wordings: list[str], given: AnswerGiven
         row = portal.curated.put(wordings, quotes, portal.pseudonym(who), portal.clock(), id)
     except ValueError as error:
         raise PortalError("invalid", f"{error}。", fields=["quotes"]) from None
+    portal.audit.record(
+        "curated.put", who, f"curated:{row.id}", {"records": " ".join(dict.fromkeys(c.code for c in row.citations))}
+    )
     learned = 0
     if given.learn and len(row.items) == 1:
         learned = portal.hall.learn([{"text": text, "item": row.items[0]} for text in row.wordings]).imported
@@ -328,22 +335,21 @@ def _question(row: Any) -> QuestionView:
 
 
 def _records(portal: Portal, q: str) -> RecordsView:
-    library = portal.hall.library
-    found: list[RecordView] = []
-    if q.strip():
-        named = [i for i in library.items.values() if q.strip() in (i.name, i.code)]
-        hits = [library.items[hit.code] for hit in portal.hall.search(q, _SHOWN)]
-        found += [
-            RecordView(kind="item", code=i.code, title=i.name) for i in list(dict.fromkeys(i.code for i in named + hits))
-            for i in [library.items[i]]
-        ]  # fmt: skip
-        query = library.understander.query(q)
-        scores = library.understander.weights.passages.scores(library.passage_index.features(query)) if library.passages else []
-        order = sorted(range(len(library.passages)), key=lambda i: -scores[i])
-        best = list(dict.fromkeys(library.passages[i][0] for i in order))
-        titled = [d.code for d in library.documents.values() if q.strip() in (d.title, d.code)]
-        for code in list(dict.fromkeys([*titled, *best]))[:_SHOWN]:
-            found.append(RecordView(kind="document", code=code, title=library.documents[code].title))
+    library, wanted = portal.hall.library, q.strip()
+    if not wanted:
+        return RecordsView(records=[])
+    items = [item.code for item in library.items.values() if wanted in (item.name, item.code)]
+    items += [hit.code for hit in portal.hall.search(q, _SHOWN)]
+    documents = [document.code for document in library.documents.values() if wanted in (document.title, document.code)]
+    if library.passages:
+        features = library.passage_index.features(library.understander.query(q))
+        order = np.argsort(-library.understander.weights.passages.scores(features), kind="stable")
+        documents += [library.passages[i][0] for i in order]
+    found = [RecordView(kind="item", code=code, title=library.items[code].name) for code in dict.fromkeys(items)]
+    found += [
+        RecordView(kind="document", code=code, title=library.documents[code].title)
+        for code in list(dict.fromkeys(documents))[:_SHOWN]
+    ]
     return RecordsView(records=found)
 
 
@@ -357,13 +363,9 @@ def _item(portal: Portal, code: str) -> RecordView:
     ]  # fmt: skip
     single = [
         FactView(path=path, label=label(path.partition(".")[0]), text=text)
-        for path, text in facts(found) if path.partition(".")[0] in FIELDS and path.partition(".")[0] != "name"
+        for path, text in facts(found) if path.partition(".")[0] in _QUOTABLE
     ]  # fmt: skip
-    return RecordView(kind="item", code=code, title=found.name, parts=parts, facts=[f for f in single if _quotable(f.path)])
-
-
-def _quotable(path: str) -> bool:
-    return path.partition(".")[0] not in ("authority",)
+    return RecordView(kind="item", code=code, title=found.name, parts=parts, facts=single)
 
 
 def _document(portal: Portal, code: str) -> RecordView:

@@ -65,4 +65,5 @@ async def turn(name: Name, given: Turned, portal: Here, who: Who) -> SwitchView:
     await switch(name, portal)
     reason = given.reason.replace("\x00", " ")
     await portal.gate.run(portal.switches.set, name, given.on, reason, portal.pseudonym(who), portal.clock())
+    portal.audit.record("switch.on" if given.on else "switch.off", who, f"switch:{name}")
     return await switch(name, portal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.dialogue.driver import Turn
 from govlm.portal.errors import PortalError
 from govlm.portal.gate import attended
+from govlm.portal.latency import bucket
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security.access import Principal, Who, allow, new_session, owned
 from govlm.portal.store import feedback, questions
@@ -92,6 +94,7 @@ async def forget(id: Id, portal: Here, who: Who) -> Response:
 
         portal.hall.writer.submit(write)
         portal.hall.sessions.forget(session)
+        portal.audit.record("session.delete", who, f"session:{session}")
 
     await portal.gate.run(erase)
     return Response(status_code=204)
@@ -141,7 +144,17 @@ async def say(portal: Portal, who: Principal, session: str, message: Message) ->
         turn = portal.hall.chat(session, message.text, region=message.region or None, key=message.key)
         return kept(portal, who, session, turn)
 
-    return await portal.gate.run(work)
+    begun = time.perf_counter()
+    made = await portal.gate.run(work)
+    portal.usage.count("latency_class", bucket(1000 * (time.perf_counter() - begun)))
+    return made
+
+
+def _business(portal: Portal, turn: Turn) -> str:
+    """The business type of the item that a turn is about; "" where it is about none."""
+    cited = next((citation.code for citation in turn.citations if citation.kind == "item"), "")
+    item = portal.hall.library.items.get(cited or (turn.state.top.item if turn.state.top else ""))
+    return item.business if item else ""
 
 
 def kept(portal: Portal, who: Principal, session: str, turn: Turn) -> TurnView:
@@ -150,10 +163,14 @@ def kept(portal: Portal, who: Principal, session: str, turn: Turn) -> TurnView:
     if not turn.kept:
         raise PortalError("busy", turn.text, retry_after=5)
     portal.metrics.turn()
+    portal.usage.count("turn", "refused" if turn.reason else "answered")
+    if business := _business(portal, turn):
+        portal.usage.count("business", business)
     try:
         if turn.version == 1 and who.id.startswith(PERSONS):
             portal.hall.people.attach(who.id, session, now=datetime.now().astimezone())
         if turn.handed_off:
+            portal.usage.count("handoff", "asked")
             Handoffs(portal.hall).open(session, who.id, "")
     except CatalogueError as error:  # the turn itself is kept
         _LOG.error("what follows from a turn was not kept: %s", error)

@@ -35,6 +35,7 @@ async def rate(id: Id, number: Number, rating: Rating, portal: Here, who: Who) -
         if not found or found[0].number != number:
             raise PortalError("not_found")
         comment = rating.comment.replace("\x00", " ")
+        portal.usage.count("rating", rating.rating)
         feedback.put(portal.hall, session, number, rating.rating, comment)
         if rating.rating == "down":
             questions.note(portal.hall, "bad", found[0].message, comment)

@@ -86,6 +86,7 @@ async def ask(id: Id, wanted: HandoffRequest, portal: Here, who: Who) -> Handoff
     """Asks for a person; again: says it anew."""
     session = owned(portal.secret, id, who)
     reason, contact = wanted.reason.replace("\x00", " "), wanted.contact.replace("\x00", " ")
+    portal.usage.count("handoff", "asked")
     return await portal.gate.run(lambda: HandoffView.of(Handoffs(portal.hall).open(session, who.id, reason, contact)))
 
 
@@ -120,6 +121,7 @@ async def handoff(number: Number, portal: Here, who: Who) -> CaseWithTurns:
             found = kept.get(number)
         except LookupError:
             raise PortalError("not_found") from None
+        portal.audit.record("handoff.read", who, f"handoff:{number}")
         turns = [ExchangeView.of(portal.hall, entry) for entry in portal.hall.history(found.session)]
         return CaseWithTurns(**CaseView.case(kept, found, who).model_dump(), turns=turns)
 
@@ -148,10 +150,12 @@ async def _changed(portal: Portal, number: str, who: Principal, status: str, tex
     def change() -> CaseView:
         kept = Handoffs(portal.hall)
         try:
-            return CaseView.case(kept, kept.change(number, who.id, status, text), who)
+            changed = CaseView.case(kept, kept.change(number, who.id, status, text), who)
         except LookupError:
             raise PortalError("not_found") from None
         except HandoffTaken:
             raise PortalError("conflict", "这个请求已由其他工作人员处理，或者已经结束。") from None
+        portal.audit.record("handoff.reply" if text else f"handoff.{status}", who, f"handoff:{number}")
+        return changed
 
     return await portal.gate.run(change)

@@ -156,6 +156,7 @@ async def consent(wanted: ConsentRequest, portal: Here, who: Who) -> ProfileView
 
     def keep() -> ProfileView:
         now = datetime.now().astimezone()
+        portal.audit.record("consent.give" if wanted.given else "consent.withdraw", who, detail={"purpose": wanted.purpose})
         if wanted.given:
             portal.hall.people.consent(who.id, wanted.purpose, wanted.version, now=now)
         else:
@@ -185,6 +186,7 @@ async def export(portal: Here, who: Who) -> dict[str, Any]:
 
     def read() -> dict[str, Any]:
         hall = portal.hall
+        portal.audit.record("person.export", who)
         found: dict[str, Any] = json.loads(hall.people.export(who.id))
         found["handoffs"] = [
             {
@@ -211,8 +213,11 @@ async def delete(portal: Here, who: Who) -> DeletedView:
                 "handoffs": Handoffs(portal.hall).forget(connection, person=who.id),
             }
 
+        portal.audit.record("person.delete", who)
         more = portal.hall.writer.submit(write)
         done = portal.hall.people.delete(who.id, now=datetime.now().astimezone())
+        if who.account and who.roles == {"citizen"}:  # an office's account is its administrator's to end
+            portal.accounts.erase(who.account)
         erased = {**done.erased, **{name: count for name, count in more.items() if count}}
         return DeletedView(erased=erased, kept={name: KeptView(rows=n, why=why) for name, (n, why) in done.kept.items()})
 

@@ -280,8 +280,10 @@ async def ask(question: Question, request: Request, portal: Here) -> AnswerView:
 
 def answered(portal: Portal, question: Question) -> AnswerView:
     """A question that is refused is kept, masked, for the console."""
+    portal.switches.require("chat")
     text = question.text.replace("\x00", " ")
     found = portal.hall.ask(text, question.region or None)
     if found.refused and found.reason != "empty":
         questions.note(portal.hall, "unanswered", text, found.reason)
+    portal.usage.count("turn", "refused" if found.refused else "answered")
     return AnswerView.of(portal.hall, found)

@@ -73,6 +73,7 @@ async def edit(id: Id, wanted: FormEdit, request: Request, portal: Here, who: Wh
     session = owned(portal.secret, id, who)
 
     def work() -> TurnView:
+        portal.switches.require("chat")
         try:
             turn = portal.hall.correct(session, wanted.values, key=wanted.key)
         except ValueError:
@@ -92,6 +93,7 @@ async def submit(id: Id, wanted: Submit, request: Request, portal: Here, who: Wh
     session = owned(portal.secret, id, who)
 
     def work() -> TurnView:
+        portal.switches.require("chat")
         try:
             turn = portal.hall.confirm(session, key=wanted.key)
         except LookupError:

@@ -32,7 +32,7 @@ SECRET = "secret.key"
 KEYS = ("hall/keys.json", SECRET, anchors.KEY)  # below the data folder
 FOLDER, BACKUPS = "backups", "backups.jsonl"  # where backups go that have no other place; where all of them are noted
 _FILES = (anchors.FILE,)
-_FOLDERS = ("hall/procedures", "imports")
+_FOLDERS = ("hall/procedures", "imports", "regression")
 _MANIFEST, _DATABASE, _HALL = "manifest.json", "portal.db", "hall/hall.json"
 _PART = 1 << 20
 

@@ -49,6 +49,7 @@ def configure(file: Path | None = None) -> None:
             ],
         )
     )
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.partition(".")[0] == "govlm")
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

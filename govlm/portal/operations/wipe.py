@@ -23,7 +23,7 @@ from govlm.portal.store.tables import drop
 
 __all__ = ["Wiped", "wipe"]
 
-_OURS = ("imports", "logs", metrics.FOLDER, anchors.FILE)
+_OURS = ("imports", "regression", "logs", metrics.FOLDER, anchors.FILE)
 
 
 @dataclass

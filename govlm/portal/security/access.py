@@ -28,10 +28,6 @@ __all__ = [
 
 VISITOR = "govlm_visitor"  # the cookie of one who needs no login
 FRAMED = "X-Govlm-Visitor"  # the same, of a page within another site's, which no cookie reaches; a foreign page cannot send it
-SCHEMES = {  # for the OpenAPI document
-    "key": {"type": "http", "scheme": "bearer", "description": "An API key, govlm_…"},
-    "login": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "As POST /v1/login sets it; with X-CSRF-Token"},
-}
 _COMMON = ("bad_request", "unauthenticated", "forbidden", "too_large", "invalid", "too_many_requests", "busy")
 
 
@@ -148,8 +144,8 @@ def welcome(request: Request, response: Response) -> None:
 
 
 class _Access:
-    def __init__(self, roles: tuple[str, ...], scope: str, early: bool) -> None:
-        self.roles, self.scope, self.early = roles, scope, early
+    def __init__(self, roles: tuple[str, ...], scope: str, early: bool, local: bool) -> None:
+        self.roles, self.scope, self.early, self.local = roles, scope, early, local
 
     async def __call__(self, request: Request, who: Who) -> None:
         portal = request.app.state.portal
@@ -165,21 +161,24 @@ class _Access:
                 csrf.check(request, who.binding)
             else:
                 csrf.own_page(request)
+        if self.local and near(request):
+            return
         if who.must_change and not self.early:
             raise PortalError("must_change")
         if not who.may(self.roles, self.scope):
             raise PortalError("forbidden")
 
 
-def allow(*roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = (), early: bool = False) -> dict[str, Any]:
+def allow(
+    *roles: str, scope: str, owner: str = "", errors: tuple[str, ...] = (), early: bool = False, local: bool = False
+) -> dict[str, Any]:
     """Arguments of a route: who may call it. owner: what of the path belongs to somebody ("session"). errors: as for `responses`.
-    early: also before a one-time password was changed."""
+    early: also before a one-time password was changed. local: by anybody on the machine of a portal on loopback."""
     assert roles and set(roles) <= set(ROLES) and scope in SCOPES, (roles, scope)
     return {
-        "dependencies": [Depends(_Access(roles, scope, early))],
+        "dependencies": [Depends(_Access(roles, scope, early, local))],
         "openapi_extra": {
-            "x-access": {"roles": sorted(roles), "scope": scope, "owner": owner},
-            "security": [{name: []} for name in SCHEMES],
+            "x-access": {"roles": sorted(roles), "scope": scope, "owner": owner, **({"local": True} if local else {})}
         },
         "responses": responses(*_COMMON, *errors),
     }

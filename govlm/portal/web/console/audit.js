@@ -2,6 +2,12 @@
 import { action, badge, busy, call, card, field, make, put, table, when } from "./page.js";
 
 const PAGE = 50;
+const ROLES = { administrator: "管理员", clerk: "人工客服", auditor: "审计员", citizen: "市民" };
+
+function roles(text) {
+  const names = text.split(",").filter((name, _, all) => name && (name !== "citizen" || all.length === 1));
+  return names.map((name) => ROLES[name] ?? name).join("、");
+}
 
 export async function audit(title) {
   const input = (given) => make("input", { autocomplete: "off", maxlength: 160, ...given });
@@ -33,8 +39,8 @@ async function entries(fields, listed, offset, load) {
   for (const [name, control] of Object.entries(fields)) if (control.value) query.set(name, control.value);
   const found = await call("GET", `/v1/audit?${query}`);
   const rows = found.entries.map((entry) => [
-    when(entry.at), entry.action, make("code", {}, entry.actor), entry.role, make("code", {}, entry.object),
-    make("code", {}, Object.entries(entry.detail).map(([name, value]) => `${name}=${value}`).join(" ")), `${entry.chain}:${entry.number}`,
+    when(entry.at), entry.action, make("code", {}, entry.actor), roles(entry.role), make("code", {}, entry.object),
+    make("code", {}, Object.entries(entry.detail).map(([name, value]) => `${name}=${value}`).join(" ")), make("code", {}, `${entry.chain}:${entry.number}`),
   ]);
   const pages = make(
     "p", { class: "row" }, make("span", { class: "soft" }, `共 ${found.total} 条`),
@@ -50,6 +56,6 @@ async function verify(result) {
   const wrong = found.findings.map((f) => make("li", {}, `${f.chain}:${f.number} ${f.text}`));
   result.replaceChildren(
     make("p", {}, badge(found.sound ? "完整" : "有问题", found.sound ? "good" : "bad"), ` ${found.chains} 条链，${found.entries} 条记录`),
-    make("ul", { class: "list" }, wrong, told),
+    wrong.length ? make("ul", { class: "list" }, wrong) : "", told.length ? make("ul", { class: "list soft small" }, told) : "",
   );
 }

@@ -132,10 +132,10 @@ function changes(found) {
     const head = make("summary", {}, badge(text, kind), ` ${entry.name} `, make("span", { class: "soft small" }, entry.code));
     if (entry.change === "new") {
       const only = entry.fields.map((d) => [d.label, d.after]);
-      return make("details", {}, head, table(entry.name, ["字段", "内容"], only));
+      return make("details", {}, head, table(entry.name, ["字段", "内容"], only, "", "diff"));
     }
     if (entry.change === "removed") return make("details", {}, head, make("p", {}, "发布后从目录里移除。"));
-    return make("details", { open: whole <= 5 }, head, table(entry.name, ["字段", "现在", "发布后"], rows));
+    return make("details", { open: whole <= 5 }, head, table(entry.name, ["字段", "现在", "发布后"], rows, "", "diff"));
   });
   const more = whole > entries.length ? make("p", { class: "soft small" }, `共 ${whole} 项，这里列出前 ${entries.length} 项。`) : null;
   return make("div", { class: "changes" }, make("h3", {}, "变化"), entries, more);

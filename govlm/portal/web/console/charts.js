@@ -27,12 +27,13 @@ function ticks(largest) {
 // entries: [[name, count], …], the largest first.
 export function bars(title, summary, heads, entries, shownAtMost = 10) {
   const shown = entries.slice(0, shownAtMost);
-  const [row, left, width] = [30, 150, 560];
+  const width = wide();
+  const [row, left] = [30, width < 500 ? 110 : 150];
   const largest = Math.max(1, ...shown.map(([, count]) => count));
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${Math.max(1, shown.length) * row + 8}`, class: "chart" });
   shown.forEach(([name, count], i) => {
     const length = Math.max(2, ((width - left - 60) * count) / largest);
-    const short = name.length > 10 ? `${name.slice(0, 9)}…` : name;
+    const short = name.length > 7 && width < 500 ? `${name.slice(0, 6)}…` : name.length > 10 ? `${name.slice(0, 9)}…` : name;
     drawing.append(
       svg("text", { x: left - 8, y: i * row + 22, "text-anchor": "end" }, short),
       svg("rect", { x: left, y: i * row + 8, width: length, height: row - 10, rx: 3, class: "s0" }),
@@ -42,10 +43,17 @@ export function bars(title, summary, heads, entries, shownAtMost = 10) {
   return figure(title, summary, drawing, heads, entries.map(([name, count]) => [name, String(count)]));
 }
 
-const [WIDE, HIGH, LEFT, TOP, RIGHT, BOTTOM] = [560, 230, 48, 30, 12, 28];
+const [HIGH, LEFT, TOP, RIGHT, BOTTOM] = [230, 52, 30, 12, 28];
+export const NARROW = matchMedia("(max-width: 40rem)");
+
+// Of a drawing, about as many units as pixels: letters keep their size on a phone. Draw anew when NARROW changes.
+function wide() {
+  return NARROW.matches ? 300 : 560;
+}
 
 // series: [{name, values: [number | null, …]}]; days: of the values. unit: after the numbers. most: of the axis, where it is known.
 export function over(title, summary, days, series, { unit = "", columns = false, most = null } = {}) {
+  const WIDE = wide();
   const largest = most ?? Math.max(1, ...series.flatMap((entry) => entry.values.filter((v) => v !== null)));
   const marks = ticks(largest);
   const top = marks[marks.length - 1];
@@ -55,13 +63,14 @@ export function over(title, summary, days, series, { unit = "", columns = false,
   for (const mark of marks) {
     drawing.append(svg("line", { x1: LEFT, x2: WIDE - RIGHT, y1: y(mark), y2: y(mark), class: "grid" }), svg("text", { x: LEFT - 6, y: y(mark) + 4, "text-anchor": "end" }, `${mark}${unit}`));
   }
-  const every = Math.max(1, Math.ceil(days.length / 6));
+  const every = Math.max(1, Math.ceil(days.length / (WIDE < 500 ? 4 : 6)));
   days.forEach((day, i) => {
     if (i % every === 0) drawing.append(svg("text", { x: x(i), y: HIGH - 8, "text-anchor": "middle" }, day.slice(5).replace("-", "/")));
   });
+  const apart = WIDE < 500 ? 80 : 120;
   const slot = (WIDE - LEFT - RIGHT) / days.length;
   series.forEach((entry, s) => {
-    drawing.append(svg("rect", { x: LEFT + s * 120, y: 6, width: 12, height: 12, rx: 2, class: `s${s}` }), svg("text", { x: LEFT + s * 120 + 18, y: 17 }, entry.name));
+    drawing.append(svg("rect", { x: LEFT + s * apart, y: 6, width: 12, height: 12, rx: 2, class: `s${s}` }), svg("text", { x: LEFT + s * apart + 18, y: 17 }, entry.name));
     if (columns) {
       const width = Math.max(1, Math.min(18, (slot * 0.8) / series.length));
       entry.values.forEach((value, i) => {

@@ -25,10 +25,8 @@ function open() {
   const wanted = location.hash.slice(1);
   const [name, title, , show] = mine.find(([id]) => id === wanted) ?? mine[0];
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.hash === `#${name}`) {
-      link.setAttribute("aria-current", "page");
-      link.scrollIntoView({ block: "nearest", inline: "center" });
-    } else link.removeAttribute("aria-current");
+    if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
   document.title = `${title} - 管理台`;
   tell("");

@@ -45,11 +45,13 @@ async function open(id, shown, refresh) {
         if (!text.reportValidity()) return;
         await change("reply", { text: text.value });
         tell("已回复，市民在页面上马上能看到。");
-      }, { id: "send" }),
+      }, { id: "send", class: found.status === "taken" ? "primary" : null }),
       closed ? null : action("结束", () => change("close"), { id: "close" }), action("收起", () => shown.replaceChildren()),
     ),
   );
   box.querySelector("h2").tabIndex = -1;
   shown.replaceChildren(box);
+  const talk = box.querySelector(".turns");
+  talk.scrollTop = talk.scrollHeight;
   box.querySelector("h2").focus();
 }

@@ -65,11 +65,11 @@ export function select(options, given = {}) {
 }
 
 // caption: for those who cannot see it. rows: cells of text or elements. On a narrow screen each row is a block.
-export function table(caption, heads, rows, empty = "没有记录。") {
+export function table(caption, heads, rows, empty = "没有记录。", look = null) {
   if (!rows.length) return make("p", { class: "soft" }, empty);
   const body = rows.map((cells) => make("tr", {}, cells.map((cell, i) => make("td", { "data-label": heads[i] }, cell))));
   return make(
-    "table", {}, make("caption", { class: "hidden" }, caption),
+    "table", { class: look }, make("caption", { class: "hidden" }, caption),
     make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, body),
   );
 }

@@ -45,7 +45,7 @@ function edit(asked, editor, refresh) {
   const question = make("input", { maxlength: 500, required: true, value: asked?.text ?? "", autocomplete: "off" });
   const wordings = make("textarea", { rows: 3 });
   const learn = check("让事项以后也能从这些问法里认出来", { checked: true });
-  const q = make("input", { type: "search", maxlength: 200, value: asked?.text ?? "", autocomplete: "off", id: "find" });
+  const q = make("input", { type: "search", maxlength: 200, value: asked?.text ?? "", id: "find" });
   const found = make("div", { class: "found" });
   const record = make("div", { id: "record" });
   const chosen = make("div", { id: "chosen", "aria-live": "polite" });
@@ -157,7 +157,7 @@ function regression() {
     const told = await call("POST", "/v1/admin/regression");
     shown.replaceChildren(outcome(told.cases, told.failed));
   }, { id: "regression" });
-  return make("div", {}, make("p", { class: "soft" }, "每条标准回答的每个问法都是一个回归用例：目录更新以后运行一遍，看哪里变了。"), make("p", { class: "row" }, run), shown);
+  return make("div", { class: "stack" }, make("p", { class: "soft" }, "每条标准回答的每个问法都是一个回归用例：目录更新以后运行一遍，看哪里变了。"), make("p", { class: "row" }, run), shown);
 }
 
 async function curated(answers, refresh) {

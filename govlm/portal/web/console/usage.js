@@ -1,12 +1,21 @@
 // 用量: what is asked about, how well it is answered, how often a person is wanted, how long it takes.
-import { bars, over } from "./charts.js";
+import { bars, NARROW, over } from "./charts.js";
 import { busy, call, field, make, put, select } from "./page.js";
 
 export async function usage(title) {
   const days = select([["7", "最近7天"], ["30", "最近30天"], ["90", "最近90天"]], { id: "days" });
   days.value = "30";
   const shown = make("div", { class: "charts" });
-  const draw = async () => shown.replaceChildren(...charts(await call("GET", `/v1/admin/usage?days=${days.value}`)));
+  let found = null;
+  const draw = async () => {
+    found = await call("GET", `/v1/admin/usage?days=${days.value}`);
+    shown.replaceChildren(...charts(found));
+  };
+  const again = () => {
+    if (!shown.isConnected) NARROW.removeEventListener("change", again);
+    else if (found) shown.replaceChildren(...charts(found));
+  };
+  NARROW.addEventListener("change", again);
   days.addEventListener("change", () => busy(null, draw));
   put(title, make("div", { class: "card narrow" }, field("时间", days)), shown);
   await draw();
