@@ -79,6 +79,9 @@ class Settings:
                 ipaddress.ip_network(network, strict=False)
             except ValueError:
                 raise SettingsError(f"proxies: {network!r} is neither an address nor a network like 10.0.0.0/8") from None
+        for origin in self.origins:  # they stand in a header
+            if not re.fullmatch(r"https?://(\*\.)?([\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin, re.ASCII):
+                raise SettingsError(f"origins: {origin!r} is not like https://www.example.gov.cn")
         if self.public and not re.fullmatch(r"https?://[^/?#\s]+", self.public):
             raise SettingsError(f"public: {self.public!r} is not like https://hall.example.gov.cn")
         if self.oidc_discovery:

@@ -18,7 +18,12 @@ let me = null;
 // Who asks: {kind, csrf, oidc, …}. Asked once. A page within another site's gets no cookie, and shows the number that it got here instead.
 export async function whoami() {
   if (me) return me;
-  const found = await call("GET", "/v1/me").catch(() => ({ kind: "visitor", csrf: "" }));
+  let found;
+  try {
+    found = await call("GET", "/v1/me");
+  } catch {
+    return { kind: "unknown", csrf: "" }; // asked again at the next request
+  }
   if (found.visitor && framed) keep("govlm-visitor", found.visitor);
   return (me = found);
 }

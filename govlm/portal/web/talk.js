@@ -17,6 +17,11 @@ function end(entry) {
   else scrollTo({ top: Math.min(document.documentElement.scrollHeight, from.getBoundingClientRect().top + scrollY - $("side").offsetHeight - 16) });
 }
 
+// A sentence for who listens. It comes behind those before it: one that took their place would keep them from being read out.
+function speak(text) {
+  if (text.trim()) $("spoken").append(make("span", {}, text.trim()));
+}
+
 // session(): the conversation's number, made when there is none. changed(turn): an answer is there.
 export function create(session, changed) {
   function add(who, ...children) {
@@ -47,7 +52,7 @@ export function create(session, changed) {
     for (const other of button.parentElement.querySelectorAll(".rate")) other.setAttribute("aria-pressed", String(other === button));
     const path = `/v1/sessions/${await session()}/turns/${turn.number}/feedback`;
     await call("POST", path, { rating, comment: "" }).catch(() => {});
-    $("spoken").textContent = "谢谢您的评价。";
+    speak("谢谢您的评价。");
     if (rating === "up") return;
     open("哪里不满意？", (close) => {
       const text = make("textarea", { rows: 4, maxlength: 2000, "aria-labelledby": "dialog-title" });
@@ -74,13 +79,13 @@ export function create(session, changed) {
     before = new Promise((done) => (through = done));
     await turn;
     let whole = "";
-    let spoken = Promise.resolve();
+    $("spoken").replaceChildren();
     try {
       const said = await say(await session(), { text, key }, ({ event, data }) => {
         if (event !== "delta") return;
         whole += data.text;
         body.replaceChildren(...paragraphs([whole], []));
-        spoken = spoken.then(() => ($("spoken").textContent = data.text.replace(/\[[\d-]+\]/g, "")));
+        speak(data.text.replace(/\[[\d-]+\]/g, ""));
         end(entry);
       });
       answer(entry, said);

@@ -5,6 +5,7 @@
 (() => {
   const hall = new URL(document.currentScript.src).origin;
   const TITLE = "智能助手";
+  const WAIT = 8000; // milliseconds that the assistant has to answer in a frame that has loaded
   const STYLE = `
     :host { all: initial; }
     * { box-sizing: border-box; font: 1rem/1.5 "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC", sans-serif; }
@@ -20,6 +21,10 @@
     .head { display: flex; align-items: center; justify-content: space-between; padding-left: 1rem; color: #fff; background: #1b56a6; font-weight: 700; }
     .shut { display: flex; align-items: center; justify-content: center; width: 3rem; height: 3rem; outline-offset: -0.25rem !important; }
     iframe { flex: 1; width: 100%; min-height: 0; border: 0; }
+    .told { display: flex; flex-direction: column; gap: 1rem; margin: auto; padding: 2rem; color: #1c2733; text-align: center; }
+    p { margin: 0; }
+    a { color: #1b56a6; }
+    a:focus-visible { outline: 0.1875rem solid #e08a00; outline-offset: 0.125rem; }
     [hidden] { display: none !important; }
     @media (max-width: 40rem) {
       .panel, .panel.wide { inset: 0; width: 100%; height: 100%; border-radius: 0; }
@@ -56,16 +61,33 @@
   const panel = make("div", { class: "panel", role: "dialog", "aria-label": TITLE }, make("div", { class: "head" }, make("span", {}, TITLE), shut));
   panel.hidden = true;
   root.append(button, panel);
+  const link = make("a", { href: `${hall}/`, target: "_blank", rel: "noopener" }, "在新窗口打开");
+  const told = make("div", { class: "told", role: "alert" });
+  told.hidden = true;
+  panel.append(told);
   let frame = null;
+  let timer = 0;
 
-  const greet = () => frame.contentWindow.postMessage({ govlm: "open" }, hall);
+  // An assistant that says nothing was refused by the browser, for this page is not on the hall's list, or cannot be reached.
+  function miss() {
+    told.replaceChildren(make("p", {}, `${TITLE}暂时不能在本页显示。`), link);
+    told.hidden = false;
+    frame.hidden = true;
+    if (!panel.hidden) link.focus();
+  }
+
+  function greet() {
+    clearTimeout(timer);
+    timer = setTimeout(miss, WAIT);
+    frame.contentWindow.postMessage({ govlm: "open" }, hall);
+  }
 
   function show() {
     panel.hidden = false;
     button.hidden = true;
     button.setAttribute("aria-expanded", "true");
     if (frame) {
-      frame.focus();
+      (frame.hidden ? link : frame).focus();
       greet();
       return;
     }
@@ -75,6 +97,7 @@
       frame.focus();
       greet();
     });
+    timer = setTimeout(miss, 4 * WAIT);
     panel.append(frame);
     shut.focus(); // until the assistant is there
   }
@@ -93,9 +116,13 @@
   });
   addEventListener("message", (event) => {
     if (!frame || event.origin !== hall || event.source !== frame.contentWindow) return;
+    clearTimeout(timer);
+    told.hidden = true;
+    frame.hidden = false;
     const said = event.data?.govlm;
     if (said === "close") hide();
     else if (said === "wide" || said === "narrow") panel.classList.toggle("wide", said === "wide");
   });
-  document.body.append(host);
+  if (document.body) document.body.append(host);
+  else addEventListener("DOMContentLoaded", () => document.body.append(host), { once: true });
 })();
