@@ -700,3 +700,31 @@ def test_a_wipe_asks_for_the_folders_name(
     assert not data.exists()
     assert cli.main(["wipe", str(tmp_path), "--yes"]) == 1  # no portal's
     assert tmp_path.exists()
+
+
+def test_keys_are_rotated_under_the_portal_too(tmp_path: Path) -> None:
+    from govlm.hall.protection.rotation import retire, rotate
+    from govlm.portal.store.tables import tables as portal_tables
+
+    with client(tmp_path) as http:
+        portal = http.app.state.portal  # type: ignore[attr-defined]
+        hall, vault = portal.hall, portal.hall.vault
+        session = http.post("/v1/sessions").json()["id"]
+        http.post(f"/v1/sessions/{session}/turns", json={"text": "今天股票能买吗"})
+        assert http.post(f"/v1/sessions/{session}/turns/1/feedback", json={"rating": "down", "comment": "没答上来"}).is_success
+        assert http.post(f"/v1/sessions/{session}/handoff", json={"reason": "想问人"}).is_success
+        before = vault.ring.current
+        vault.add_key()
+        rotate(hall.store, vault, hall.writer)
+        retire(hall.store, vault, before)  # refuses while anything is written with it
+        assert vault.ring.current != before
+        assert http.get(f"/v1/sessions/{session}/handoff").json()["status"] == "waiting"
+        with hall.store.database.read() as connection:
+            for table, columns in (
+                ("feedback", ["comment_sealed"]),
+                ("handoffs", ["reason_sealed"]),
+                ("questions", ["text_sealed"]),
+            ):
+                for row in connection.execute(portal_tables()[table].select()):
+                    for column in columns:
+                        assert vault.decrypt(f"portal_{table}", row.id, column, getattr(row, column))

@@ -17,9 +17,12 @@ from govlm.hall.catalogue.tables import library
 from govlm.hall.protection.vault import Vault, VaultError
 from govlm.hall.protection.writer import Writer
 
-__all__ = ["PLACES", "held", "retire", "rotate"]
+__all__ = ["PLACES", "held", "places", "retire", "rotate"]
 
-# Every encrypted column: table, its column, the row's key; the field bound to a value is the row's `name`, or the column's own.
+Place = tuple[Any, str, str]  # table, encrypted column, column of the row's key
+
+# Every encrypted column of the hall: table, its column, the row's key; the field bound to a value is the row's `name`, or the column's own.
+# A table of another part of govlm in the same database keeps what is encrypted in columns named …_sealed, its rows by `id`.
 PLACES = (
     ("sessions", "state", "session"),
     ("session_values", "value", "session"),
@@ -30,13 +33,26 @@ PLACES = (
 )
 
 
-def held(store: Store, key: str = "") -> int:
-    """How many values of the hall's tables (`PLACES`) are written with a key; "": with any."""
+def places(store: Store) -> list[Place]:
+    """Every encrypted column of the database."""
     sa = library("sqlalchemy", "the hall's database")
-    total = 0
+    found = [(tables()[name], column, key) for name, column, key in PLACES]
     with store.database.read() as connection:
-        for name, column, _ in PLACES:
-            found = tables()[name].c[column]
+        inspected = sa.inspect(connection)
+        for name in sorted(set(inspected.get_table_names()) - set(tables())):
+            columns = [str(entry["name"]) for entry in inspected.get_columns(name)]
+            table = sa.table(name, *(sa.column(column, sa.Text) for column in columns))
+            found += [(table, column, "id") for column in columns if column.endswith("_sealed")]
+    return found
+
+
+def held(store: Store, key: str = "") -> int:
+    """How many values of the database are written with a key; "": with any."""
+    sa = library("sqlalchemy", "the hall's database")
+    total, looked_at = 0, places(store)
+    with store.database.read() as connection:
+        for table, column, _ in looked_at:
+            found = table.c[column]
             total += connection.execute(sa.select(sa.func.count()).where(found.like(f"v1.{key}.%" if key else "v1.%"))).scalar()
     return total
 
@@ -48,7 +64,7 @@ def rotate(store: Store, vault: Vault, writer: Writer, batch: int = 200, progres
     batch, those that it went through.
     """
     done = 0
-    for place in PLACES:
+    for place in places(store):
         after: tuple[str, ...] = ()
         while rows := _older(store, place, f"v1.{vault.ring.current}.%", after, batch):
             done += _again(vault, writer, place, rows)
@@ -60,25 +76,27 @@ def rotate(store: Store, vault: Vault, writer: Writer, batch: int = 200, progres
 
 def retire(store: Store, vault: Vault, key: str) -> None:
     """Takes a key out of the key file. VaultError: values are still written with it; `rotate` first."""
-    sa = library("sqlalchemy", "the hall's database")
+    sa, looked_at = library("sqlalchemy", "the hall's database"), places(store)
     with store.database.read() as connection:
-        for name, column, _ in PLACES:
-            found = tables()[name].c[column]
+        for table, column, _ in looked_at:
+            found = table.c[column]
             left = connection.execute(sa.select(sa.func.count()).where(found.like(f"v1.{key}.%"))).scalar()
             if left:
-                raise VaultError(f"key {key}: {left} values of {name} are still written with it; rotate first")
+                raise VaultError(f"key {key}: {left} values of {table.name} are still written with it; rotate first")
     vault.drop_key(key)
 
 
-def _keys(place: tuple[str, str, str]) -> list[Any]:
-    table = tables()[place[0]]
+def _keys(place: Place) -> list[Any]:
+    table = place[0]
+    if place[2] == "id" and table.name not in tables():
+        return [table.c.id]
     return [table.c[place[2]], *([table.c.name] if "name" in table.c else [])]
 
 
-def _older(store: Store, place: tuple[str, str, str], like: str, after: tuple[str, ...], batch: int) -> list[Any]:
+def _older(store: Store, place: Place, like: str, after: tuple[str, ...], batch: int) -> list[Any]:
     """Up to `batch` rows (key…, value) that are not of the current key, beyond `after`."""
     sa = library("sqlalchemy", "the hall's database")
-    keys, value = _keys(place), tables()[place[0]].c[place[1]]
+    keys, value = _keys(place), place[0].c[place[1]]
     query = sa.select(*keys, value).where(value.not_like(like)).order_by(*keys).limit(batch)
     if after:
         query = query.where(sa.tuple_(*keys) > sa.tuple_(*after) if len(keys) > 1 else keys[0] > after[0])
@@ -86,13 +104,12 @@ def _older(store: Store, place: tuple[str, str, str], like: str, after: tuple[st
         return list(connection.execute(query))
 
 
-def _again(vault: Vault, writer: Writer, place: tuple[str, str, str], rows: list[Any]) -> int:
-    name, column, _ = place
-    keys, table = _keys(place), tables()[place[0]]
+def _again(vault: Vault, writer: Writer, place: Place, rows: list[Any]) -> int:
+    (table, column, _), keys = place, _keys(place)
     fresh = []
     for *key, value in rows:
         field = key[1] if len(key) > 1 else column
-        fresh.append((key, value, vault.encrypt(name, key[0], field, vault.decrypt(name, key[0], field, value))))
+        fresh.append((key, value, vault.encrypt(table.name, key[0], field, vault.decrypt(table.name, key[0], field, value))))
 
     def write(connection: Any) -> int:
         done = 0

@@ -17,7 +17,7 @@ def put(hall: Hall, session: str, turn: int, rating: Literal["up", "down"], comm
     owner, table = hall.vault.pseudonym("session", session), tables()["feedback"]
     row = hall.vault.pseudonym("feedback", f"{session} {turn}")
     values = {
-        "session": owner, "rating": rating, "comment_sealed": hall.vault.encrypt("portal_feedback", row, "comment", comment),
+        "session": owner, "rating": rating, "comment_sealed": hall.vault.encrypt("portal_feedback", row, "comment_sealed", comment),
         "at": utc(now or datetime.now().astimezone()), "turn": turn,
     }  # fmt: skip
 
@@ -35,7 +35,7 @@ def of_sessions(hall: Hall, connection: Any, sessions: Any) -> list[dict[str, An
     return [
         {
             "turn": row.turn, "rating": row.rating, "at": row.at,
-            "comment": hall.vault.decrypt("portal_feedback", row.id, "comment", row.comment_sealed),
+            "comment": hall.vault.decrypt("portal_feedback", row.id, "comment_sealed", row.comment_sealed),
         }
         for row in found
     ]  # fmt: skip

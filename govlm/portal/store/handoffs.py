@@ -139,10 +139,10 @@ class Handoffs:
         return self._hall.vault.pseudonym("session", session)
 
     def _sealed(self, id: str, name: str, value: Any) -> str:
-        return self._hall.vault.encrypt("portal_handoffs", id, name, json.dumps(value, ensure_ascii=False))
+        return self._hall.vault.encrypt("portal_handoffs", id, f"{name}_sealed", json.dumps(value, ensure_ascii=False))
 
     def _opened(self, row: Any, name: str) -> Any:
-        return json.loads(self._hall.vault.decrypt("portal_handoffs", row.id, name, getattr(row, f"{name}_sealed")))
+        return json.loads(self._hall.vault.decrypt("portal_handoffs", row.id, f"{name}_sealed", getattr(row, f"{name}_sealed")))
 
     def _asked(self, row: Any) -> tuple[str, str]:
         reason, contact = self._opened(row, "reason")
