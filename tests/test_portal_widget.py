@@ -55,10 +55,10 @@ def site() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """(one that may show the widget, one that may not)."""
-    with site() as known, site() as strange:
-        with serving(tmp_path_factory.mktemp("widget"), environment={"GOVLM_PORTAL_ORIGINS": known}) as base:
-            HALL[:] = [base]
-            yield known, strange
+    folder = tmp_path_factory.mktemp("widget")
+    with site() as known, site() as strange, serving(folder, environment={"GOVLM_PORTAL_ORIGINS": known}) as base:
+        HALL[:] = [base]
+        yield known, strange
 
 
 @pytest.fixture(scope="module")
