@@ -69,7 +69,12 @@ def driver() -> Iterator[Any]:
 
 def inside(driver: Any, css: str) -> Any:
     """An element of the widget's own, which stands in a shadow root."""
-    return until(driver, lambda d: d.execute_script("return document.querySelector('govlm-assistant')?.shadowRoot.querySelector(arguments[0])", css))
+    return until(
+        driver,
+        lambda d: d.execute_script(
+            "return document.querySelector('govlm-assistant')?.shadowRoot.querySelector(arguments[0])", css
+        ),
+    )
 
 
 def focused(driver: Any) -> Any:
@@ -106,7 +111,11 @@ def test_it_answers_on_another_sites_page(driver: Any, sites: tuple[str, str]) -
     assert focused(driver) == button
     asked = driver.execute_script("return performance.getEntriesByType('resource').map((e) => new URL(e.name).origin)")
     assert set(asked) <= {HALL[0], sites[0]}, asked
-    wrong = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE" and "favicon" not in entry["message"]]
+    wrong = [
+        entry["message"]
+        for entry in driver.get_log("browser")
+        if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
+    ]
     assert not wrong, wrong
 
 
