@@ -16,7 +16,7 @@ from portal_server import client, serving
 
 pytest.importorskip("selenium", reason="tests of pages need selenium")
 
-from portal_browser import NEEDED, browser, find, laid_out, named, resize, shot, sound, texts, until, webdriver
+from portal_browser import NEEDED, browser, find, laid_out, resize, shot, sound, texts, until, webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -197,7 +197,8 @@ def test_who_must_log_in_is_led_to_the_halls_own_page(driver: Any, tmp_path: Pat
             driver.get(known)
             inside(driver, ".open").click()
             enter(driver)
-            link = named(driver, "在新窗口打开", "a")
+            link = find(driver, "#start a")
+            assert link.text == "在新窗口打开"
             assert link.get_attribute("target") == "_blank" and link.get_attribute("href") == f"{base}/"
             sound(driver)
             shot(driver, "widget-login")
