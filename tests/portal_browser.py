@@ -140,11 +140,13 @@ return found;
 
 
 def laid_out(driver: Any, *sizes: str) -> None:
-    """In each of SIZES nothing sticks out of the page, is cut off, or lies over something else."""
+    """In each of SIZES nothing sticks out of the page, is cut off, or lies over something else. Leaves the page at the last of them, or at the desk."""
     for size in sizes or SIZES:
         resize(driver, size)
-        wrong = until(driver, lambda d: [d.execute_script(_LAYOUT)])[0]
+        wrong = driver.execute_script(_LAYOUT)
         assert not wrong, (size, wrong)
+    if not sizes:
+        resize(driver, "desk")
 
 
 def _axe() -> str:
