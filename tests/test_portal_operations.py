@@ -594,7 +594,15 @@ def test_one_worker_a_day_erases_what_is_old(tmp_path: Path, database: str | Non
         old, new = "2025-01-01T00:00:00.000000Z", "2026-03-04T00:00:00.000000Z"
         rows = {
             "feedback": {"session": "s", "rating": "up", "comment_sealed": "", "turn": 1, "at": None},
-            "questions": {"text_sealed": "", "kind": "bad", "reason_sealed": "", "status": "open", "first": old, "asked": 1, "last": None},
+            "questions": {
+                "text_sealed": "",
+                "kind": "bad",
+                "reason_sealed": "",
+                "status": "open",
+                "first": old,
+                "asked": 1,
+                "last": None,
+            },
             "logins": {"account": "a", "created": old, "seen": old, "expires": None},
         }
 
