@@ -35,7 +35,7 @@ CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM.exists() and DRIVER.exists()), reason="chromium and chromium-driver are not installed"
 )
-WAIT = 60  # seconds; the machine may be doing other work
+WAIT = 120  # seconds; the machine may be doing other work
 NAME, PASSWORD = "guanliyuan", "Hutong-2026-qiao"
 QUESTION = "低保钱啥时候打到卡上啊"
 WIDTHS = (1440, 360)
