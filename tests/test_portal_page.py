@@ -135,6 +135,8 @@ def test_minimum_living_allowance_by_mouse(driver: Any, base: str) -> None:
     text = answered(driver, 0)
     assert "AI 生成" in text
     assert texts(driver, ".card h4") == ["谁能办", "条件", "怎么办", "材料", "注意"]
+    flat = "return [...document.querySelectorAll('.card .part')].every((e) => getComputedStyle(e).display === 'block')"
+    assert driver.execute_script(flat), "a part of a guide is taken for something else of the page"
     box = find(driver, ".materials input")
     box.click()
     laid_out(driver)
