@@ -70,10 +70,14 @@ def test_an_answer_is_read_out_sentence_by_sentence(driver: Any, place: Place) -
         ask(driver, question)
         sentences = driver.execute_script("return [...document.querySelectorAll('#spoken > *')].map((e) => e.textContent)")
         assert len(sentences) > 2 and not any(re.search(r"\[\d", text) for text in sentences)
-        shown = re.sub(r"\s|\[[\d-]+\]", "", driver.execute_script("return document.querySelector('.hall:last-child .body').textContent"))
+        shown = re.sub(
+            r"\s|\[[\d-]+\]", "", driver.execute_script("return document.querySelector('.hall:last-child .body').textContent")
+        )
         first = re.sub(r"\s", "", sentences[1])
         assert first.strip("【】") in shown, (first, shown)
-    assert driver.execute_script("return document.querySelectorAll('#spoken > *').length") == len(sentences), "the last answer only"
+    assert driver.execute_script("return document.querySelectorAll('#spoken > *').length") == len(sentences), (
+        "the last answer only"
+    )
 
 
 def test_a_page_that_could_not_ask_who_asks_works_all_the_same(driver: Any, place: Place) -> None:
@@ -147,7 +151,10 @@ def test_a_guide_on_paper(driver: Any, place: Place) -> None:
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         hidden = "header, #say, .foot button, .side, .small"
-        seen = driver.execute_script("return [...document.querySelectorAll(arguments[0])].filter((e) => e.checkVisibility()).map((e) => e.outerHTML)", hidden)
+        seen = driver.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].filter((e) => e.checkVisibility()).map((e) => e.outerHTML)",
+            hidden,
+        )
         assert not seen, seen
         assert find(driver, ".materials").is_displayed()
         assert "AI 生成" in find(driver, ".hall").text, "the mark is for paper, too"

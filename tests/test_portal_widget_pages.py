@@ -112,7 +112,9 @@ def test_a_page_with_the_strictest_policy(driver: Any, places: dict[str, str]) -
     visit(driver, places["listed"])
     fetched = driver.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)")
     assert {urlsplit(name).netloc for name in fetched} <= {urlsplit(places["hall"]).netloc, urlsplit(places["listed"]).netloc}
-    assert not any("/v1/" in name or name.endswith("/widget") for name in fetched), "something was asked for before it was opened"
+    assert not any("/v1/" in name or name.endswith("/widget") for name in fetched), (
+        "something was asked for before it was opened"
+    )
     inside(driver, ".open").click()
     enter(driver)
     assert "AI 生成" in ask(driver, "低保能领多少钱？")
@@ -159,19 +161,25 @@ def test_a_page_that_is_not_listed_is_told_where_to_go_instead(driver: Any, plac
     assert focused(driver) == "A"
     sound(driver)
     shot(driver, "widget-refused")
-    assert any("frame-ancestors" in entry["message"] for entry in driver.get_log("browser")), "it was not the policy that refused it"
+    assert any("frame-ancestors" in entry["message"] for entry in driver.get_log("browser")), (
+        "it was not the policy that refused it"
+    )
     inside(driver, ".shut").click()
     assert not inside(driver, ".panel").is_displayed() and focused(driver) == "BUTTON"
     inside(driver, ".open").click()
     assert inside(driver, ".told").is_displayed() and focused(driver) == "A"
 
 
-@pytest.mark.parametrize("origin", ["www.example.gov.cn", "https://a.gov.cn/path", "https://a.gov.cn; script-src *", "*", "https://*", "'self'"])
+@pytest.mark.parametrize(
+    "origin", ["www.example.gov.cn", "https://a.gov.cn/path", "https://a.gov.cn; script-src *", "*", "https://*", "'self'"]
+)
 def test_an_origin_that_is_none(origin: str) -> None:
     with pytest.raises(SettingsError, match="origins"):
         Settings(origins=(origin,))
 
 
-@pytest.mark.parametrize("origin", ["https://www.example.gov.cn", "http://127.0.0.2:8080", "https://*.example.gov.cn", "http://[::1]:80"])
+@pytest.mark.parametrize(
+    "origin", ["https://www.example.gov.cn", "http://127.0.0.2:8080", "https://*.example.gov.cn", "http://[::1]:80"]
+)
 def test_an_origin_that_is_one(origin: str) -> None:
     assert Settings(origins=(origin,)).origins == (origin,)
