@@ -449,9 +449,14 @@ class _Turn:
             skipped=tuple(name for name in frame.skipped if name not in values),
         )  # fmt: skip
 
+    def insisted(self, problem: Problem) -> bool:
+        """Whether the person has said that this holds all the same; of a rule also before it had its last fields."""
+        rule = (problem.kind, *problem.fields)
+        return any(rule[: len(waived)] == waived for waived in self.frame.waived)
+
     def object(self, problems: tuple[Problem, ...]) -> None:
         """Tells what is wrong, and asks for the first field of it."""
-        problems = tuple(p for p in problems if (p.kind, *p.fields) not in self.frame.waived)
+        problems = tuple(p for p in problems if not self.insisted(p))
         if not problems:
             return
         self.state = replace(self.state, problems=(*self.state.problems, *problems))
@@ -512,7 +517,7 @@ class _Turn:
                 continue
             values = same(form, dict(self.frame.values), fields)
             rules = conflicts(form, values, item, self.now.date())
-            found += [rule for rule in rules if (rule.kind, *rule.fields) not in self.frame.waived]
+            found += [rule for rule in rules if not self.insisted(rule)]
             found += [
                 Problem((name,), "missing", f"“{form.fields[name].label}”还没有填。")
                 for name in form.required
