@@ -303,7 +303,8 @@ def test_a_conversation_gives_the_answer_and_a_form_goes_on(admin: TestClient) -
 def test_govlm_eval_reads_the_cases(admin: TestClient) -> None:
     portal = admin.app.state.portal
     admin.post(
-        "/v1/admin/curated", json={"question": QUESTION, "quotes": [{"item": DIBAO, "fields": ["phones"]}], "learn": False}
+        "/v1/admin/curated",
+        json={"question": "今天股票能买吗", "quotes": [{"item": DIBAO, "fields": ["phones"]}], "learn": False},
     )
     cases = Cases.read((portal.settings.data / regression.FILE).parent)
     assert "answers" in cases.suites and cases.files["answers"][0].values["asks"] == ["phones"]

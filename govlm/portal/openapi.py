@@ -24,7 +24,8 @@ TAGS = {
     "language": "Language work for other systems: classify, embed, extract, summarise.",
     "openai": "The protocol of OpenAI's clients: chat, embeddings, models.",
     "administration": "Accounts, keys, the catalogue, questions, switches.",
-    "operations": "Health.",
+    "audit": "What was done by whom, and whether the record of it is whole.",
+    "operations": "Health and figures.",
 }
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, with its scopes."},

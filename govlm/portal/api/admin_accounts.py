@@ -18,7 +18,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/admin", tags=["administration"])
 _ADMIN = allow("administrator", scope="admin")
 _CHANGED = allow("administrator", scope="admin", errors=("not_found", "conflict"))
-Id = Annotated[str, Path(pattern="^[0-9a-f]{1,64}$")]
+Id = Annotated[str, Path(max_length=64, pattern="^[0-9a-f]+$")]
 Role = Literal["citizen", "clerk", "administrator", "auditor"]
 Scope = Literal["chat", "catalogue", "models", "push", "admin"]
 

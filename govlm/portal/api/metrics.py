@@ -12,7 +12,11 @@ __all__ = ["router"]
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/metrics", response_class=Response, **allow("administrator", scope="admin", local=True))
+_READ = allow("administrator", scope="admin", local=True)
+_READ["responses"] = {**_READ["responses"], 200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}}
+
+
+@router.get("/metrics", response_class=Response, **_READ)
 async def metrics(portal: Here) -> Response:
     """Requests, latencies, queue, turns, refusals, batches, memory. For programs on the machine of a portal on loopback, and with an API key
     of the scope admin."""
