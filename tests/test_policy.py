@@ -1,7 +1,9 @@
 """Policy texts: summaries, key terms, interpretation and glossary; each shown text stands in the source, and beats its baseline."""
 
+import gzip
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -379,6 +381,35 @@ def test_a_hall_adds_its_own_words(tmp_path):
     assert [term.text for term in interpret("凭云溪卡坐车。", own).terms] == ["云溪卡"]
     other = Glossary.bundled().with_entries([Entry("低保", "本地的说法。", "本地")])
     assert other.explain("低保").source == "本地" and other.explain("最低生活保障") is None
+
+
+def test_the_articles_that_the_glossary_cites_say_what_it_explains():
+    """Each cited article is in the law, and has words with the entry in common: pairs of characters, of which other articles have few."""
+    path = DATA / "laws" / "laws_national.jsonl.gz"
+    if not path.exists():
+        pytest.skip("the laws beside the project are missing (../shared/data/laws)")
+    laws: dict[str, list[str]] = {}
+    with gzip.open(path, "rt", encoding="utf-8") as handle:
+        for row in (row for row in map(json.loads, handle) if row["latest"]):
+            name = "民法典" if row["category"] == "民法典" else row["title"].removeprefix("中华人民共和国")
+            laws.setdefault(name, []).append(row["text"])  # the Civil Code lies there book by book
+    held = 0
+    for entry in Glossary.bundled().entries:
+        name, _, place = entry.source.removeprefix("中华人民共和国").partition(" ")
+        if not place or name not in laws:
+            continue
+        kind = place[-1]
+        text = "\n".join(laws[name])
+        found = re.search(
+            rf"^(?:#+ )?{place}[\s　].*?(?=^(?:#+ )?第[一二三四五六七八九十百千零]+{kind}[\s　]|\Z)", text, re.M | re.S
+        )
+        assert found, f"{entry.term}: {name} has no {place}"
+        said = "".join((entry.term, *entry.aliases, entry.explanation))
+        common = {said[i : i + 2] for i in range(len(said) - 1)} & {found[0][i : i + 2] for i in range(len(found[0]) - 1)}
+        assert len(common) >= 3, f"{entry.term}: {entry.source} has only {common} with it in common"
+        held += 1
+    assert held >= 120
+    assert sum("民法典 第" in entry.source for entry in Glossary.bundled().entries) >= 19
 
 
 def test_faults_of_a_glossary_are_named(tmp_path):

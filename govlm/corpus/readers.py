@@ -517,7 +517,8 @@ class Reader:
                         cells = row.cells
                         elements = [cell._tc for cell in cells]  # a merged cell is there once for each of its columns
                         single = [c for i, c in enumerate(cells) if i == 0 or elements[i] is not elements[i - 1]]
-                        lines.append(" ".join(filter(None, (" ".join(cell.text.split()) for cell in single))))
+                        texts = ("\n".join(numbers.label(p) + p.text for p in cell.paragraphs) for cell in single)
+                        lines.append(" ".join(filter(None, (" ".join(text.split()) for text in texts))))
                 else:
                     label = numbers.label(block)  # also where there is no text: it counts
                     lines.append(label + block.text if block.text.strip() else block.text)

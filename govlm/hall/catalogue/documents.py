@@ -21,9 +21,11 @@ from govlm.corpus.readers import Document as TextPart
 from govlm.corpus.readers import Reader, find_inputs, format_of
 from govlm.corpus.readers import _plain_markdown as plain_markdown
 from govlm.corpus.shards import CorpusError
+from govlm.hall.addresses import Divisions
 from govlm.hall.catalogue import heads, tables
 from govlm.hall.catalogue.passages import HEADING_MARK, cut
 from govlm.hall.catalogue.records import Document, from_dict, to_dict
+from govlm.hall.catalogue.regions import recognise
 from govlm.hall.catalogue.report import CatalogueError, Report
 
 __all__ = ["export_documents", "import_documents", "make_document", "read_document"]
@@ -38,12 +40,15 @@ _HEADING = re.compile(r"^[ \t]{0,3}(#{1,6})[ \t]+(?=\S)", re.MULTILINE)
 
 
 def import_documents(
-    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], region: str = "", there: Iterable[Document] = ()
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    region: str = "",
+    there: Iterable[Document] = (),
+    divisions: Divisions | None = None,
 ) -> tuple[list[Document], Report]:
     """(documents, report) of files and folders. A file that cannot be read is reported, and the others go on.
 
-    region: GB/T 2260 code of the documents that are not the state's, "4401"; without, that of the province or city that the issuer's name
-    or the title begins with, which the report tells.
+    region: GB/T 2260 code of the documents that are not the state's, "4401"; without, what a document's issuer or title names beyond doubt
+    (`regions.recognise`; divisions: a gazetteer with districts); the report tells what was recognised, and of which names nothing was.
     there: documents that the catalogue has. One of the same code and title is what the new one replaces.
     Two documents of one code (an order may issue two regulations): the same text once more is left out; another text, or one with another
     title than the document that is there, gets the code with ~2 and is reported.
@@ -63,7 +68,7 @@ def import_documents(
             loaded = []
             report.rows += 1
             try:
-                loaded = [_placed(read_document(path, report), region, report)]
+                loaded = [_placed(read_document(path, report), region, report, divisions)]
             except CatalogueError as error:
                 report.add("文件", str(error).removeprefix(f"{path}: "), path.name)
                 report.skipped += 1
@@ -75,15 +80,14 @@ def import_documents(
     return list(found.values()), report
 
 
-def _placed(document: Document, region: str, report: Report) -> Document:
+def _placed(document: Document, region: str, report: Report, divisions: Divisions | None) -> Document:
     """The document with the region that its issuer or title names, where none is given."""
     if region or document.region or document.level == "国家级":
         return document
-    place = heads.region_of(document.issuer, document.title)
-    if place is None:
-        return document
-    report.add("地区", f"没有指定适用地区，按发文机关或标题认定为{place.name}（{place.code}）", document.source)
-    return replace(document, region=place.code)
+    told = recognise(document, divisions)
+    if told.note:
+        report.add("地区", told.note, document.source)
+    return replace(document, region=told.code)
 
 
 def _add(document: Document, name: str, found: dict[str, Document], there: dict[str, str], report: Report) -> None:

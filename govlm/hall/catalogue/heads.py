@@ -13,10 +13,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from govlm.hall.addresses import Division, Divisions
 from govlm.hall.catalogue.passages import first_article, numeral
 
-__all__ = ["in_force", "number_of", "parse_date", "read", "region_of"]
+__all__ = ["in_force", "number_of", "parse_date", "read"]
 
 _HEAD = 3000  # characters looked at where there are no articles
 _DIGIT = "0-9０-９〇零一二三四五六七八九十"
@@ -40,10 +39,6 @@ _FILE_DATE = re.compile(r"[(（]?((?:19|20)\d{2})-(\d{2})-(\d{2})[)）]?")
 _KINDS = "法|条例|办法|规定|细则|通知|公告|通告|意见|方案|决定|规范|标准|指南|指引|批复|函|解释|措施|规则|章程|规程|纲要|规划|目录|清单|简介|问答|说明|解答"
 _TITLE = re.compile(rf"(?:.{{2,120}})(?:{_KINDS})(?:[（(〔].{{1,30}}[）)〕])*")
 _SITE = re.compile(r"\s*[-_|—]\s*[^-_|—]{2,30}网站?\s*$")
-# what is left of 广州市天河区人民政府 after 广州市: a smaller place, whose document does not hold in all of the city
-_SMALLER = re.compile(
-    r"(?!社区|城市|都市)[\u4e00-\u9fff]{1,8}?(?:区(?!域)|县(?!域)|市(?![场民容政])|[旗盟州]|镇(?!化)|乡(?!村)|街道|开发区|新区)"
-)
 _SELF = r"本(?:法|条例|办法|规定|细则|通知|公告|通告|意见|方案|决定|规范|标准|指南|措施|规则|章程|规程|修正案|实施细则|实施办法|管理办法)"
 _START = rf"自\s*(?P<when>[{_DIGIT}]{{4}}\s*年\s*[{_DIGIT}]{{1,3}}\s*月\s*[{_DIGIT}]{{1,3}}\s*日|(?:公布|发布|印发|颁布|通过|公告|下发)\s*之日)\s*(?:零时|0时)?\s*起?\s*(?:正式)?(?:施行|实施|执行|生效|试行)"
 _IN_FORCE = re.compile(rf"(?:{_SELF}|现予(?:公布|发布))[^。；;\n]{{0,40}}?{_START}[^\n]{{0,80}}")
@@ -114,31 +109,6 @@ def _after(begin: date, count: int, unit: str) -> date | None:
         return date(year, month, begin.day) - timedelta(days=1)
     except ValueError:  # 29 February, or a year that is none
         return date(year, month + 1, 1) - timedelta(days=1) if year < 9999 else None
-
-
-def region_of(issuer: str, title: str) -> Division | None:
-    """The province or city that the issuers' names begin with, else the title: 广州市人民政府办公厅 -> 4401 广州市.
-
-    None where none is named, several are, or the name goes on with a smaller place (a district's name alone is borne by several).
-    """
-    places = [_beginning(name) for name in re.split(r"[、\s　]+", issuer) if name]
-    if any(places):
-        return places[0] if all(place == places[0] for place in places) else None
-    return _beginning(re.sub(r"^(?:关于(?:印发|公布|发布|修改|废止)?)?[《〈]?", "", title))
-
-
-def _beginning(text: str) -> Division | None:
-    divisions = Divisions.bundled()
-    found: Division | None = None
-    at = 0
-    while True:
-        for name in divisions.at(text, at, len(text)):
-            named = divisions.named(name, within=found.code if found else "")
-            if name[-1] in "省市区州盟" and len(named) == 1 and named[0] != found:  # not a short name: 吉林, 海南
-                found, at = named[0], at + len(name)
-                break
-        else:
-            return None if _SMALLER.match(text, at) else found
 
 
 def read(text: str, source: str, meta: dict[str, str], headings: dict[int, int]) -> dict[str, Any]:
