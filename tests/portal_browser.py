@@ -152,7 +152,7 @@ def laid_out(driver: Any, *sizes: str) -> None:
 def _axe() -> str:
     spec = find_spec("axe_playwright_python")
     if spec is None or spec.origin is None:
-        pytest.skip("axe is not installed (axe-playwright-python)")
+        pytest.fail("axe is not installed: pip install axe-playwright-python")
     return (Path(spec.origin).parent / "axe.min.js").read_text("utf-8")
 
 

@@ -141,9 +141,9 @@ def shot(browser: Any, name: str) -> None:
 
 def sound(browser: Any) -> None:
     """axe finds nothing serious, and nothing was refused by the content security policy."""
-    spec = find_spec("axe_core_python")
+    spec = find_spec("axe_playwright_python")
     if spec is None or spec.origin is None:
-        pytest.skip("axe is not installed (axe-core-python)")
+        pytest.fail("axe is not installed: pip install axe-playwright-python")
     script = next(Path(spec.origin).parent.rglob("axe.min.js")).read_text("utf-8")
     for width in WIDTHS:
         wide(browser, width)
