@@ -36,7 +36,7 @@ async function open(id, shown, refresh) {
   const closed = found.status === "closed";
   const box = card(
     "请求详情", make("p", {}, badge(...STATUS[found.status]), ` ${when(found.created)}`), make("p", {}, `原因：${found.reason || "（没有说明）"}`),
-    found.contact ? make("p", {}, `联系方式：${found.contact}`) : null, make("ul", { class: "turns" }, turns, replies),
+    found.contact ? make("p", {}, `联系方式：${found.contact}`) : null, make("ul", { class: "turns", tabindex: "0", "aria-label": "对话" }, turns, replies),
     closed ? null : field("回复", text),
     make(
       "p", { class: "row" },
