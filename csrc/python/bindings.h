@@ -21,6 +21,7 @@ PyObject *gv_raise(const gv_error *error);
 
 /* Each adds its types and functions to the module; 0 or -1 with an exception set. */
 int gv_add_tokenizer(PyObject *module, gv_module_state *state);
+int gv_add_bpe(PyObject *module);
 int gv_add_model(PyObject *module, gv_module_state *state);
 int gv_add_pass(PyObject *module, gv_module_state *state);
 int gv_add_moments(PyObject *module, gv_module_state *state);
@@ -30,6 +31,14 @@ int gv_add_search(PyObject *module);
 /* The strings of a list or tuple, in their own width; `held` (new reference) keeps them alive, PyMem_Free frees the array. NULL
  * with an exception set. */
 gv_text *gv_texts_of(PyObject *value, PyObject **held, Py_ssize_t *count, const char *name);
+
+/* What the types of tokenizers share. encode(texts, *, prefix=(), suffix=(), max_length=-1, offsets=False) of the one that `encode`
+ * belongs to; and adding (text, id, single_word, lstrip, rstrip, normalized) to it, 0 or -1 with an exception set. */
+typedef gv_status (*gv_encode_function)(gv_tokens *out, const void *tokenizer, gv_text text, gv_error *error);
+typedef gv_status (*gv_add_function)(void *tokenizer, const gv_added_token *token, gv_error *error);
+gv_text gv_text_of(PyObject *string);
+PyObject *gv_encode_texts(const void *tokenizer, gv_encode_function encode, PyObject *args, PyObject *kwargs);
+int gv_add_tokens(void *tokenizer, gv_add_function add, PyObject *list);
 
 /* A contiguous array of this NumPy type and shape (shape[i] < 0 = any, filled in); NULL with an exception
  * set. The caller's file has imported NumPy's API. */

@@ -12,7 +12,7 @@ typedef struct {
     PyObject_HEAD gv_trainer *trainer;
 } gv_trainer_object;
 
-static gv_text text_of(PyObject *string) {
+gv_text gv_text_of(PyObject *string) {
     return (gv_text){PyUnicode_DATA(string), (int64_t)PyUnicode_GET_LENGTH(string), (int)PyUnicode_KIND(string)};
 }
 
@@ -37,7 +37,7 @@ gv_text *gv_texts_of(PyObject *value, PyObject **held, Py_ssize_t *count, const 
             Py_DECREF(sequence);
             return NULL;
         }
-        texts[i] = text_of(item);
+        texts[i] = gv_text_of(item);
     }
     *held = sequence;
     return texts;
@@ -45,7 +45,7 @@ gv_text *gv_texts_of(PyObject *value, PyObject **held, Py_ssize_t *count, const 
 
 /* ---- WordPiece ------------------------------------------------------------------------------------------------------ */
 
-static int add_tokens(gv_tokenizer *tokenizer, PyObject *list) {
+int gv_add_tokens(void *tokenizer, gv_add_function add, PyObject *list) {
     PyObject *sequence =
         PySequence_Fast(list, "added must be a sequence of (text, id, single_word, lstrip, rstrip, normalized)");
     if (sequence == NULL) return -1;
@@ -59,14 +59,22 @@ static int add_tokens(gv_tokenizer *tokenizer, PyObject *list) {
             result = -1;
             break;
         }
-        gv_added_token token = {text_of(text), id, single_word != 0, left != 0, right != 0, normalized != 0};
-        if (gv_tokenizer_add_token(tokenizer, &token, &error) != GV_OK) {
+        gv_added_token token = {gv_text_of(text), id, single_word != 0, left != 0, right != 0, normalized != 0};
+        if (add(tokenizer, &token, &error) != GV_OK) {
             gv_raise(&error);
             result = -1;
         }
     }
     Py_DECREF(sequence);
     return result;
+}
+
+static gv_status add_token(void *tokenizer, const gv_added_token *token, gv_error *error) {
+    return gv_tokenizer_add_token(tokenizer, token, error);
+}
+
+static gv_status encode_one(gv_tokens *out, const void *tokenizer, gv_text text, gv_error *error) {
+    return gv_tokenizer_encode(out, tokenizer, text, error);
 }
 
 static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -91,7 +99,7 @@ static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwa
                                     .lowercase = lowercase != 0,
                                     .max_word = max_word,
                                     .unknown_id = unknown,
-                                    .continuing_prefix = prefix != NULL ? text_of(prefix) : (gv_text){hashes, 2, 1}};
+                                    .continuing_prefix = prefix != NULL ? gv_text_of(prefix) : (gv_text){hashes, 2, 1}};
     gv_tokenizer_object *self = (gv_tokenizer_object *)type->tp_alloc(type, 0);
     gv_status status =
         self == NULL ? GV_ERR_MEMORY : gv_tokenizer_create(&self->tokenizer, texts, count, &options, NULL, &error);
@@ -99,7 +107,7 @@ static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     Py_DECREF(held);
     if (self == NULL) return NULL;
     if (status != GV_OK) gv_raise(&error);
-    if (status != GV_OK || (added != NULL && add_tokens(self->tokenizer, added) < 0)) {
+    if (status != GV_OK || (added != NULL && gv_add_tokens(self->tokenizer, add_token, added) < 0)) {
         Py_DECREF(self);
         return NULL;
     }
@@ -143,9 +151,9 @@ static PyObject *take_array(int32_t **data, int64_t count, int64_t capacity) {
     return array;
 }
 
-static gv_status encode_all(gv_tokens *out, int64_t *splits, const gv_tokenizer *tokenizer, const gv_text *texts,
-                            Py_ssize_t count, const int32_t *prefix, Py_ssize_t prefixes, const int32_t *suffix,
-                            Py_ssize_t suffixes, int64_t most, gv_error *error) {
+static gv_status encode_all(gv_tokens *out, int64_t *splits, const void *tokenizer, gv_encode_function encode,
+                            const gv_text *texts, Py_ssize_t count, const int32_t *prefix, Py_ssize_t prefixes,
+                            const int32_t *suffix, Py_ssize_t suffixes, int64_t most, gv_error *error) {
     gv_status status = GV_OK;
     int64_t expected = 128;
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -157,7 +165,7 @@ static gv_status encode_all(gv_tokens *out, int64_t *splits, const gv_tokenizer 
     for (Py_ssize_t i = 0; i < count && status == GV_OK; i++) {
         for (Py_ssize_t j = 0; j < prefixes && status == GV_OK; j++) status = gv_tokens_push(out, prefix[j], error);
         int64_t first = out->count;
-        if (status == GV_OK) status = gv_tokenizer_encode(out, tokenizer, texts[i], error);
+        if (status == GV_OK) status = encode(out, tokenizer, texts[i], error);
         if (status != GV_OK && error->status == GV_ERR_VALUE && count > 1) {
             char text[sizeof error->text];
             memcpy(text, error->text, sizeof text);
@@ -185,7 +193,7 @@ static int read_ids(int32_t out[8], Py_ssize_t *count, PyObject *value, const ch
 }
 
 /* encode(texts, *, prefix=(), suffix=(), max_length=-1, offsets=False) */
-static PyObject *tokenizer_encode(gv_tokenizer_object *self, PyObject *args, PyObject *kwargs) {
+PyObject *gv_encode_texts(const void *tokenizer, gv_encode_function encode, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"texts", "prefix", "suffix", "max_length", "offsets", NULL};
     PyObject *list, *prefix_list = NULL, *suffix_list = NULL, *held = NULL, *result = NULL, *splits = NULL, *ids = NULL;
     PyObject *starts = NULL, *ends = NULL, *words = NULL;
@@ -215,7 +223,7 @@ static PyObject *tokenizer_encode(gv_tokenizer_object *self, PyObject *args, PyO
     int64_t *split = PyArray_DATA((PyArrayObject *)splits);
     int64_t most = max_length >= 0 ? max_length - prefixes - suffixes : -1;
     Py_BEGIN_ALLOW_THREADS status =
-        encode_all(&tokens, split, self->tokenizer, texts, count, prefix, prefixes, suffix, suffixes, most, &error);
+        encode_all(&tokens, split, tokenizer, encode, texts, count, prefix, prefixes, suffix, suffixes, most, &error);
     Py_END_ALLOW_THREADS if (status != GV_OK) {
         gv_raise(&error);
         goto done;
@@ -240,6 +248,10 @@ done:
     Py_XDECREF(ends);
     Py_XDECREF(words);
     return result;
+}
+
+static PyObject *tokenizer_encode(gv_tokenizer_object *self, PyObject *args, PyObject *kwargs) {
+    return gv_encode_texts(self->tokenizer, encode_one, args, kwargs);
 }
 
 static PyMethodDef tokenizer_methods[] = {
@@ -295,7 +307,7 @@ static void trainer_dealloc(gv_trainer_object *self) {
 static PyObject *trainer_feed(gv_trainer_object *self, PyObject *text) {
     gv_error error = {0};
     if (!PyUnicode_Check(text)) return PyErr_Format(PyExc_TypeError, "text must be str, got %.80s", Py_TYPE(text)->tp_name);
-    if (gv_trainer_feed(self->trainer, text_of(text), &error) != GV_OK) return gv_raise(&error);
+    if (gv_trainer_feed(self->trainer, gv_text_of(text), &error) != GV_OK) return gv_raise(&error);
     Py_RETURN_NONE;
 }
 
