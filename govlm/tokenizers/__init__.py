@@ -1,0 +1,1 @@
+"""Tokenizers: transformers' names and results over the native core."""
