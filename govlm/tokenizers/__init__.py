@@ -3,6 +3,7 @@
 from govlm.tokenizers.auto import AutoTokenizer
 from govlm.tokenizers.base import PreTrainedTokenizer
 from govlm.tokenizers.bert import BertTokenizer, train_wordpiece
+from govlm.tokenizers.bpe import GPT2Tokenizer, LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from govlm.tokenizers.encoding import AddedToken, BatchEncoding, Packed, PackedPairs
 
 __all__ = [
@@ -10,8 +11,12 @@ __all__ = [
     "AutoTokenizer",
     "BatchEncoding",
     "BertTokenizer",
+    "GPT2Tokenizer",
+    "LlamaTokenizer",
     "Packed",
     "PackedPairs",
     "PreTrainedTokenizer",
+    "PreTrainedTokenizerFast",
+    "Qwen2Tokenizer",
     "train_wordpiece",
 ]
