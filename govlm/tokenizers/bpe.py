@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from govlm._native import core
 from govlm.tokenizers.base import PreTrainedTokenizer
@@ -48,7 +49,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizer):
         vocab: str | os.PathLike[str] | Mapping[str, int],
         merges: str | os.PathLike[str] | Sequence[tuple[str, str]] | None = None,
         *,
-        ranks: Sequence[int] | None = None,
+        ranks: Sequence[int] | NDArray[np.int32] | None = None,
         pipeline: Pipeline | None = None,
         around: Around = NOTHING,
         add_bos_token: bool | None = None,
@@ -113,8 +114,8 @@ class PreTrainedTokenizerFast(PreTrainedTokenizer):
             before = pair_before = (self.bos_token,) if self._add_bos and self.bos_token else ()
         if self._add_eos is not None:
             after = pair_after = (self.eos_token,) if self._add_eos and self.eos_token else ()
-        parts = (tuple(map(self.convert_tokens_to_ids, p)) for p in (before, after, pair_before, pair_after))
-        return Template(*parts, pair_type=pair_type)
+        a, b, c, d = (tuple(map(self.convert_tokens_to_ids, p)) for p in (before, after, pair_before, pair_after))
+        return Template(a, b, c, d, pair_type)
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
@@ -150,9 +151,9 @@ class PreTrainedTokenizerFast(PreTrainedTokenizer):
         """The file is exact about the pipeline and the special tokens around a text, so what the configuration says of these goes
         unused; it names the special tokens."""
         options = {n: v for n, v in options.items() if v is not None and not n.startswith("add_")}
-        names = dict.fromkeys(SPECIAL_NAMES)
+        names: dict[str, Any] = dict.fromkeys(SPECIAL_NAMES)
         options["added_tokens"] = sorted((file.added | added).items())
-        from_file = {"pipeline": file.pipeline, "around": file.template, "model_unk_token": file.unk_token}
+        from_file: dict[str, Any] = {"pipeline": file.pipeline, "around": file.template, "model_unk_token": file.unk_token}
         if file.unk_token is not None:
             names["unk_token"] = file.unk_token
         return cls(file.vocabulary, file.merges, **(names | from_file | options | overrides))
