@@ -5,12 +5,15 @@ from govlm.tokenizers.base import PreTrainedTokenizer
 from govlm.tokenizers.bert import BertTokenizer, train_wordpiece
 from govlm.tokenizers.bpe import GPT2Tokenizer, LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from govlm.tokenizers.encoding import AddedToken, BatchEncoding, Packed, PackedPairs
+from govlm.tokenizers.stream import DecodeStream, TextStreamer
+from govlm.tokenizers.train import train_bpe
 
 __all__ = [
     "AddedToken",
     "AutoTokenizer",
     "BatchEncoding",
     "BertTokenizer",
+    "DecodeStream",
     "GPT2Tokenizer",
     "LlamaTokenizer",
     "Packed",
@@ -18,5 +21,7 @@ __all__ = [
     "PreTrainedTokenizer",
     "PreTrainedTokenizerFast",
     "Qwen2Tokenizer",
+    "TextStreamer",
+    "train_bpe",
     "train_wordpiece",
 ]
