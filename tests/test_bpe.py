@@ -188,7 +188,8 @@ def test_streams_never_tear_a_character(tokenizer: PreTrainedTokenizerFast) -> N
             parts = [stream.feed(i) for i in ids]
             assert "".join(parts) + stream.end() == ours.decode(ids) == text
             assert "\ufffd" not in "".join(parts)
-            assert b"".join(ours.token_bytes(i) for i in ids).decode().removeprefix(" ") == text.removeprefix(" ")
+            marked = text if ours is tokenizer or not text else " " + text
+            assert b"".join(ours.token_bytes(i) for i in ids).decode() == marked
     stream = tokenizer.decode_stream()
     ids = tokenizer.encode("😀")
     assert [stream.feed(i) for i in ids[:-1]] == [""] * (len(ids) - 1)
@@ -374,7 +375,7 @@ def test_hostile_ranks_end_soon() -> None:
     assert b"".join(ours.token_bytes(i) for i in ours.encode("a" * 5000)) == b"a" * 5000
     with pytest.raises(ValueError, match="merges or ranks"):
         PreTrainedTokenizerFast(vocabulary)
-    with pytest.raises(ValueError, match="have"):
+    with pytest.raises(ValueError, match="vocabulary has 2000000"):
         PreTrainedTokenizerFast({"a": 2_000_000}, [])
 
 
