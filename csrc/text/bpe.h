@@ -71,7 +71,8 @@ typedef struct gv_bpe_work gv_bpe_work; /* what one call needs: buffers and the 
 struct gv_bpe {
     const gv_allocator *allocator;
     gv_bpe_options options;
-    uint8_t *bytes;  /* the tokens' bytes, one after the other */
+    uint8_t *bytes; /* the tokens' bytes, one after the other */
+    size_t bytes_size;
     int64_t *begins; /* [count + 1] */
     int64_t count;
     uint32_t *words; /* hash of the tokens' bytes -> id + 1; words_mask + 1 of them */

@@ -55,7 +55,8 @@ static gv_status gv_read_tokens(gv_bpe *bpe, const gv_bytes *tokens, gv_error *e
     }
     bpe->words_mask = 1023;
     while (bpe->words_mask < (uint64_t)bpe->count * 2) bpe->words_mask = bpe->words_mask * 2 + 1;
-    bpe->bytes = gv_alloc_array(bpe->allocator, (size_t)total + 1, 1);
+    bpe->bytes_size = (size_t)total + 1;
+    bpe->bytes = gv_alloc(bpe->allocator, bpe->bytes_size);
     bpe->begins = gv_alloc_array(bpe->allocator, (size_t)bpe->count + 1, sizeof *bpe->begins);
     bpe->words = gv_alloc_zero(bpe->allocator, (bpe->words_mask + 1) * sizeof *bpe->words);
     if (bpe->bytes == NULL || bpe->begins == NULL || bpe->words == NULL)
@@ -129,7 +130,7 @@ void gv_bpe_free(gv_bpe *bpe) {
     gv_bpe_work_free(bpe->free_work, allocator);
     if (bpe->has_lock) pthread_mutex_destroy(&bpe->lock);
     gv_added_clear(&bpe->added, allocator);
-    if (bpe->begins != NULL) gv_release(allocator, bpe->bytes, (size_t)bpe->begins[bpe->count] + 1);
+    gv_release(allocator, bpe->bytes, bpe->bytes_size);
     gv_release(allocator, bpe->begins, ((size_t)bpe->count + 1) * sizeof *bpe->begins);
     gv_release(allocator, bpe->words, (bpe->words_mask + 1) * sizeof *bpe->words);
     gv_release(allocator, bpe->starts, GV_BPE_PLANE * sizeof *bpe->starts);

@@ -14,7 +14,7 @@ from pathlib import Path
 from make_tables import CODE_POINTS, HANGUL, rows
 from tokenizers import Regex, __version__, normalizers, pre_tokenizers
 
-LETTER, NUMBER, SPACE, NEWLINE, UNSTABLE, MARK = 1, 2, 4, 8, 16, 32
+LETTER, NUMBER, SPACE, NEWLINE, UNSTABLE, NUMERAL = 1, 2, 4, 8, 16, 32
 BLOCK = 128
 
 
@@ -33,7 +33,9 @@ def matches(expression: str) -> set[int]:
 
 def main() -> None:
     letters, numbers = matches(r"\p{L}"), matches(r"\p{N}")
-    spaces, marks = matches(r"\s"), matches(r"\p{M}")
+    spaces = matches(r"\s")
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    numerals = {code for code in CODE_POINTS if len(digits.pre_tokenize_str(f"a{chr(code)}a")) == 3}
     nfc, nfd = normalizers.NFC(), normalizers.NFD()
     composed: dict[tuple[int, int], int] = {}
     unstable: set[int] = set()
@@ -50,7 +52,7 @@ def main() -> None:
         composed[ord(head), ord(full[-1])] = code
     unstable |= {second for _, second in composed} | set(range(0x1161, 0x1176)) | set(range(0x11A8, 0x11C3))
     flags = [0] * 0x110000
-    for bit, found in ((LETTER, letters), (NUMBER, numbers), (SPACE, spaces), (UNSTABLE, unstable), (MARK, marks)):
+    for bit, found in ((LETTER, letters), (NUMBER, numbers), (SPACE, spaces), (UNSTABLE, unstable), (NUMERAL, numerals)):
         for code in found:
             flags[code] |= bit
     for code in (10, 13):

@@ -87,10 +87,10 @@ int64_t gv_split_end(gv_split_kind kind, const uint32_t *codes, const uint8_t *c
         case GV_SPLIT_LLAMA3:
             return gv_split_qwen2(codes, classes, at, length, 3);
         case GV_SPLIT_DIGITS: {
-            if (classes[at] & GV_CLASS_NUMBER) return at + 1;
+            if (classes[at] & GV_CLASS_NUMERAL) return at + 1;
             /* The expression sees a stretch without numerals only: that it ends there matters to white space. */
             int64_t end = gv_split_gpt2(codes, classes, at, length), number = at;
-            while (number <= end && number < length && !(classes[number] & GV_CLASS_NUMBER)) number++;
+            while (number <= end && number < length && !(classes[number] & GV_CLASS_NUMERAL)) number++;
             return number <= end && number < length ? gv_split_gpt2(codes, classes, at, number) : end;
         }
         default:

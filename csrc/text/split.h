@@ -13,7 +13,7 @@ enum {
     GV_CLASS_SPACE = 4,     /* \s */
     GV_CLASS_NEWLINE = 8,   /* [\r\n], spaces as well */
     GV_CLASS_UNSTABLE = 16, /* NFC may change it or what stands before it */
-    GV_CLASS_MARK = 32,     /* \p{M} */
+    GV_CLASS_NUMERAL = 32,  /* a number to the pre-tokenizer Digits, which knows a newer Unicode than \p{N} does */
     GV_CLASS_ADDED = 64,    /* an added token starts with it; this and the next are set by a tokenizer in its own copy */
     GV_CLASS_BAD = 128      /* a surrogate */
 };

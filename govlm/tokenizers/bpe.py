@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from govlm._native import core
 from govlm.tokenizers.base import PreTrainedTokenizer
-from govlm.tokenizers.byte_level import bytes_of
+from govlm.tokenizers.byte_level import CHARACTERS, bytes_of
 from govlm.tokenizers.encoding import AddedToken, Segment, Template
 from govlm.tokenizers.files import (
     read_config,
@@ -182,7 +182,8 @@ class PreTrainedTokenizerFast(PreTrainedTokenizer):
     def _as_tokenizer_json(self) -> dict[str, Any]:
         pipeline = self.pipeline
         template = self._template()
-        level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": pipeline.trim_offsets, "use_regex": True}
+        trim = {"trim_offsets": pipeline.trim_offsets, "add_prefix_space": pipeline.trim_prefix}
+        level = {"type": "ByteLevel", "use_regex": True, **trim}
         processors = [] if pipeline.characters else [level]
         if template.count(True):
             processors.append(self._template_json())
@@ -213,17 +214,20 @@ class PreTrainedTokenizerFast(PreTrainedTokenizer):
         segments = super()._segments(texts, split)
         if not self.pipeline.trim_offsets or split:
             return segments
-        return [self._trimmed(segment, text) for segment, text in zip(segments, texts, strict=True)]
+        return [self._trimmed(segment) for segment in segments]
 
-    def _trimmed(self, segment: Segment, text: str) -> Segment:
-        """White space at the edges of a token is left out of its offsets."""
-        offsets = []
-        for index, (start, end) in zip(segment.ids, segment.offsets, strict=True):
-            if index not in self._added:
-                while start < end and text[start].isspace():
-                    start += 1
-                while end > start and text[end - 1].isspace():
-                    end -= 1
+    def _trimmed(self, segment: Segment) -> Segment:
+        """Spaces at the edges of a token, as the token writes them, are left out of its offsets."""
+        space, offsets = CHARACTERS[0x20], []
+        for place, (index, (start, end)) in enumerate(zip(segment.ids, segment.offsets, strict=True)):
+            token = self._token_of[index]
+            leading = len(token) - len(token.lstrip(space))
+            trailing = len(token) - len(token.rstrip(space))
+            if leading > 0 and self.pipeline.trim_prefix and (place == 0 or start == 0):
+                leading -= 1
+            start = min(start + leading, end)
+            if 0 < trailing <= end:
+                end = max(end - trailing, start)
             offsets.append((start, end))
         return segment._replace(offsets=offsets)
 

@@ -29,7 +29,8 @@ MARK = "\u2581"
 
 
 class Pipeline(NamedTuple):
-    """How text becomes pieces; the fields of core.BPE. trim_offsets: offsets leave white space at the edges of a token out."""
+    """How text becomes pieces; the fields of core.BPE. trim_offsets: offsets leave spaces at the edges of a token out;
+    trim_prefix: but for one at the start of the text."""
 
     split: str = "gpt2"
     prepend: str = "never"
@@ -39,6 +40,7 @@ class Pipeline(NamedTuple):
     byte_fallback: bool = False
     fuse_unknown: bool = False
     trim_offsets: bool = False
+    trim_prefix: bool = False
 
 
 class BPEFile(NamedTuple):
@@ -88,11 +90,13 @@ def _bpe_file(whole: Any) -> BPEFile:
             raise ValueError(f"token {token!r:.40} has the id {index!r:.40}")
     merges = [_merge(row) for row in model["merges"]]
     added = {int(token["id"]): read_token(token) for token in whole.get("added_tokens") or ()}
-    trim, template = _post_processor(_steps(whole.get("post_processor"), "processors"))
+    (trim, trim_prefix), template = _post_processor(_steps(whole.get("post_processor"), "processors"))
     unk = model.get("unk_token")
     if unk is not None and not isinstance(unk, str):
         raise ValueError(f"the unk_token is {unk!r:.40}")
-    return BPEFile(dict(vocabulary), merges, pipeline._replace(trim_offsets=trim), unk, added, template)
+    return BPEFile(
+        dict(vocabulary), merges, pipeline._replace(trim_offsets=trim, trim_prefix=trim_prefix), unk, added, template
+    )
 
 
 def _merge(row: Any) -> tuple[str, str]:
@@ -167,11 +171,12 @@ def _check_decoder(steps: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> No
             raise ValueError(f"the decoder {step['type']} is not supported here")
 
 
-def _post_processor(steps: Sequence[Mapping[str, Any]]) -> tuple[bool, Any]:
-    trim, template = False, ((), (), (), (), 1)
+def _post_processor(steps: Sequence[Mapping[str, Any]]) -> tuple[tuple[bool, bool], Any]:
+    trim, template = (False, False), ((), (), (), (), 1)
     for step in steps:
         if step["type"] == "ByteLevel":
-            trim = bool(step.get("trim_offsets", True))
+            trims = bool(step.get("trim_offsets", True))
+            trim = (trims, trims and bool(step.get("add_prefix_space", True)))
         elif step["type"] == "TemplateProcessing":
             template = _template(step["single"], step["pair"])
         else:
