@@ -88,10 +88,12 @@ int64_t gv_split_end(gv_split_kind kind, const uint32_t *codes, const uint8_t *c
             return gv_split_qwen2(codes, classes, at, length, 3);
         case GV_SPLIT_DIGITS: {
             if (classes[at] & GV_CLASS_NUMERAL) return at + 1;
-            /* The expression sees a stretch without numerals only: that it ends there matters to white space. */
-            int64_t end = gv_split_gpt2(codes, classes, at, length), number = at;
-            while (number <= end && number < length && !(classes[number] & GV_CLASS_NUMERAL)) number++;
-            return number <= end && number < length ? gv_split_gpt2(codes, classes, at, number) : end;
+            /* The expression sees a stretch without numerals only: that it ends there matters to white space before one. */
+            int64_t spaces = gv_run(classes, at, length, GV_CLASS_SPACE), number = at;
+            if (spaces > at && spaces < length && (classes[spaces] & GV_CLASS_NUMERAL)) return spaces;
+            int64_t end = gv_split_gpt2(codes, classes, at, length);
+            while (number < end && !(classes[number] & GV_CLASS_NUMERAL)) number++;
+            return number < end ? gv_split_gpt2(codes, classes, at, number) : end;
         }
         default:
             return length;
