@@ -143,8 +143,12 @@ static int64_t gv_merge_short(gv_symbols *s, const gv_pair_table *pairs, int64_t
     for (int64_t i = 0; i + 1 < count; i++) ranks[i] = gv_pair_find(&slot, pairs, ids[i], ids[i + 1]);
     while (count > 1) {
         int64_t at = 0;
-        for (int64_t i = 1; i + 1 < count; i++) at = ranks[i] < ranks[at] ? i : at;
-        if (ranks[at] == GV_BPE_NEVER) break;
+        uint32_t best = ranks[0];
+        for (int64_t i = 1; i + 1 < count; i++) {
+            at = ranks[i] < best ? i : at;
+            best = ranks[i] < best ? ranks[i] : best;
+        }
+        if (best == GV_BPE_NEVER) break;
         (void)gv_pair_find(&slot, pairs, ids[at], ids[at + 1]);
         ids[at] = pairs->made[slot];
         if (offsets) {
@@ -352,7 +356,7 @@ static gv_status gv_encode_piece(gv_tokens *out, const gv_bpe *bpe, gv_bpe_work 
     if (length > INT32_MAX / 8) return gv_fail(error, GV_ERR_VALUE, "a word of %lld characters", (long long)length);
     if ((status = gv_symbols_reserve(s, 4 * length, bpe->allocator, error)) != GV_OK) return status;
     int64_t count;
-    int32_t whole = bpe->options.whole_words ? gv_whole_piece(bpe, text, from, to) : -1;
+    int32_t whole = bpe->whole_words ? gv_whole_piece(bpe, text, from, to) : -1;
     if (whole >= 0) {
         s->ids[0] = whole;
         s->starts[0] = gv_origin(text, from);

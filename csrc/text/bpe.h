@@ -17,24 +17,26 @@ typedef struct {
     uint64_t mask; /* slots - 1 */
     int shift;     /* 64 - log2(slots) */
     int64_t count;
-    uint64_t *filter; /* a bit for the hash of every pair: most pairs that are looked for do not merge */
+    uint64_t *filter; /* two bits of a word for every pair, by its hash: most pairs that are looked for do not merge */
 } gv_pair_table;
 
-enum { GV_FILTER_BITS = 20 };
+enum { GV_FILTER_BITS = 21 };
 
 static inline uint64_t gv_pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << GV_BPE_ID_BITS | (uint32_t)right;
 }
 
-static inline uint64_t gv_pair_hash(uint64_t key) {
-    key *= 0x9E3779B97F4A7C15u;
-    return key ^ key >> 32;
+static inline uint64_t gv_filter_word(uint64_t hash) {
+    return hash >> (64 - GV_FILTER_BITS + 6);
+}
+static inline uint64_t gv_filter_bits(uint64_t hash) {
+    return (uint64_t)1 << (hash >> 36 & 63) | (uint64_t)1 << (hash >> 30 & 63);
 }
 
 /* The rank of merging left and right, GV_BPE_NEVER when they do not; *slot says where it stands. */
 static inline uint32_t gv_pair_find(uint64_t *slot, const gv_pair_table *table, int32_t left, int32_t right) {
-    uint64_t key = gv_pair_key(left, right), hash = key * 0x9E3779B97F4A7C15u, bit = hash >> (64 - GV_FILTER_BITS);
-    if (!(table->filter[bit >> 6] >> (bit & 63) & 1)) return GV_BPE_NEVER;
+    uint64_t key = gv_pair_key(left, right), hash = key * 0x9E3779B97F4A7C15u, bits = gv_filter_bits(hash);
+    if ((table->filter[gv_filter_word(hash)] & bits) != bits) return GV_BPE_NEVER;
     for (uint64_t at = hash >> table->shift;; at = (at + 1) & table->mask) {
         uint64_t entry = table->slots[at];
         if (entry >> 24 == key) {
@@ -86,6 +88,7 @@ struct gv_bpe {
     uint8_t *classes;  /* [GV_BPE_PLANE] as split.h has them, with GV_CLASS_ADDED */
     bool added_beyond; /* an added token starts beyond the basic plane */
     bool separable;    /* characters: no token holds a mark after something else, so text may be cut there */
+    bool whole_words;  /* the option, where it makes a difference */
     gv_added_set added;
     pthread_mutex_t lock; /* of `free_work` */
     bool has_lock;

@@ -83,6 +83,7 @@ gv_status gv_bpe_create(gv_bpe **out, const gv_bytes *tokens, int64_t count, con
     if (bpe == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a tokenizer");
     bpe->allocator = allocator;
     bpe->options = *options;
+    bpe->whole_words = options->whole_words;
     bpe->count = count;
     GV_TRY(gv_added_init(&bpe->added, allocator, error));
     GV_TRY(gv_read_tokens(bpe, tokens, error));
@@ -162,13 +163,13 @@ static gv_status gv_pairs_init(gv_pair_table *table, int64_t count, const gv_all
 
 /* Of a pair given twice the later rank counts, as in a mapping. */
 static void gv_pairs_put(gv_pair_table *table, int32_t left, int32_t right, uint32_t rank, int32_t made) {
-    uint64_t key = gv_pair_key(left, right), hash = key * 0x9E3779B97F4A7C15u, bit = hash >> (64 - GV_FILTER_BITS);
+    uint64_t key = gv_pair_key(left, right), hash = key * 0x9E3779B97F4A7C15u;
     uint64_t at = hash >> table->shift;
     while (table->slots[at] != UINT64_MAX && table->slots[at] >> 24 != key) at = (at + 1) & table->mask;
     table->count += table->slots[at] == UINT64_MAX;
     table->slots[at] = key << 24 | rank;
     table->made[at] = made;
-    table->filter[bit >> 6] |= (uint64_t)1 << (bit & 63);
+    table->filter[gv_filter_word(hash)] |= gv_filter_bits(hash);
 }
 
 /* ---- what a character starts as ---------------------------------------------------------------------------------------- */
@@ -416,7 +417,7 @@ static bool gv_is_ranked(const gv_bpe *bpe, const int32_t *ranks, int64_t id) {
 gv_status gv_bpe_set_ranks(gv_bpe *bpe, const int32_t *ranks, gv_error *error) {
     gv_status status = GV_OK;
     int64_t highest = 0, all = 0, ranked = 0;
-    bool shared = false;
+    bool shared = false, merged = true;
     for (int64_t id = 0; id < bpe->count; id++) {
         if (ranks[id] >= 0xFFFFFF) return gv_fail(error, GV_ERR_VALUE, "rank %d is too high", (int)ranks[id]);
         if (ranks[id] > highest) highest = ranks[id];
@@ -426,7 +427,10 @@ gv_status gv_bpe_set_ranks(gv_bpe *bpe, const int32_t *ranks, gv_error *error) {
     if (order == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for ranks");
     for (int64_t i = 0; i <= highest; i++) order[i] = -1;
     for (int64_t id = 0; id < bpe->count; id++) {
-        if (!gv_is_ranked(bpe, ranks, id)) continue;
+        if (!gv_is_ranked(bpe, ranks, id)) {
+            merged = merged && bpe->begins[id + 1] - bpe->begins[id] <= 1;
+            continue;
+        }
         shared = shared || order[ranks[id]] >= 0;
         order[ranks[id]] = (int32_t)id;
         all += gv_all_merges(bpe, id, 0, false);
@@ -451,8 +455,10 @@ gv_status gv_bpe_set_ranks(gv_bpe *bpe, const int32_t *ranks, gv_error *error) {
             gv_pairs_put(&bpe->pairs, pair[0], pair[1], (uint32_t)rank, made);
         } else {
             (void)gv_all_merges(bpe, id, (uint32_t)rank, true);
+            merged = false;
         }
     }
+    if (merged && !shared) bpe->whole_words = false; /* every token is what its own bytes become */
     for (int64_t id = 0; shared && id < bpe->count; id++) {
         if (gv_is_ranked(bpe, ranks, id)) (void)gv_all_merges(bpe, id, (uint32_t)ranks[id], true);
     }
