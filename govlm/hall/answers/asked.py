@@ -82,6 +82,12 @@ LOOSE: tuple[tuple[str, str], ...] = (
         rf"(?:还|也|都|就)?(?:能|可以)(?:不能|不可以)?(?:再|继续|提前|重新|单独|享受|报|一起)?(?:{_DO}|享受|吃|用|要)[^，。？?什哪怎啥多几]{{0,10}}(?:吗|么|不$|嘛)|要[^，。？?]{{0,6}}(?:户口|住满|满|交满|缴满)[^，。？?]{{0,6}}吗|外地(?:户口|人|户籍)|超龄",
     ),
 )  # read only where no rule fits
+# How much one is paid, which is no fee.
+_PAID = re.compile(
+    r"(?:领|拿|发|补|报销?|给|享受|到手|到账)(?:到|我|们|放|贴|下来|回来|个人|一个人|得)*(?:多少|几|好多)(?:块|百|千|万)*(?:钱|元)"
+    r"|(?:多少|几|好多)(?:块|百|千|万)*(?:钱|元)(?:一|每)(?:个)?(?:天|日|月|年|季度)"
+    r"|(?:每|一)(?:个)?(?:天|日|月|年|季度)(?:能|可以|会|给|是|有|大概|大约|得|领|拿|发|补)+(?:多少|几|好多)"
+)
 _RULES = tuple((kind, re.compile(pattern)) for kind, pattern in RULES)
 _LOOSE = tuple((kind, re.compile(pattern)) for kind, pattern in LOOSE)
 
@@ -122,6 +128,8 @@ def asked(question: str, names: Iterable[str] = (), characters: Characters | Non
         found = {kind for kind, word in HEARD if _within(characters.sounds(word).tolist(), heard)}
     if any(pattern.search(text) for pattern in _OPEN):
         return Asked((), True)
+    if _PAID.search(text):  # 拿多少 is no question of papers here
+        found = (found - {"fee"} - (set() if re.search("材料|资料|证件|手续", text) else {"materials"})) | {"payment"}
     return Asked(tuple(kind for kind in KINDS if kind in found))
 
 
