@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,7 @@ from govlm.hall.forms.bare import PROMPT
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.library import Library
-from govlm.hall.privacy import mask
+from govlm.hall.privacy import find, mask
 from govlm.hall.protection.sessions import Exchange, Saved, StaleSession, Submission
 from govlm.hall.understanding.understand import Reading
 
@@ -236,6 +237,7 @@ class Conversations:
             by_words = ""
         said = Said()
         top = state.top
+        gives = top is None and bool(state.topic) and (bool(_INTRODUCES.search(read)) or bool(find(text[:_READ])))
         procedure = shelf.procedure(top.procedure) if top else None
         if top is not None and procedure is not None and not ordered:
             if top.pending == "consent" and by_words in ("confirm", "submit"):
@@ -256,11 +258,16 @@ class Conversations:
 
         rules = {
             "named": bool(named), "kinds": kinds, "asks": asks, "said": said, "ordinal": ordinal(read) if state.choices else 0,
-            "procedure": together, "subject": subject(read),
+            "procedure": together, "subject": subject(read), "gives": gives,
         }  # fmt: skip
-        return Hearing(
-            text, by_words, rules, act, lambda: ("", ()) if bare else _about(reading, shelf, named, together), opening
-        )
+
+        def about() -> tuple[str, tuple[str, ...]]:
+            if bare or (gives and not named and not asks):  # of what was talked about
+                item = shelf.item(state.topic)
+                return (state.topic if gives and item is not None else ""), ()
+            return _about(reading, shelf, named, together)
+
+        return Hearing(text, by_words, rules, act, about, opening)
 
     def _submission(self, effects: Sequence[Effect], before: State, after: State, shelf: Shelf) -> Submission | None:
         effect = next((effect for effect in effects if effect.kind == "submit"), None)
@@ -331,6 +338,7 @@ def _likely(scores: Any, codes: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     return (likely[0], ()) if len(likely) == 1 else ("", likely)
 
 
+_INTRODUCES = re.compile("我(?:的?名字)?叫|姓名是|我是[一-龥]{2,4}[，。]")
 _ALONE = frozenset({"confirm", "submit", "deny"})  # acts that the whole message does
 _MOVES = frozenset({"cancel", "back", "skip", "repeat", "handoff", "progress", "resume"})
 
