@@ -27,6 +27,7 @@ from fastapi.testclient import TestClient
 from portal_matrix import ROLES, SCOPES, Filler, Route, Unfilled, routes
 from portal_server import client, serving
 
+from govlm.hall.protection.sessions import Submission
 from govlm.portal.application import ROUTERS, Application, create_app
 from govlm.portal.errors import MESSAGES, PortalError
 from govlm.portal.security import csrf, passwords
@@ -283,7 +284,11 @@ def test_a_login_begins_ends_and_is_kept_as_a_digest(tmp_path: Path) -> None:
         account = account_of(portal, "clerk", name="wang.fang")
         assert found.get("/v1/me").json()["kind"] == "anonymous"
         response = login(found, "wang.fang")
-        assert response.status_code == 200 and response.json() == {"roles": ["citizen", "clerk"], "must_change": False}
+        assert response.status_code == 200 and response.json() == {
+            "roles": ["citizen", "clerk"],
+            "must_change": False,
+            "attached": False,
+        }
         cookie = response.headers["set-cookie"]
         assert "HttpOnly" in cookie and "SameSite=lax" in cookie and "Secure" not in cookie and "Domain" not in cookie
         given = found.cookies[COOKIE]
@@ -457,6 +462,74 @@ def test_who_logs_in_keeps_what_was_begun_as_a_visitor(tmp_path: Path) -> None:
         assert [found.get(f"/v1/sessions/{id}").status_code for id in (session, own)] == [404, 404]
 
 
+def begun_as_a_visitor(found: TestClient) -> str:
+    """A visitor who has talked, asked for a person, rated, and told something; the conversation's number."""
+    found.get("/")
+    head = token(found)
+    session = str(found.post("/v1/sessions", headers=head).json()["id"])
+    said = found.post(f"/v1/sessions/{session}/turns", json={"text": "低保要哪些材料哟"}, headers=head)
+    assert said.status_code == 200, said.text
+    assert found.post(f"/v1/sessions/{session}/turns/1/feedback", json={"rating": "up"}, headers=head).status_code == 204
+    assert found.post(f"/v1/sessions/{session}/handoff", json={"reason": "想问人"}, headers=head).is_success
+    assert found.post("/v1/me/consent", json={"purpose": "profile", "version": "1"}, headers=head).is_success
+    assert found.put("/v1/me/profile", json={"values": {"employment": "失业"}}, headers=head).is_success
+    return session
+
+
+def rows(portal: Any) -> dict[str, int]:
+    """How much of people the database holds."""
+    names = ("sessions", "turns", "people", "profile_values", "consents", "portal_feedback", "portal_handoffs")
+    with portal.database.read() as connection:
+        return {name: connection.execute(sa.text(f"SELECT COUNT(*) FROM {name}")).scalar() for name in names}
+
+
+def test_what_a_visitor_left_is_the_accounts_to_see_and_to_erase(tmp_path: Path) -> None:
+    with client(tmp_path, rates=FREE) as found:
+        portal = portal_of(found)
+        account = account_of(portal, "citizen", name="chen")
+        session = begun_as_a_visitor(found)
+        assert login(found, "chen").json()["attached"] is True
+        with portal.database.read() as connection:
+            told = connection.execute(sa.text("SELECT object, detail FROM portal_audit WHERE action = 'person.attach'")).all()
+        assert not told or account.id not in str(told)
+        kept = found.get("/v1/me/export").json()
+        assert [turn["message"] for turn in kept["sessions"][0]["turns"]] == ["低保要哪些材料哟"]
+        assert kept["profile"] == {"employment": "失业"} and kept["handoffs"][0]["reason"] == "想问人" and kept["feedback"]
+        assert found.get(f"/v1/sessions/{session}").status_code == 200, "it can be gone on with"
+        assert login(found, "chen").json()["attached"] is False
+        erased = found.delete("/v1/me", headers=token(found)).json()["erased"]
+        assert erased["sessions"] == 1 and erased["handoffs"] == 1 and erased["feedback"] == 1
+        assert set(rows(portal).values()) == {0}, rows(portal)
+
+
+def test_a_visitor_who_does_not_want_it_is_left_behind(tmp_path: Path) -> None:
+    with client(tmp_path, rates=FREE) as found:
+        portal = portal_of(found)
+        account_of(portal, "citizen", name="chen")
+        session = begun_as_a_visitor(found)
+        given = found.post("/v1/login", json={"name": "chen", "password": PASSWORD, "attach": False})
+        assert given.json()["attached"] is False
+        kept = found.get("/v1/me/export").json()
+        assert not kept["sessions"] and not kept["profile"] and not kept["handoffs"]
+        assert found.get(f"/v1/sessions/{session}").status_code == 404
+        assert rows(portal)["sessions"] == 1  # until retention erases it
+
+
+def test_what_the_law_keeps_stays_when_a_person_is_erased(tmp_path: Path) -> None:
+    with client(tmp_path, rates=FREE, retention={"submissions_kept": "100"}) as found:
+        portal = portal_of(found)
+        found.get("/")
+        head = token(found)
+        session = found.post("/v1/sessions", headers=head).json()["id"]
+        assert found.post(f"/v1/sessions/{session}/turns", json={"text": "我想申请低保"}, headers=head).is_success
+        handed = Submission("once", "A", "1", "dibao", "1", {"receipt": "20260302-1"})
+        kept = portal.hall.sessions.load(session)
+        portal.hall.sessions.save(session, kept.version, kept.state, kept.values, now=utc(), submission=handed)
+        gone = found.delete("/v1/me", headers=head).json()
+        assert gone["kept"]["submissions"]["rows"] == 1 and "100天" in gone["kept"]["submissions"]["why"]
+        assert gone["erased"]["sessions"] == 1 and "submissions" not in gone["erased"]
+
+
 def test_ownership_is_signed() -> None:
     secret, me, other = b"s" * 32, Principal("account:1", frozenset()), Principal("account:2", frozenset())
     session = new_session(secret, me)
@@ -484,7 +557,7 @@ def test_first_start_tells_a_password_for_one_time(tmp_path: Path) -> None:
         assert base and "password" not in (tmp_path / "serve.log").read_text("utf-8")  # once
     with client(tmp_path, rates=FREE) as found:
         response = login(found, "admin", told[0])
-        assert response.json() == {"roles": ["administrator", "citizen"], "must_change": True}
+        assert response.json() == {"roles": ["administrator", "citizen"], "must_change": True, "attached": False}
         page = token(found)
         assert found.get("/v1/me").json()["must_change"] is True
         for path in ("/v1/admin/accounts", "/v1/admin/keys"):
@@ -818,6 +891,10 @@ def test_every_answer_has_the_headers(tmp_path: Path) -> None:
             raise RuntimeError("as unforeseen")
 
         login(found, "x", "y")
+        for path in ("/", "/widget", "/login", "/console", "/web/app.js"):
+            # a page from the browser's cache would bring no cookie, and its visitor be nobody, the same nobody as others
+            assert found.get(path).headers["Cache-Control"] == "no-cache", path
+        found.cookies.clear()
         answers = {
             200: found.get("/healthz"),
             201: found.post("/v1/sessions"),

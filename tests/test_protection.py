@@ -455,6 +455,42 @@ def test_all_of_a_person_is_handed_out_and_erased_and_nobody_elses(place: Place)
     assert place.people.delete("p", now=NOW).erased == {}
 
 
+def test_who_was_known_by_another_number_is_one_person(place: Place) -> None:
+    people = place.people
+    full(place, "visitor", "s")
+    full(place, "other", "t")
+    people.consent("me", "profile", "2", now=NOW)
+    people.put_profile("me", {"region": "4401"}, now=NOW)
+    untouched = people.export("other")
+    moved = people.merge("me", "visitor", now=NOW)
+    assert moved == {"consents": 2, "events": 2, "sessions": 1, "submissions": 1, "profile_values": 2}
+    out = json.loads(people.export("me"))
+    assert out["profile"] == {"region": "4401", "id_number": CARD, "event.残疾": "2026-03-01"}  # what was told here stays
+    assert out["sessions"][0]["values"] == VALUES and out["submissions"][0]["values"] == VALUES
+    assert [entry["code"] for entry in out["events"]] == ["A", "B"] and len(out["consents"]) == 3
+    nothing = {"person": {}, "consents": [], "profile": {}, "events": [], "sessions": [], "submissions": []}
+    assert json.loads(people.export("visitor")) == nothing and people.export("other") == untouched
+    assert people.merge("me", "visitor", now=NOW) == {} == people.merge("me", "me", now=NOW)
+    assert json.loads(people.export("me")) == out
+    assert people.delete("me", now=NOW).erased["submissions"] == 1 and place.store.check() == []
+    assert json.loads(people.export("me")) == nothing
+
+
+def test_a_no_of_either_number_holds_for_both(place: Place) -> None:
+    people = place.people
+    people.consent("me", "profile", "1", now=NOW)
+    people.withdraw("me", "profile", now=NOW + timedelta(2))
+    for visitor, day in (("earlier", 1), ("later", 3)):
+        people.consent(visitor, "profile", "1", now=NOW + timedelta(day))
+        people.put_profile(visitor, {"age": "70"}, now=NOW + timedelta(day))
+    people.opt_out("earlier", now=NOW)
+    people.merge("me", "earlier", now=NOW + timedelta(4))
+    assert people.profile("me") == {} and people.opted_out("me")
+    assert json.loads(people.export("me"))["profile"] == {}, "kept without a consent"
+    people.merge("me", "later", now=NOW + timedelta(4))
+    assert people.profile("me") == {"age": "70"} and people.opted_out("me")
+
+
 def test_what_the_law_keeps_is_kept_and_said(place: Place) -> None:
     full(place)
     policy = Policy(submissions_kept=100)
