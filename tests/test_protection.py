@@ -618,18 +618,48 @@ def test_the_command_shows_and_rotates_keys(tmp_path: Path, capsys: pytest.Captu
             assert cli.main(["hall", "keys", str(tmp_path / "h"), "--json", *more]) == 0
             return json.loads(capsys.readouterr().out)
 
-        assert keys() == {"changed": 0, "keys": [{"key": old, "cipher": "AES-256-GCM", "current": True, "values": 450}]}
+        assert keys() == {
+            "changed": 0,
+            "retired": [],
+            "keys": [{"key": old, "cipher": "AES-256-GCM", "current": True, "values": 450}],
+        }
         found = keys("--rotate")
         new = hall.vault.ring.current  # the open hall goes on with it
         assert found["changed"] == 450 and new != old
         assert [(each["key"], each["current"], each["values"]) for each in found["keys"]] == [(old, False, 0), (new, True, 450)]
         assert hall.people.profile("p")["name7"] == CARD
         hall.people.put_profile("p", {"other": CARD}, now=NOW)
+        retired = keys("--retire")
+        assert retired["retired"] == [old] and [each["key"] for each in retired["keys"]] == [new]
+        assert keys("--retire")["retired"] == [] and hall.people.profile("p")["other"] == CARD
     assert cli.main(["hall", "keys", str(tmp_path / "h"), "--rotate", "--progress"]) == 0
     told = capsys.readouterr()
     assert "451 values are written with the new key" in told.out and "/451" in told.err
     secrets_ = [key.secret for key in Vault.open(tmp_path / "h" / "keys.json").ring.keys.values()]
     assert not any(base64.b64encode(secret).decode() in told.out + told.err for secret in secrets_)
+
+
+def test_a_key_that_is_in_use_is_not_retired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Hall.create(tmp_path / "h") as hall:
+        hall.people.consent("p", "profile", "2026-1", now=NOW)
+        for _ in range(3):
+            hall.people.put_profile("p", {f"of {hall.vault.ring.current}": CARD}, now=NOW)
+            hall.vault.add_key()
+        before = (tmp_path / "h" / "keys.json").read_bytes()
+        assert cli.main(["hall", "keys", str(tmp_path / "h"), "--retire"]) == 1
+        assert "rotate first" in capsys.readouterr().err
+        assert (tmp_path / "h" / "keys.json").read_bytes() == before, "not even those that are not"
+
+
+def test_to_look_at_keys_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Hall.create(tmp_path / "h").close()
+    assert cli.main(["hall", "keys", str(tmp_path / "h")]) == 0
+    assert "no keys yet" in capsys.readouterr().out
+    assert cli.main(["hall", "keys", str(tmp_path / "h"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"changed": 0, "retired": [], "keys": []}
+    for word in ("--rotate", "--retire"):
+        assert cli.main(["hall", "keys", str(tmp_path / "h"), word]) == 2
+    assert not (tmp_path / "h" / "keys.json").exists()
 
 
 def test_keys_are_rotated_while_others_read_and_write(place: Place, tmp_path: Path) -> None:
