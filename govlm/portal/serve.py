@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,12 @@ _SETTINGS = "GOVLM_PORTAL_SETTINGS"  # handed to the worker processes
 
 def app() -> Any:
     """The application of a worker process."""
+    from tqdm import tqdm
+
     from govlm.portal.application import create_app
 
+    # bm25s draws its bars with tqdm, whose lock is for all processes; a worker ends by the signal that uvicorn raises again, and would leave it
+    tqdm.set_lock(threading.RLock())
     given = json.loads(os.environ[_SETTINGS])
     configure(Path(given["log"]) if given["log"] else None)
     paths = {name: Path(given[name]) for name in ("data", "tls_cert", "tls_key", "log") if given[name]}
