@@ -1,7 +1,9 @@
 """Who may do what in the portal: each route for each kind of caller, logins, keys, other sites' requests, limits, headers."""
 
 import asyncio
+import contextlib
 import copy
+import functools
 import http.client
 import itertools
 import json
@@ -10,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,6 +24,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[portal]"')
 
+import httpx
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
@@ -33,7 +37,8 @@ from govlm.portal.errors import MESSAGES, PortalError
 from govlm.portal.security import csrf, passwords
 from govlm.portal.security.access import VISITOR, Principal, allow, new_session, owned, signature
 from govlm.portal.security.accounts import MOST, Account, utc
-from govlm.portal.security.limits import Proxies
+from govlm.portal.security.counters import Counters, fresh_file
+from govlm.portal.security.limits import Limits, Proxies
 from govlm.portal.security.logins import COOKIE, _digest
 from govlm.portal.settings import RATES, Settings, SettingsError
 from govlm.portal.store.tables import tables
@@ -802,6 +807,65 @@ def test_rates_are_limited_for_each_person_each_key_and_each_address(tmp_path: P
             "/v1/login", json={"name": "n", "password": "x"}, headers={"X-Forwarded-For": "203.0.113.5, 192.0.2.9"}
         )
         assert lie.status_code == 429
+
+
+def test_workers_count_together(tmp_path: Path) -> None:
+    """Two of them, each on a thread of its own; what they refuse does not depend on which is asked."""
+    fresh_file(tmp_path)
+    workers = [Limits({"chat": "30/minute", "login": "100/hour"}, Counters(tmp_path, b"seed")) for _ in range(2)]
+    taken: list[str] = []
+
+    def ask(limits: Limits, kind: str, who: str) -> None:
+        for _ in range(40):
+            with contextlib.suppress(PortalError):
+                limits.hit(kind, who)
+                taken.append(f"{kind} {who}")
+
+    asking = [("chat", "one"), ("chat", "two"), ("login", "one")]
+    threads = [threading.Thread(target=ask, args=(limits, *what)) for limits in workers for what in asking]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {name: taken.count(name) for name in taken} == {"chat one": 30, "chat two": 30, "login one": 80}
+    with pytest.raises(PortalError) as refused:
+        workers[1].hit("chat", "one")
+    assert refused.value.code == "too_many_requests" and 1 <= refused.value.retry_after <= 61
+    assert b"one" not in (tmp_path / "limits").read_bytes()
+
+
+def test_counters_slide_and_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [6000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    counters = Counters(None, b"seed")
+    take = functools.partial(counters.take, "k", 10, 60)
+    assert [take() for _ in range(10)] == [0.0] * 10 and take() == 60.0
+    now[0] += 60.5  # of the window before, all but a half second still counts
+    assert take() == 0.0
+    left = take()
+    assert 0 < left <= 6.0
+    now[0] += left + 0.01
+    assert take() == 0.0
+    now[0] += 29.5 - left  # half of it still counts
+    assert [bool(take()) for _ in range(5)] == [False] * 4 + [True]
+    now[0] += 600
+    assert [bool(take()) for _ in range(11)] == [False] * 10 + [True]
+    for number in range(100_000):  # more than there is room for
+        assert not counters.take(f"other {number}", 1, 60)
+    now[0] += 1
+    assert [bool(counters.take("late", 1, 60)) for _ in range(2)] == [False, True]
+
+
+def test_two_workers_limit_as_one(tmp_path: Path) -> None:
+    rates = {"GOVLM_PORTAL_RATES": "chat=20/hour"}
+    with serving(tmp_path, workers=2, environment=rates) as base, httpx.Client(base_url=base, trust_env=False) as page:
+        page.get("/")
+        head = {csrf.HEADER: page.get("/v1/me").json()["csrf"]}
+        cookies = dict(page.cookies)
+        codes = [
+            httpx.post(f"{base}/v1/sessions", headers=head, cookies=cookies, trust_env=False).status_code for _ in range(40)
+        ]  # each on a connection of its own, that either worker may take
+    assert codes == [201] * 20 + [429] * 20
 
 
 def test_addresses_are_believed_from_known_proxies_only() -> None:

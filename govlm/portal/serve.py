@@ -15,6 +15,7 @@ from govlm.portal.operations.metrics import fresh_folder
 from govlm.portal.operations.running import running
 from govlm.portal.portal import prepare
 from govlm.portal.security.accounts import ADMINISTRATOR
+from govlm.portal.security.counters import fresh_file
 from govlm.portal.settings import Settings
 
 __all__ = ["app", "serve"]
@@ -46,6 +47,7 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     with running(settings.data):
         fresh_folder(settings.data)
+        fresh_file(settings.data)
         password = prepare(settings)
         if password:  # told once, here; `govlm portal account reset` makes another
             print(f"administrator: {ADMINISTRATOR}   one-time password: {password}   (log in to change it)", flush=True)
