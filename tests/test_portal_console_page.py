@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
@@ -317,10 +318,14 @@ def test_the_audit_is_read_and_verified(console: Any) -> None:
     section(console, "审计")
     press(console, find(console, "#verify"))
     shows(console, "完整")
+    told = find(console, "main [role=status]").text
+    assert not re.search("[a-z]{4}", re.sub(r"链 [0-9a-zT-]+", "", told)), told  # all of it is for people here
     find(console, "input[placeholder='如 account']").send_keys("import")
     press(console, named(console, "查询"))
     shows(console, "import.publish")
     until(console, lambda b: b.find_elements(By.CSS_SELECTOR, "main table tbody tr"))
+    high = "return [...document.querySelectorAll('tbody .whole')].map((e) => e.getClientRects().length)"
+    assert set(console.execute_script(high)) == {1}, "a time or the name of an action is broken in two"
     sound(console)
     shot(console, "audit")
 

@@ -348,6 +348,10 @@ def test_what_is_wrong_in_the_form_is_told_at_the_field(driver: Any, base: str) 
     told = driver.find_element(By.ID, field.get_attribute("aria-describedby"))
     assert "校验" in told.text and told.is_displayed()
     laid_out(driver, "desk")
+    ring = """
+        const e = document.activeElement, s = getComputedStyle(e), label = document.querySelector(`label[for=${e.id}]`);
+        return e.getBoundingClientRect().top - parseFloat(s.outlineWidth) - parseFloat(s.outlineOffset) - label.getBoundingClientRect().bottom"""
+    assert driver.execute_script(ring) >= -1, "the ring around the field covers its label"
     sound(driver)
     shot(driver, "problem")
     before = count(driver, ANSWERED)
@@ -362,6 +366,10 @@ def test_what_is_wrong_in_the_form_is_told_at_the_field(driver: Any, base: str) 
     webdriver.ActionChains(driver).send_keys("区幸福路12号", Keys.TAB).perform()
     answered(driver, before + 1)
     assert {"mobile": "13973112233", "household_address": "示例市河东区幸福路12号"}.items() <= form(driver).items()
+    said = texts(driver, "#turns > li")
+    assert said[-2].endswith("（在表格里填写：户籍地址）") and texts(driver, "#spoken > *"), "what was done is not told"
+    load(driver, base)
+    assert texts(driver, "#turns > li") == said
     quiet(driver)
 
 
