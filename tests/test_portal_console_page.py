@@ -134,10 +134,15 @@ def shot(browser: Any, name: str) -> None:
         over = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert over <= 0, f"{name} at {width} px is {over} px too wide"
         if folder := os.environ.get("GOVLM_SCREENSHOTS"):
+            browser.execute_async_script(f"{STILL}.then(arguments[arguments.length - 1])")
             height = browser.execute_script("return document.documentElement.scrollHeight")
             wide(browser, width, max(640, height))
             Path(folder, f"console-{name}-{width}.png").write_bytes(browser.get_screenshot_as_png())
     wide(browser, WIDTHS[0])
+
+
+# a colour half-way to another is neither: what changes by and by has come to its end
+STILL = "Promise.allSettled(document.getAnimations().map((a) => a.finished))"
 
 
 def sound(browser: Any) -> None:
@@ -150,7 +155,7 @@ def sound(browser: Any) -> None:
         wide(browser, width)
         browser.execute_script(script)
         found = browser.execute_async_script(
-            "axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
+            f"{STILL}.then(() => axe.run(document, {{resultTypes: ['violations']}})).then(arguments[arguments.length - 1])"
         )
         serious = [
             (v["id"], n["html"][:200], n.get("failureSummary", "")[:300])
