@@ -162,6 +162,23 @@ def test_the_result_is_that_of_the_call_alone() -> None:
     batcher.close()
 
 
+def test_a_full_gate_refuses_at_once_and_takes_again() -> None:
+    hold = threading.Event()
+
+    async def overrun() -> None:
+        gate = Gate(threads=1, queue=2)
+        tasks = [asyncio.create_task(gate.run(hold.wait, WAIT)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(PortalError) as error:
+            await gate.run(hold.wait, WAIT)
+        assert error.value.code == "busy" and error.value.retry_after > 0
+        hold.set()
+        assert await asyncio.gather(*tasks) == [True] * 3 and await gate.run(int, "1") == 1
+        gate.close()
+
+    run(overrun())
+
+
 def test_work_whose_client_left_while_it_waited_never_begins() -> None:
     begun: list[int] = []
     hold = threading.Event()

@@ -214,6 +214,28 @@ def test_medical_bills_on_a_phone_with_a_reload(driver: Any, base: str) -> None:
     quiet(driver)
 
 
+@pytest.mark.parametrize(
+    ("name", "who", "keys"),
+    [
+        ("低保，一句话说了好几项", "张秀兰", True),
+        ("医保报销，平铺直叙", "杨帆", True),
+        ("退休金，一口气都说了", "周国平", False),
+    ],
+)
+def test_the_stories_the_other_way(driver: Any, base: str, name: str, who: str, keys: bool) -> None:
+    """Those that were told by mouse, by keyboard alone, and the other way round."""
+    begin(driver, base)
+    if keys:
+        tab_to(driver, ".skip").send_keys(Keys.ENTER)
+    tell(driver, STORIES[name]["turns"][:-1], keys=keys)
+    for css in ("#form .primary", "dialog .row .primary"):
+        tab_to(driver, css).send_keys(Keys.ENTER) if keys else find(driver, css).click()
+        if css.startswith("#form"):
+            assert who in find(driver, "dialog .check").text
+    handed_in(driver)
+    quiet(driver)
+
+
 # ---- what happens on the way
 
 
