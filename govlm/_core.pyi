@@ -1,9 +1,9 @@
 """The native core, as the Python layers see it. Arrays are C-contiguous; T = tokens in the packed batch, B = sequences,
 R = selected rows, H = hidden size, L = layers. Errors: ValueError (shape, range), TypeError (dtype), IndexError (an id
-beyond the vocabulary), RuntimeError (state), MemoryError, KeyboardInterrupt (Ctrl-C inside a long call)."""
+beyond the vocabulary), RuntimeError (state), MemoryError, KeyboardInterrupt (Ctrl-C inside a long call), Cancelled."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,19 @@ class Pass:
         or when the weights changed since the forward."""
     def first_nonfinite(self) -> str | None:
         """The first activation with a NaN or infinity: "hidden state of layer 3", "logits"."""
+
+class Cancelled(BaseException):
+    """A call was given up by `Cancel.cancel`. No Exception, as asyncio.CancelledError is none: who goes on after any error stops too."""
+
+class Cancel:
+    """`with Cancel() as c:` lets another thread's c.cancel() stop this thread's calls into the core, also in the middle of a pass: they
+    raise Cancelled. Each is entered once at a time. RuntimeError on the main thread, where Ctrl-C does it."""
+
+    def cancel(self) -> None: ...
+    @property
+    def cancelled(self) -> bool: ...
+    def __enter__(self) -> Cancel: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 class Moments:
     """AdamW's state for a trainable model: two flat buffers laid out as the parameters, touched lazily."""

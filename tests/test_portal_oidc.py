@@ -16,6 +16,8 @@ from joserfc.jwk import RSAKey
 from oidc_provider import CLIENT, SECRET, Provider, provider
 from portal_server import client
 
+from govlm.portal.security.access import VISITOR
+from govlm.portal.security.csrf import HEADER
 from govlm.portal.security.logins import COOKIE
 from govlm.portal.security.oidc import COOKIE as UNDER_WAY
 from govlm.portal.settings import RATES, Settings, SettingsError
@@ -79,6 +81,21 @@ def test_there_and_back(found: TestClient, there: Provider) -> None:
     there.person = "3601-77"
     portal.accounts.update(account.id, portal.clock(), disabled=True)
     assert finish(found, go(found)).status_code == 403
+
+
+@pytest.mark.parametrize("attach", [True, False])
+def test_what_a_visitor_left_comes_along_if_they_want_it(tmp_path: Path, there: Provider, attach: bool) -> None:
+    given = {"oidc_discovery": f"{there.issuer}/.well-known/openid-configuration", "oidc_client": CLIENT, "oidc_secret": SECRET}
+    with client(tmp_path, sample=False, rates=dict.fromkeys(RATES, ""), **given) as found:  # on loopback there are visitors
+        found.get("/")
+        head = {HEADER: found.get("/v1/me").json()["csrf"]}
+        assert found.post("/v1/me/consent", json={"purpose": "profile", "version": "1"}, headers=head).is_success
+        away = found.get(LOGIN, params={"then": "/", "attach": attach}, follow_redirects=False).headers["location"]
+        back = urlsplit(httpx.get(away, trust_env=False).headers["location"])
+        assert finish(found, f"{back.path}?{back.query}").status_code == 303
+        assert found.get("/v1/me").json()["kind"] == "account"
+        assert len(found.get("/v1/me/export").json()["consents"]) == attach
+        assert (VISITOR in found.cookies) == attach
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from govlm.portal.operations.retention import Policy, Retention
 from govlm.portal.operations.switches import Switches
 from govlm.portal.operations.usage import Usage
 from govlm.portal.security.accounts import Accounts, utc
+from govlm.portal.security.counters import Counters
 from govlm.portal.security.keys import Keys
 from govlm.portal.security.limits import Limits, Proxies
 from govlm.portal.security.logins import Logins
@@ -57,7 +58,8 @@ class Portal:
         self.accounts = Accounts(database, self.hall.vault)
         self.logins = Logins(database, settings.login_idle, settings.login_life)
         self.keys = Keys(database)
-        self.limits, self.proxies = Limits(settings.rates), Proxies(settings.proxies)
+        self._counters = Counters(settings.data if settings.workers > 1 else None, self.secret)
+        self.limits, self.proxies = Limits(settings.rates, self._counters), Proxies(settings.proxies)
         self.oidc = Provider(settings, self.hall.vault) if settings.oidc_discovery else None
         self.anchors = Anchors(settings.data)
         self.audit = Audit(database, writer, self.hall.vault, self.anchors)
@@ -79,7 +81,7 @@ class Portal:
         """Finishes what is under way."""
         self.batcher.close()
         self.gate.close()
-        for part in (self._measure, self._retention, self.switches, self.usage, self.audit):
+        for part in (self._measure, self._retention, self.switches, self.usage, self.audit, self._counters):
             part.close()
         self.hall.close()
 

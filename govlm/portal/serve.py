@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from govlm.portal.operations.metrics import fresh_folder
 from govlm.portal.operations.running import running
 from govlm.portal.portal import prepare
 from govlm.portal.security.accounts import ADMINISTRATOR
+from govlm.portal.security.counters import fresh_file
 from govlm.portal.settings import Settings
 
 __all__ = ["app", "serve"]
@@ -23,8 +25,12 @@ _SETTINGS = "GOVLM_PORTAL_SETTINGS"  # handed to the worker processes
 
 def app() -> Any:
     """The application of a worker process."""
+    from tqdm import tqdm
+
     from govlm.portal.application import create_app
 
+    # bm25s draws its bars with tqdm, whose lock is for all processes; a worker ends by the signal that uvicorn raises again, and would leave it
+    tqdm.set_lock(threading.RLock())
     given = json.loads(os.environ[_SETTINGS])
     configure(Path(given["log"]) if given["log"] else None)
     paths = {name: Path(given[name]) for name in ("data", "tls_cert", "tls_key", "log") if given[name]}
@@ -41,6 +47,7 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     with running(settings.data):
         fresh_folder(settings.data)
+        fresh_file(settings.data)
         password = prepare(settings)
         if password:  # told once, here; `govlm portal account reset` makes another
             print(f"administrator: {ADMINISTRATOR}   one-time password: {password}   (log in to change it)", flush=True)

@@ -8,7 +8,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ class Turn:
     """text: what is read. state: after the message, as it was kept; its form also shows what waits for consent. citations: [n] in the
     text is citations[n - 1]. handed_off: a person is wanted. version: of the conversation, one more after every message that was kept. kept: False where this one
     was refused, because it could not be written. parts: what was quoted, as `answers.rendering.outlined` gives it. reason: why a
-    question was not answered, a key of `answers.words.REFUSALS`.
+    question was not answered, a key of `answers.words.REFUSALS`. message: what it answers, as it was kept.
     """
 
     text: str
@@ -65,6 +65,7 @@ class Turn:
     kept: bool = True
     parts: tuple[dict[str, Any], ...] = ()
     reason: str = ""
+    message: str = field(default="", repr=False)
 
     def reply(self) -> dict[str, Any]:
         """What is kept of it beside the state, as JSON."""
@@ -80,7 +81,7 @@ class Turn:
         reply = exchange.reply
         return cls(
             reply["text"], state, cited, reply["handed_off"], exchange.number, parts=tuple(reply.get("parts", ())),
-            reason=reply.get("reason", ""),
+            reason=reply.get("reason", ""), message=exchange.message,
         )  # fmt: skip
 
 
@@ -184,13 +185,14 @@ class Conversations:
             said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1, parts=parts,
             reason=voice.reason,
         )  # fmt: skip
+        exchange = _exchange(turn, heard.text, key)
         version = self._sessions.save(
-            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=_exchange(turn, heard.text, key)
+            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=exchange
         )
         waiting = self._hold(session_id, heard, after)
         if waiting and after.top is not None:
             after = after.with_top(replace(after.top, values={**after.top.values, **waiting}))
-        return replace(turn, state=after, version=version)
+        return replace(turn, state=after, version=version, message=exchange.message)
 
     def fields(self, state: State) -> dict[str, FormField]:
         """As Hall.fields."""
