@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.bundled import BUNDLED
+from govlm.bundled import BUNDLED, model_folder
 from govlm.hall.answers.answer import answer_choices, answer_item, answer_policy
 from govlm.hall.answers.precedence import applies
 from govlm.hall.answers.rendering import Answer, refuse
@@ -49,6 +49,8 @@ from govlm.hall.push.candidates import Candidates
 from govlm.hall.push.profile import check as check_profile
 from govlm.hall.push.ranking import Pushed
 from govlm.hall.push.service import Push
+from govlm.hall.retrieval.index import Encode
+from govlm.hall.retrieval.known import Known
 from govlm.hall.understanding.understand import Reading, Understanding
 
 __all__ = ["ENCODED", "Hall", "Hit", "UnknownForm"]
@@ -87,6 +89,7 @@ class Hall:
         self.folder, self.store = folder, store
         self._model = model
         self._encoder: Any = None
+        self._known: Encode | None = None
         self._library: Library | None = None
         self._candidates: tuple[Library, Candidates] | None = None
         self.writer = Writer(store)
@@ -233,7 +236,7 @@ class Hall:
         with self._lock:
             with making(folder):
                 with self.store.snapshot() as view:
-                    name = build(folder, view, self._encode, progress)
+                    name = build(folder, view, self._knowing, progress)
                     library = Library.open(folder / name, view, self._encode)
                 if self.store.publish_index(name, library.version):
                     self._library = library
@@ -507,6 +510,15 @@ class Hall:
             return np.zeros((0, self.encoder.config.hidden_size), np.float32)
         found: NDArray[np.float32] = self.encoder.encode(list(texts), normalize=True, max_length=ENCODED)
         return found
+
+    def _knowing(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `_encode`, without reckoning anew what comes in the box."""
+        if not texts:
+            return self._encode(texts)
+        if self._known is None:
+            known = Known.of(model_folder(self._model))
+            self._known = known.within(self._encode) if known is not None else self._encode
+        return self._known(texts)
 
     @property
     def encoder(self) -> Any:

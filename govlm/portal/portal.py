@@ -29,12 +29,12 @@ from govlm.portal.security.counters import Counters
 from govlm.portal.security.keys import Keys
 from govlm.portal.security.limits import Limits, Proxies
 from govlm.portal.security.logins import Logins
-from govlm.portal.security.oidc import Provider
 from govlm.portal.settings import Settings
 from govlm.portal.store.tables import upgrade
 
 if TYPE_CHECKING:
     from govlm.portal.security.access import Principal
+    from govlm.portal.security.oidc import Provider
 
 __all__ = ["Here", "Portal", "prepare"]
 
@@ -60,7 +60,7 @@ class Portal:
         self.keys = Keys(database)
         self._counters = Counters(settings.data if settings.workers > 1 else None, self.secret)
         self.limits, self.proxies = Limits(settings.rates, self._counters), Proxies(settings.proxies)
-        self.oidc = Provider(settings, self.hall.vault) if settings.oidc_discovery else None
+        self.oidc = _provider(settings, self.hall)
         self.anchors = Anchors(settings.data)
         self.audit = Audit(database, writer, self.hall.vault, self.anchors)
         self.metrics = Metrics()
@@ -84,6 +84,15 @@ class Portal:
         for part in (self._measure, self._retention, self.switches, self.usage, self.audit, self._counters):
             part.close()
         self.hall.close()
+
+
+def _provider(settings: Settings, hall: Hall) -> Provider | None:
+    """Its library is read only where there is a provider: it takes a tenth of a start."""
+    if not settings.oidc_discovery:
+        return None
+    from govlm.portal.security.oidc import Provider
+
+    return Provider(settings, hall.vault)
 
 
 def prepare(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -24,7 +25,16 @@ _SETTINGS = "GOVLM_PORTAL_SETTINGS"  # handed to the worker processes
 
 
 def app() -> Any:
-    """The application of a worker process."""
+    """The application of a worker process. What it consists of is never looked through for garbage: it stays."""
+    gc.disable()
+    try:
+        return _made()
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _made() -> Any:
     from tqdm import tqdm
 
     from govlm.portal.application import create_app

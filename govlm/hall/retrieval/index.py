@@ -20,7 +20,7 @@ from govlm.hall.retrieval.characters import Characters, normalised
 from govlm.hall.retrieval.dense import VectorSet, make_vectors, open_vectors
 from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
 
-__all__ = ["FEATURE_NAMES", "Entry", "Index", "Query", "shortened"]
+__all__ = ["FEATURE_NAMES", "Encode", "Entry", "Index", "Query", "shortened"]
 
 _FORMAT = 1
 _LOOKED_AT, _NEAR = 50_000, 1000  # texts of an index whose fit is all looked at; entries that are, of a larger one

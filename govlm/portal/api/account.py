@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from govlm.portal.errors import PortalError
 from govlm.portal.portal import Here, Portal
-from govlm.portal.security import csrf, oidc
+from govlm.portal.security import csrf
 from govlm.portal.security.access import VISITOR, Maybe, Principal, Who, allow, near, new_visitor, public, secure
 from govlm.portal.security.accounts import Account
 from govlm.portal.security.logins import COOKIE
@@ -19,6 +19,9 @@ from govlm.portal.store.handoffs import Handoffs
 from govlm.portal.views import TurnView
 
 __all__ = ["router"]
+
+if TYPE_CHECKING:
+    from govlm.portal.security.oidc import Provider
 
 router = APIRouter(prefix="/v1", tags=["account"])
 
@@ -143,7 +146,13 @@ async def oidc_login(
     url, kept = await provider.begin(_back(request, portal), then, attach, portal.clock())
     response = RedirectResponse(url, 303)
     response.set_cookie(
-        oidc.COOKIE, kept, max_age=oidc.LIFE, path="/v1/auth/oidc", httponly=True, samesite="lax", secure=secure(request)
+        provider.COOKIE,
+        kept,
+        max_age=provider.LIFE,
+        path="/v1/auth/oidc",
+        httponly=True,
+        samesite="lax",
+        secure=secure(request),
     )
     return response
 
@@ -154,7 +163,7 @@ async def oidc_callback(request: Request, portal: Here, who: Maybe) -> RedirectR
     provider = _provider(portal)
     now = portal.clock()
     issuer, number, then, attach = await provider.finish(
-        request.cookies.get(oidc.COOKIE, ""), dict(request.query_params), _back(request, portal), now
+        request.cookies.get(provider.COOKIE, ""), dict(request.query_params), _back(request, portal), now
     )
 
     def begin() -> str:
@@ -167,7 +176,7 @@ async def oidc_callback(request: Request, portal: Here, who: Maybe) -> RedirectR
     token = await portal.gate.run(begin)
     response = RedirectResponse(then, 303)
     _keep(request, response, token, leave=not attach)
-    response.delete_cookie(oidc.COOKIE, path="/v1/auth/oidc")
+    response.delete_cookie(provider.COOKIE, path="/v1/auth/oidc")
     return response
 
 
@@ -198,7 +207,7 @@ def _keep(request: Request, response: Response, token: str, *, leave: bool = Fal
         response.delete_cookie(VISITOR, httponly=True, samesite="lax", secure=secure(request))
 
 
-def _provider(portal: Portal) -> oidc.Provider:
+def _provider(portal: Portal) -> Provider:
     if portal.oidc is None:
         raise PortalError("not_found", "本站未开通统一身份认证登录。")
     return portal.oidc

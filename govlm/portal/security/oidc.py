@@ -25,10 +25,8 @@ from govlm.hall.protection.vault import Vault, VaultError
 from govlm.portal.errors import PortalError
 from govlm.portal.settings import Settings
 
-__all__ = ["COOKIE", "LIFE", "Provider"]
+__all__ = ["Provider"]
 
-COOKIE = "govlm_oidc"
-LIFE = 600  # seconds that a login may take at the provider
 ALGORITHMS = ["RS256", "PS256", "ES256"]  # of ID tokens; never "none", never a shared secret's
 _KEPT, _LEEWAY, _WAIT = 3600.0, 60, 10.0  # seconds: of what the provider says of itself, between clocks, for an answer
 _BOUND = ("portal_oidc", "login", "state")
@@ -37,6 +35,9 @@ _LOG = logging.getLogger(__name__)
 
 class Provider:
     """The provider of the settings. It is asked for the first time when somebody logs in there."""
+
+    COOKIE = "govlm_oidc"
+    LIFE = 600  # seconds that a login may take at the provider
 
     def __init__(self, settings: Settings, vault: Vault) -> None:
         self._settings, self._vault = settings, vault
@@ -108,7 +109,7 @@ class Provider:
             kept: dict[str, Any] = json.loads(self._vault.decrypt(*_BOUND, cookie))
         except (VaultError, ValueError):
             raise _failed("the browser brings no login of ours") from None
-        if not 0 <= now.timestamp() - kept["at"] <= LIFE:
+        if not 0 <= now.timestamp() - kept["at"] <= self.LIFE:
             raise _failed("it took too long")
         return kept
 
