@@ -37,8 +37,8 @@ class Model:
     dropout     hidden_dropout 0.0 (after attention output; also embedding_dropout and down_dropout, the mlp's, unless given);  attention_dropout 0.0 (probabilities);
                 mlp_dropout 0.0 (after the activation, T5);  classifier_dropout 0.0;  pooler_dropout 0.0 (before pooler; RoBERTa)
                 final_dropout 0.0 (after the final norm, T5)
-    head        head: "none" | "sequence" | "token" | "mlm";  pooler False (dense + tanh on a sequence's first token);
-                head_activation "gelu" (MLM transform);  tied_decoder True
+    head        head: "none" | "sequence" | "token" | "mlm" | "lm" (causal: the decoder alone);  pooler False (dense + tanh on a sequence's first token);
+                head_activation "gelu" (MLM transform);  tied_decoder True;  logit_scale 1.0 (of "lm": the last hidden state times it)
 
     Parameter names, in flat order (those that the config has):
         embeddings.word.weight [V,E]  embeddings.position.weight [P,E]  embeddings.token_type.weight [Y,E]
@@ -50,6 +50,7 @@ class Model:
         layers.{i}.mlp.{gate,up,down}.{weight,bias}                    layers.{i}.mlp.norm.{weight,bias} [H]
         final_norm.{weight,bias}   pooler.{weight,bias} [H,H]   classifier.{weight,bias} [num_labels,H]
         mlm.dense.{weight,bias} [E,H]  mlm.norm.{weight,bias} [E]  mlm.decoder.weight [V,E] (untied only)  mlm.bias [V]
+        lm_head.weight [V,H] (untied only)
     In a post-norm block attention.norm follows the attention, in a pre-norm block it precedes it; so for cross and mlp.
     """
 

@@ -47,9 +47,9 @@ from .quantised import save as save_quantised
 
 __all__ = [
     "AlbertForMaskedLM", "AlbertForSequenceClassification", "AlbertForTokenClassification", "AlbertModel", "AutoModel",
-    "AutoModelForMaskedLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "BertForMaskedLM",
-    "BertForSequenceClassification", "BertForTokenClassification", "BertModel", "GPT2Model", "LlamaModel", "Loss",
-    "ModelOutput", "Parameter", "PreTrainedModel", "Qwen2Model", "Qwen3Model", "RobertaForMaskedLM",
+    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "BertForMaskedLM",
+    "BertForSequenceClassification", "BertForTokenClassification", "BertModel", "GPT2LMHeadModel", "GPT2Model", "LlamaForCausalLM", "LlamaModel", "Loss",
+    "ModelOutput", "Parameter", "PreTrainedModel", "Qwen2ForCausalLM", "Qwen2Model", "Qwen3ForCausalLM", "Qwen3Model", "RobertaForMaskedLM",
     "RobertaForSequenceClassification", "RobertaForTokenClassification", "RobertaModel", "mean_pool", "no_grad",
 ]  # fmt: skip
 
@@ -140,6 +140,11 @@ class PreTrainedModel:
     def _first_only(self) -> bool:
         """Whether logits are one row a sequence."""
         return self.task == "sequence"
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether logits are over the vocabulary, and only those of labelled places are made with labels."""
+        return self.task in ("mlm", "lm")
 
     @property
     def _pools(self) -> bool:
@@ -519,7 +524,8 @@ class PreTrainedModel:
         the first argument): an object with ids [T] and row_splits [B+1], such as tokenizer.encode_packed(texts).
 
         labels: [B] integers (single label), [B, num_labels] floats (multi-label), [B] or [B, num_labels] floats (regression),
-        [B, S] integers, -100 ignored (token, masked LM; [T] for packed input). class_weights: [num_labels], single label and
+        [B, S] integers, -100 ignored (token, masked LM; [T] for packed input; causal LM: those of input_ids, each is what the place
+        before it should say). class_weights: [num_labels], single label and
         token. seed, step, samples: where in the stream of dropout's numbers this forward stands (a resumed or data-parallel run
         says so): default dropout_seed, dropout_step and 0..B-1; samples is [B], one number a sequence.
         Returns a ModelOutput (return_dict=False: a tuple). Errors: ValueError (shapes, ranges, an unsupported argument),
@@ -539,8 +545,8 @@ class PreTrainedModel:
         hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         attentions = self.config.output_attentions if output_attentions is None else output_attentions
         want = self._want(bool(hidden), bool(attentions), labels is not None, batch)
-        if labelled is not None and want.rows == "labelled" and 4 * len(labelled) * self.config.vocab_size <= _HELD_LOGITS:
-            want = replace(want, logits=True)  # backward needs them: computing them anew is a sixteenth of a step of 4x312
+        if labelled is not None and want.rows == "labelled":
+            want = self._holding(want, labelled)
         fields = self._fields(bool(hidden), bool(attentions), labels is not None)
         save = grad_enabled() and (self.training or labels is not None)
         self._last.output = None  # gives its workspace back before this forward takes one
@@ -572,9 +578,13 @@ class PreTrainedModel:
     def _want(self, hidden: bool, attentions: bool, labels: bool, batch: Batch) -> Want:
         if self.task == "sequence" and (batch.with_first is not None or not (hidden or attentions)):
             return Want("first", labels=labels)
-        if self.task == "mlm" and labels and not (hidden or attentions):
+        if self._speaks and labels and not (hidden or attentions):
             return Want("labelled", logits=False, labels=True)
-        return Want("all", hidden, attentions, logits=self.task != "mlm" or not labels, labels=labels)
+        return Want("all", hidden, attentions, logits=not self._speaks or not labels, labels=labels)
+
+    def _holding(self, want: Want, labelled: Any) -> Want:
+        """Backward needs the logits: computing them anew is a sixteenth of a step of 4x312. They are kept where they are not too large."""
+        return replace(want, logits=4 * len(labelled) * self.config.vocab_size <= _HELD_LOGITS)
 
     def _labels(self, labels: Any, batch: Batch, packed: bool) -> tuple[dict[str, Any], Any]:
         """The core's labels (and loss), and the labelled rows of a masked LM."""
@@ -605,7 +615,12 @@ class PreTrainedModel:
         flat = np.ascontiguousarray(flat, np.int64)
         if self.task == "token":
             return {"labels": flat, "loss": "single_label"}, None
+        flat = self._targets(flat, batch)
         return {"labels": flat, "loss": "single_label"}, np.flatnonzero(flat != -100).astype(np.int32)
+
+    def _targets(self, labels: NDArray[np.int64], batch: Batch) -> NDArray[np.int64]:
+        """What each token's logits should say, [T]: of a causal model the label after it."""
+        return batch.following(labels) if self.task == "lm" else labels
 
     def _sequence_labels(self, array: NDArray[Any], count: int) -> dict[str, Any]:
         config, classes = self.config, self.config.num_labels
@@ -761,6 +776,7 @@ _SEQUENCE = (
 )
 _TOKEN = "A token classifier on {}; outputs: loss, logits [B, S, num_labels]."
 _MLM = "A masked language model on {}. With labels only the labelled places are computed; logits [B, S, V] when they are read."
+_LM = "A causal language model on {}. With labels only the labelled places are computed; logits [B, S, V] when they are read."
 _BASE = "{} without a head; outputs: last_hidden_state [B, S, H]{}."
 _POOLED = " and pooler_output [B, H]"
 
@@ -786,6 +802,10 @@ GPT2Model = _define("GPT2Model", GPT2Config, "none", False, _BASE.format("GPT-2"
 LlamaModel = _define("LlamaModel", LlamaConfig, "none", False, _BASE.format("Llama", ""))
 Qwen2Model = _define("Qwen2Model", Qwen2Config, "none", False, _BASE.format("Qwen2", ""))
 Qwen3Model = _define("Qwen3Model", Qwen3Config, "none", False, _BASE.format("Qwen3", ""))
+GPT2LMHeadModel = _define("GPT2LMHeadModel", GPT2Config, "lm", False, _LM.format("GPT-2"))
+LlamaForCausalLM = _define("LlamaForCausalLM", LlamaConfig, "lm", False, _LM.format("Llama"))
+Qwen2ForCausalLM = _define("Qwen2ForCausalLM", Qwen2Config, "lm", False, _LM.format("Qwen2"))
+Qwen3ForCausalLM = _define("Qwen3ForCausalLM", Qwen3Config, "lm", False, _LM.format("Qwen3"))
 
 
 class _Auto:
@@ -848,9 +868,23 @@ class AutoModelForMaskedLM(_Auto):
     }
 
 
+class AutoModelForCausalLM(_Auto):
+    """The language model that says what follows."""
+
+    _classes: ClassVar[dict[str, str]] = {
+        "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+    }  # fmt: skip
+
+
+class AutoModelForSeq2SeqLM(_Auto):
+    """The language model that answers a text with a text."""
+
+    _classes: ClassVar[dict[str, str]] = {"t5": "T5ForConditionalGeneration"}
+
+
 def __getattr__(name: str) -> Any:
     """T5's classes stand in a module of their own."""
-    if name in ("T5Model", "T5EncoderModel"):
+    if name in ("T5Model", "T5EncoderModel", "T5ForConditionalGeneration"):
         from . import t5
 
         return getattr(t5, name)

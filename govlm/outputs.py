@@ -162,7 +162,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Want:
-    """Which pass answers a question. rows: "all", "first" (of every sequence), "labelled"."""
+    """Which pass answers a question. rows: "all", "first" or "last" (of every sequence), "labelled"."""
 
     rows: str
     hidden: bool = False
@@ -182,7 +182,7 @@ class ModelOutput(Mapping[str, Any]):
         self._model = model
         self._call = call
         self._fields = fields
-        self._labelled = labelled  # rows of the packed batch that have a label (MLM)
+        self._labelled = labelled  # rows of the packed batch that have a label (language models)
         self._primary = first
         self._cache: dict[str, Any] = {}
         self._passes: dict[Want, Any] = {}
@@ -388,15 +388,7 @@ class ModelOutput(Mapping[str, Any]):
         self._check_fresh()
         layers = self._layer_gradients(hidden, last_hidden_state)
         maps = self._attention_gradients(attention)
-        head: dict[str, Any] = {}
-        if loss is not None:
-            if "loss" not in self._fields:
-                raise RuntimeError("this forward has no loss: pass labels")
-            head["scale"] = float(loss)
-        if logits is not None:
-            if "logits" not in self._fields:
-                raise ValueError(f"{type(self._model).__name__} has no logits")
-            head["logits"] = self._logit_gradient(logits)
+        head = self._head_gradients(loss, logits)
         if pooler_output is not None:
             if "pooler_output" not in self._fields:
                 raise ValueError(f"{type(self._model).__name__} has no pooler_output")
@@ -410,6 +402,18 @@ class ModelOutput(Mapping[str, Any]):
         for done, arguments in made:
             done.backward(arguments.pop("scale", None), **arguments)
         self._model._after_backward(self._call)
+
+    def _head_gradients(self, loss: float | None, logits: Any) -> dict[str, Any]:
+        head: dict[str, Any] = {}
+        if loss is not None:
+            if "loss" not in self._fields:
+                raise RuntimeError("this forward has no loss: pass labels")
+            head["scale"] = float(loss)
+        if logits is not None:
+            if "logits" not in self._fields:
+                raise ValueError(f"{type(self._model).__name__} has no logits")
+            head["logits"] = self._logit_gradient(logits)
+        return head
 
     def _plan(self, head: dict[str, Any], layers: Any, maps: Any) -> list[tuple[Want, dict[str, Any]]]:
         """Which passes get which gradients: one pass wherever one can take them all."""
@@ -446,7 +450,7 @@ class ModelOutput(Mapping[str, Any]):
 
     def _logit_gradient(self, value: Any) -> F32:
         core, batch = self._call.core.config, self._call.batch
-        columns = int(core["vocab_size"] if core["head"] == "mlm" else core["num_labels"])
+        columns = int(core["vocab_size"] if core["head"] in ("mlm", "lm") else core["num_labels"])
         if self._model._first_only:
             return self._gradient(value, "logits", (batch.shape[0], columns))
         return batch.gather(self._gradient(value, "logits", (*batch.shape, columns)))

@@ -18,7 +18,7 @@ typedef struct {
 
 static const char *const gv_norm_words[] = {"layer", "rms", NULL};
 static const char *const gv_position_words[] = {"learned", "rotary", "relative", "none", NULL};
-static const char *const gv_head_words[] = {"none", "sequence", "token", "mlm", NULL};
+static const char *const gv_head_words[] = {"none", "sequence", "token", "mlm", "lm", NULL};
 /* In the order of gv_activation. */
 static const char *const gv_activation_words[] = {"none", "gelu", "gelu_tanh", "relu", "silu", "tanh", NULL};
 
@@ -55,6 +55,7 @@ static const gv_field gv_fields[] = {
     GV_REAL(rope_theta, 10000.0),
     GV_REAL(attention_scale, -1),
     GV_REAL(embedding_scale, 1),
+    GV_REAL(logit_scale, 1),
     GV_SWITCH(pre_norm, 0),
     GV_SWITCH(embedding_norm, 1),
     GV_SWITCH(final_norm, 0),
@@ -194,6 +195,9 @@ gv_status gv_config_finish(gv_config *config, gv_error *error) {
     if (config->attention_scale < 0) config->attention_scale = 1.0 / sqrt((double)config->head_dim);
     if (config->head == GV_HEAD_SEQUENCE || config->head == GV_HEAD_TOKEN) {
         if ((status = gv_need_positive("num_labels", config->num_labels, error)) != GV_OK) return status;
+    }
+    if (config->head == GV_HEAD_LM && config->embedding_size != config->hidden_size) {
+        return gv_fail(error, GV_ERR_VALUE, "model configuration: a language model's embedding_size must be its hidden_size");
     }
     if (config->norm == GV_NORM_RMS) config->norm_bias = false;
     if (config->embedding_dropout < 0) config->embedding_dropout = config->hidden_dropout;

@@ -41,7 +41,7 @@ static gv_status gv_check_labels(const gv_model *model, const gv_forward_args *a
                        "real-valued labels need a sequence classification head and a multi-label or regression loss");
     }
     if (args->labels == NULL) return GV_OK;
-    int64_t limit = c->head == GV_HEAD_MLM ? c->vocab_size : c->num_labels;
+    int64_t limit = gv_speaks(c) ? c->vocab_size : c->num_labels;
     int64_t count = c->head == GV_HEAD_SEQUENCE ? args->sequences : args->rows != NULL ? args->row_count : args->tokens;
     for (int64_t i = 0; i < count; i++) {
         if (args->labels[i] != -100 && (args->labels[i] < 0 || args->labels[i] >= limit)) {
@@ -194,7 +194,7 @@ static void gv_take_inputs(gv_pass *pass, gv_arena *arena, const gv_forward_args
     pass->first = first;
     bool per_sequence = c->head == GV_HEAD_SEQUENCE || (c->head == GV_HEAD_NONE && c->pooler);
     pass->head_set = per_sequence ? (gv_row_set){b, NULL, NULL, zero, samples, NULL, NULL} : pass->selected;
-    pass->logit_cols = c->head == GV_HEAD_MLM ? c->vocab_size : c->num_labels;
+    pass->logit_cols = gv_speaks(c) ? c->vocab_size : c->num_labels;
     pass->labels = args->labels != NULL ? gv_copy_in(arena, args->labels, pass->head_set.count, sizeof(int64_t)) : NULL;
     pass->label_values =
         args->label_values != NULL ? gv_copy_in(arena, args->label_values, b * c->num_labels, sizeof(float)) : NULL;

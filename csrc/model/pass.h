@@ -70,7 +70,7 @@ struct gv_pass {
     float **hidden;         /* [L+1], NULL where not kept; [L] is always there */
     float *last;            /* [R, H]: what the head sees, = hidden[L] */
     float *last_raw;        /* before the final norm */
-    /* heads */
+    /* heads; mlm_out: what the decoder multiplies, = last of a causal LM whose logits are not scaled */
     gv_loss_kind loss_kind;
     int64_t logit_cols;
     float *pooler_in, *pooler_before, *pooled, *head_in, *logits, *mlm_before, *mlm_act, *mlm_out, *chunk, *row_loss,
