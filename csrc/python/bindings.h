@@ -27,6 +27,7 @@ int gv_add_pass(PyObject *module, gv_module_state *state);
 int gv_add_moments(PyObject *module, gv_module_state *state);
 int gv_add_ngrams(PyObject *module);
 int gv_add_search(PyObject *module);
+int gv_add_unigram(PyObject *module);
 
 /* A str in its own width; borrowed from it. */
 gv_text gv_text_of(PyObject *string);

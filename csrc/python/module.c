@@ -138,6 +138,7 @@ static int module_exec(PyObject *module) {
     if (gv_add_moments(module, state) < 0) return -1;
     if (gv_add_ngrams(module) < 0) return -1;
     if (gv_add_search(module) < 0) return -1;
+    if (gv_add_unigram(module) < 0) return -1;
     return 0;
 }
 

@@ -1,0 +1,129 @@
+/* unigram_type.c - govlm._core.Unigram: SentencePiece's normalisation and unigram model. */
+#include <numpy/arrayobject.h>
+
+#include "govlm_unigram.h"
+#include "python/bindings.h"
+
+typedef struct {
+    PyObject_HEAD gv_unigram *unigram;
+} gv_unigram_object;
+
+static int read_options(gv_spm_options *out, PyObject *charsmap, int dummy, int remove, int escape, int suffix) {
+    *out = (gv_spm_options){NULL, 0, dummy != 0, remove != 0, escape != 0, suffix != 0};
+    if (charsmap == NULL) return 0;
+    if (!PyBytes_Check(charsmap)) {
+        PyErr_Format(PyExc_TypeError, "charsmap must be bytes, got %.80s", Py_TYPE(charsmap)->tp_name);
+        return -1;
+    }
+    out->charsmap = (const uint8_t *)PyBytes_AS_STRING(charsmap);
+    out->charsmap_size = PyBytes_GET_SIZE(charsmap);
+    return 0;
+}
+
+static PyObject *unigram_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"pieces",
+                            "scores",
+                            "types",
+                            "charsmap",
+                            "add_dummy_prefix",
+                            "remove_extra_whitespaces",
+                            "escape_whitespaces",
+                            "whitespace_as_suffix",
+                            "byte_fallback",
+                            "exact_sums",
+                            NULL};
+    PyObject *list, *scores_array, *types_array, *charsmap = NULL, *held = NULL;
+    int dummy = 1, remove = 1, escape = 1, suffix = 0, fallback = 0, exact = 0;
+    Py_ssize_t count;
+    gv_error error = {0};
+    gv_unigram_options options = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$Opppppp:Unigram", names, &list, &scores_array, &types_array, &charsmap,
+                                     &dummy, &remove, &escape, &suffix, &fallback, &exact)) {
+        return NULL;
+    }
+    if (read_options(&options.normaliser, charsmap, dummy, remove, escape, suffix) < 0) return NULL;
+    options.byte_fallback = fallback != 0;
+    options.exact_sums = exact != 0;
+    gv_text *pieces = gv_texts_of(list, &held, &count, "pieces");
+    if (pieces == NULL) return NULL;
+    Py_ssize_t shape[1] = {count};
+    gv_unigram_object *self = NULL;
+    const float *scores = gv_read_array(scores_array, NPY_FLOAT32, 1, shape, "scores");
+    const uint8_t *types = scores != NULL ? gv_read_array(types_array, NPY_UINT8, 1, shape, "types") : NULL;
+    if (types != NULL) self = (gv_unigram_object *)type->tp_alloc(type, 0);
+    if (self != NULL && gv_unigram_create(&self->unigram, pieces, scores, types, count, &options, NULL, &error) != GV_OK) {
+        gv_raise(&error);
+        Py_CLEAR(self);
+    }
+    PyMem_Free(pieces);
+    Py_DECREF(held);
+    return (PyObject *)self;
+}
+
+static void unigram_dealloc(gv_unigram_object *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    gv_unigram_free(self->unigram);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+typedef struct {
+    const gv_unigram *unigram;
+    gv_unigram_scratch scratch;
+} gv_unigram_call;
+
+static gv_status encode_one(gv_tokens *out, void *handle, gv_text text, gv_error *error) {
+    gv_unigram_call *call = handle;
+    return gv_unigram_encode(out, call->unigram, &call->scratch, text, error);
+}
+
+static PyObject *unigram_encode(gv_unigram_object *self, PyObject *args, PyObject *kwargs) {
+    gv_unigram_call call = {.unigram = self->unigram};
+    PyObject *result = gv_encode_texts(args, kwargs, encode_one, &call);
+    gv_unigram_scratch_clear(&call.scratch);
+    return result;
+}
+
+static PyObject *unigram_normalize(gv_unigram_object *self, PyObject *text) {
+    gv_error error = {0};
+    gv_spm_text normal = {0};
+    PyObject *result = NULL;
+    if (!PyUnicode_Check(text)) return PyErr_Format(PyExc_TypeError, "text must be str, got %.80s", Py_TYPE(text)->tp_name);
+    if (gv_spm_normalise(&normal, gv_unigram_normaliser(self->unigram), gv_text_of(text), &error) != GV_OK) {
+        gv_raise(&error);
+    } else {
+        result = PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, normal.codes, (Py_ssize_t)normal.count);
+    }
+    gv_spm_text_clear(&normal);
+    return result;
+}
+
+static PyMethodDef unigram_methods[] = {
+    {"encode", (PyCFunction)(void (*)(void))unigram_encode, METH_VARARGS | METH_KEYWORDS,
+     "Texts to packed ids and row splits."},
+    {"normalize", (PyCFunction)unigram_normalize, METH_O, "The text as it is cut into pieces."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot unigram_slots[] = {
+    {Py_tp_new, unigram_new},
+    {Py_tp_dealloc, unigram_dealloc},
+    {Py_tp_methods, unigram_methods},
+    {Py_tp_doc, "A SentencePiece unigram model; immutable."},
+    {0, NULL},
+};
+
+static PyType_Spec unigram_spec = {
+    .name = "govlm._core.Unigram",
+    .basicsize = sizeof(gv_unigram_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = unigram_slots,
+};
+
+int gv_add_unigram(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &unigram_spec, NULL);
+    if (type == NULL) return -1;
+    int result = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    return result;
+}
