@@ -4,8 +4,8 @@
  * whether a piece goes on, its id and its score. The first code point has a table of its own. A place that no piece reaches
  * across lies on every path: the path so far is written out there, so that what the search writes to stays in the cache.
  *
- * Sums are those of the peers, bit for bit: sentencepiece compares a sum in float64 with one that was rounded to float32, HF
- * tokenizers keeps float64.
+ * Sums are those of the peers, bit for bit, since pieces of equal score are common: sentencepiece adds in float32, HF
+ * tokenizers in float64.
  */
 #include <math.h>
 #include <string.h>
@@ -91,7 +91,7 @@ static int gv_byte_of(gv_text piece) {
 /* Scores of unknown and user-defined pieces, byte pieces, and what is wrong with any of them. */
 static gv_status gv_survey(gv_unigram *u, int64_t *symbols, const gv_text *pieces, const float *scores, const uint8_t *types,
                            gv_error *error) {
-    float least = 3.402823466e+38F, most = 1.175494351e-38F; /* FLT_MAX and FLT_MIN, as sentencepiece begins with */
+    float least = 3.402823466e+38F;
     int found = 0;
     u->unknown_id = -1;
     for (int i = 0; i < 256; i++) u->bytes[i] = -1;
@@ -102,7 +102,6 @@ static gv_status gv_survey(gv_unigram *u, int64_t *symbols, const gv_text *piece
         switch (types[i]) {
             case GV_PIECE_NORMAL:
                 if (scores[i] < least) least = scores[i];
-                if (scores[i] > most) most = scores[i];
                 break;
             case GV_PIECE_UNKNOWN:
                 if (u->unknown_id >= 0)
@@ -137,7 +136,7 @@ static gv_status gv_survey(gv_unigram *u, int64_t *symbols, const gv_text *piece
     if (u->user_scores == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a vocabulary");
     for (int64_t i = 0; i < u->count; i++) {
         if (types[i] != GV_PIECE_USER_DEFINED) continue;
-        u->user_scores[i] = (double)((float)gv_utf8_length(pieces[i]) * most) - 0.1;
+        u->user_scores[i] = (double)(float)(0.1 * (double)(gv_utf8_length(pieces[i]) - 1)); /* as sentencepiece */
     }
     return GV_OK;
 }
@@ -296,12 +295,19 @@ static gv_status gv_write_path(gv_tokens *out, const gv_unigram *u, gv_unigram_s
     return GV_OK;
 }
 
-static inline void gv_relax(struct gv_unigram_best *best, double score, int32_t id, int64_t start, bool exact) {
+/* `sum` in the precision of the search, `own` the piece's score: is the path through this piece the best one yet? */
+static inline void gv_relax(struct gv_unigram_best *best, double sum, double own, int32_t id, int64_t start, bool exact) {
+    double score = exact ? sum + own : (double)(float)(sum + own);
     bool better = score > best->score;
-    double rounded = exact ? score : (double)(float)score;
-    best->score = better ? rounded : best->score;
+    best->score = better ? score : best->score;
     best->id = better ? id : best->id;
     best->start = better ? (int32_t)start : best->start;
+}
+
+/* Long texts: sentencepiece brings sums beyond 100,000 back to 0, so that float32 keeps telling pieces apart. */
+static void gv_rebase(struct gv_unigram_best *from, const struct gv_unigram_best *to) {
+    const float offset = (float)from->score;
+    for (; from <= to; from++) from->score = (double)((float)from->score - offset);
 }
 
 static inline gv_status gv_search(gv_tokens *out, const gv_unigram *u, gv_unigram_scratch *s, bool exact, gv_error *error) {
@@ -323,14 +329,14 @@ static inline gv_status gv_search(gv_tokens *out, const gv_unigram *u, gv_unigra
         }
         if (i - base + longest >= s->best_capacity) GV_TRY(gv_best_reserve(s, i - base + longest + 1, error));
         struct gv_unigram_best *here = s->best + (i - base);
+        if (!exact && fabs(here->score) > 100000.0) gv_rebase(here, s->best + (reach > i ? reach - base : i - base));
         const double sum = here->score;
         const gv_double_first *first = &pieces->first[symbols[i]];
         if (first->id >= 0) {
             double own = first->flag ? u->user_scores[first->id] : (double)first->score;
-            gv_relax(here + 1, sum + own, first->id, i - base, exact);
-        } else { /* sentencepiece adds these two in float32 */
-            double total = exact ? sum + u->unknown_score : (double)((float)sum + (float)u->unknown_score);
-            gv_relax(here + 1, total, u->unknown_id, i - base, exact);
+            gv_relax(here + 1, sum, own, first->id, i - base, exact);
+        } else {
+            gv_relax(here + 1, sum, u->unknown_score, u->unknown_id, i - base, exact);
         }
         int64_t j = i + 1;
         uint32_t node = first->base;
@@ -341,7 +347,7 @@ static inline gv_status gv_search(gv_tokens *out, const gv_unigram *u, gv_unigra
             if (cell->id != GV_DOUBLE_NONE) {
                 int32_t id = cell->id & GV_DOUBLE_ID;
                 double own = (cell->id & GV_DOUBLE_FLAG) != 0 ? u->user_scores[id] : (double)cell->score;
-                gv_relax(here + (j - i), sum + own, id, i - base, exact);
+                gv_relax(here + (j - i), sum, own, id, i - base, exact);
                 if (j > reach) reach = j;
             }
             node = cell->base;
