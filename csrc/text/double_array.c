@@ -8,7 +8,7 @@
 #include "base/try.h"
 #include "text/text.h"
 
-enum { GV_DOUBLE_TRIES = 1024 }; /* places tried for a node before it goes to the end: bounds the time for any vocabulary */
+enum { GV_DOUBLE_TRIES = 128 }; /* places tried for a node before it goes to the end: bounds the time for any vocabulary */
 
 typedef struct {
     uint32_t parent, symbol, child;
@@ -28,6 +28,7 @@ typedef struct {
     uint8_t *used;            /* [capacity] the place is some node's base */
     int64_t capacity, head, tail, nodes;
     int64_t top; /* no cell from here on is taken */
+    int64_t last_count, cursor; /* children of the last node; the free cell to go on from for one with as many, -1 = the first */
 } gv_builder;
 
 static void gv_builder_clear(gv_builder *b) {
@@ -217,25 +218,31 @@ static void gv_take_cell(gv_builder *b, int64_t at) {
 static gv_status gv_place_node(gv_builder *b, uint32_t node, gv_error *error) {
     const gv_edge *edges = b->edges + b->splits[node];
     const int64_t count = b->splits[node + 1] - b->splits[node], low = edges[0].symbol, alphabet = b->array->alphabet;
-    int64_t base = -1, tries = 0;
-    for (int64_t at = b->head; at >= 0 && tries < GV_DOUBLE_TRIES; at = b->next[at], tries++) {
-        if (at - low + alphabet >= b->capacity) break;
+    int64_t base = -1, tries = 0, at = count == b->last_count && b->cursor >= 0 ? b->cursor : b->head;
+    for (; at >= 0 && tries < GV_DOUBLE_TRIES && at - low + alphabet < b->capacity; at = b->next[at], tries++) {
         if (gv_fits(b, at - low, edges, count)) {
             base = at - low;
             break;
         }
     }
     if (base < 0) { /* behind everything */
-        base = b->top > 0 ? b->top : 1;
-        gv_status status = gv_cells_reserve(b, base + alphabet + 1, error);
-        if (status != GV_OK) return status;
+        base = b->top > low ? b->top - low : 1;
+        gv_status status;
+        do {
+            if ((status = gv_cells_reserve(b, base + alphabet + 2, error)) != GV_OK) return status;
+        } while (b->used[base] && base++ >= 0);
     }
     b->used[base] = 1;
-    if (base + alphabet > b->top) b->top = base + alphabet;
+    b->last_count = count;
+    b->cursor = -1;
     b->bases[node] = (uint32_t)base;
     for (int64_t i = 0; i < count; i++) {
         b->array->cells[base + edges[i].symbol].check = (uint32_t)base;
-        gv_take_cell(b, base + edges[i].symbol);
+        int64_t cell = base + edges[i].symbol;
+        if (i == 0) b->cursor = b->next[cell]; /* what was passed over will hardly fit the next node of this size */
+        if (cell == b->cursor) b->cursor = b->next[cell];
+        gv_take_cell(b, cell);
+        if (cell >= b->top) b->top = cell + 1;
     }
     return GV_OK;
 }
