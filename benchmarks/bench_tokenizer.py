@@ -46,7 +46,7 @@ def vocabulary(folder: Path, texts: list[str]) -> Path:
     path = DATA / "vocab" / "bert-base-chinese" / "vocab.txt"
     if path.exists():
         return path
-    from govlm.tokenizer import train_wordpiece
+    from govlm.tokenizers import train_wordpiece
 
     (folder / "text.txt").write_text("\n".join(texts[:2000]), encoding="utf-8")
     path = folder / "vocab.txt"
@@ -105,7 +105,7 @@ def run() -> list[dict[str, Any]]:
     """Rows: work, peer, peer figure and ours (MB/s of UTF-8 on one core), ratio, exact (the peer's ids equal ours)."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["RAYON_NUM_THREADS"] = "1"
-    from govlm.tokenizer import BertTokenizer
+    from govlm.tokenizers import BertTokenizer
 
     texts, source = law_texts()
     lines = [line for text in texts for line in text.split("\n") if line]

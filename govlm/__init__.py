@@ -28,11 +28,11 @@ _PLACES: dict[str, tuple[str, ...]] = {
     ),
     "outputs": ("Loss", "ModelOutput", "no_grad"),
     "t5": ("T5EncoderModel", "T5Model"),
-    "tokenizer": ("AutoTokenizer", "BertTokenizer", "train_wordpiece"),
+    "tokenizers": ("AutoTokenizer", "BertTokenizer", "train_wordpiece"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PLACES.items() for name in names}
 _CORE = ("num_threads", "set_num_threads")
-_MODULES = ("checkpoint", "configuration", "data", "models", "optim", "outputs", "tokenizer", "train")
+_MODULES = ("checkpoint", "configuration", "data", "models", "optim", "outputs", "tokenizers", "train")
 
 __all__ = [*sorted(_WHERE), *_CORE, "__version__"]
 

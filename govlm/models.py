@@ -684,7 +684,7 @@ class PreTrainedModel:
 
     def _tokenizer(self) -> Any:
         """That of the model's folder, read once: it takes longer than the embedding of a sentence."""
-        from .tokenizer import AutoTokenizer
+        from .tokenizers import AutoTokenizer
 
         folder = self.config.name_or_path
         if self._read_tokenizer is None or self._read_tokenizer[0] != folder:

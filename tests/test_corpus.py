@@ -25,7 +25,7 @@ from govlm.corpus.readers import Document, Problem, Reader
 from govlm.corpus.shards import Corpus, CorpusError, ShardWriter, tokenizer_sha256
 from govlm.corpus.words import Encoder
 from govlm.numbers import identity_card, luhn
-from govlm.tokenizer import BertTokenizer
+from govlm.tokenizers import BertTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "data" / "corpus" / "pretrain.train.txt.xz"
@@ -961,7 +961,7 @@ def test_command(tmp_path: Path, sources: Path, capsys: pytest.CaptureFixture[st
 def test_real_text(tmp_path: Path) -> None:
     if not REAL.exists():
         pytest.skip("the real corpus beside the project is missing (../shared/data/corpus)")
-    from govlm.tokenizer import train_wordpiece
+    from govlm.tokenizers import train_wordpiece
 
     with lzma.open(REAL, "rt", encoding="utf-8") as file:
         text = file.read(1_500_000)

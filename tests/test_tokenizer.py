@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from govlm.tokenizer import AddedToken, AutoTokenizer, BertTokenizer, train_wordpiece
+from govlm.tokenizers import AddedToken, AutoTokenizer, BertTokenizer, train_wordpiece
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "tokenizer"
 VOCAB = GOLDEN / "vocab.txt"
@@ -230,7 +230,7 @@ def test_training_limits(tmp_path: Path) -> None:
 
 LEAK = """
 import resource, sys
-from govlm.tokenizer import BertTokenizer
+from govlm.tokenizers import BertTokenizer
 path = sys.argv[1]
 def turn():
     tokenizer = BertTokenizer(path)

@@ -53,6 +53,9 @@ typedef struct {
 gv_status gv_unigram_create(gv_unigram **out, const gv_text *pieces, const float *scores, const uint8_t *types, int64_t count,
                             const gv_unigram_options *options, const gv_allocator *allocator, gv_error *error);
 void gv_unigram_free(gv_unigram *unigram);
+/* Before the first encode. Added tokens are found in the text as it comes, whatever `normalized` says; the stretches between
+ * them are texts of their own. */
+gv_status gv_unigram_add_token(gv_unigram *unigram, const gv_added_token *token, gv_error *error);
 const gv_spm *gv_unigram_normaliser(const gv_unigram *unigram);
 
 /* Memory that one encode after another uses; one a thread. Zero it and set `normal.allocator`; free with

@@ -20,6 +20,10 @@ static int read_options(gv_spm_options *out, PyObject *charsmap, int dummy, int 
     return 0;
 }
 
+static gv_status add_token(void *unigram, const gv_added_token *token, gv_error *error) {
+    return gv_unigram_add_token(unigram, token, error);
+}
+
 static PyObject *unigram_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"pieces",
                             "scores",
@@ -31,14 +35,15 @@ static PyObject *unigram_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
                             "whitespace_as_suffix",
                             "byte_fallback",
                             "exact_sums",
+                            "added",
                             NULL};
-    PyObject *list, *scores_array, *types_array, *charsmap = NULL, *held = NULL;
+    PyObject *list, *scores_array, *types_array, *charsmap = NULL, *added = NULL, *held = NULL;
     int dummy = 1, remove = 1, escape = 1, suffix = 0, fallback = 0, exact = 0;
     Py_ssize_t count;
     gv_error error = {0};
     gv_unigram_options options = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$Opppppp:Unigram", names, &list, &scores_array, &types_array, &charsmap,
-                                     &dummy, &remove, &escape, &suffix, &fallback, &exact)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$OppppppO:Unigram", names, &list, &scores_array, &types_array,
+                                     &charsmap, &dummy, &remove, &escape, &suffix, &fallback, &exact, &added)) {
         return NULL;
     }
     if (read_options(&options.normaliser, charsmap, dummy, remove, escape, suffix) < 0) return NULL;
@@ -55,6 +60,7 @@ static PyObject *unigram_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         gv_raise(&error);
         Py_CLEAR(self);
     }
+    if (self != NULL && added != NULL && gv_add_tokens(self->unigram, add_token, added) < 0) Py_CLEAR(self);
     PyMem_Free(pieces);
     Py_DECREF(held);
     return (PyObject *)self;
@@ -69,18 +75,19 @@ static void unigram_dealloc(gv_unigram_object *self) {
 
 typedef struct {
     const gv_unigram *unigram;
-    gv_unigram_scratch scratch;
+    gv_unigram_scratch *scratch; /* of this call: the texts come one after another */
 } gv_unigram_call;
 
-static gv_status encode_one(gv_tokens *out, void *handle, gv_text text, gv_error *error) {
-    gv_unigram_call *call = handle;
-    return gv_unigram_encode(out, call->unigram, &call->scratch, text, error);
+static gv_status encode_one(gv_tokens *out, const void *handle, gv_text text, gv_error *error) {
+    const gv_unigram_call *call = handle;
+    return gv_unigram_encode(out, call->unigram, call->scratch, text, error);
 }
 
 static PyObject *unigram_encode(gv_unigram_object *self, PyObject *args, PyObject *kwargs) {
-    gv_unigram_call call = {.unigram = self->unigram};
-    PyObject *result = gv_encode_texts(args, kwargs, encode_one, &call);
-    gv_unigram_scratch_clear(&call.scratch);
+    gv_unigram_scratch scratch = {0};
+    const gv_unigram_call call = {self->unigram, &scratch};
+    PyObject *result = gv_encode_texts(&call, encode_one, args, kwargs);
+    gv_unigram_scratch_clear(&scratch);
     return result;
 }
 

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/try.h"
 #include "govlm_unigram.h"
+#include "text/added.h"
 #include "text/text.h"
 #include "text/trie.h"
 #include "text/unicode.h"
@@ -293,9 +294,7 @@ typedef struct {
 static gv_status gv_step_at(gv_spm_step *out, const gv_spm *spm, gv_text text, int64_t at, gv_error *error) {
     int32_t place = 0;
     uint32_t code = gv_text_at(text, at);
-    if (gv_uc_is_surrogate(code) || code >= GV_UC_LIMIT)
-        return gv_fail(error, GV_ERR_VALUE, "text holds a lone surrogate U+%04X at character %lld: it is no Unicode text", code,
-                       (long long)at);
+    if (gv_uc_is_surrogate(code) || code >= GV_UC_LIMIT) return gv_refuse_code(code, at, error);
     *out = (gv_spm_step){.consumed = gv_longest(&place, &spm->symbols, text, at)};
     if (out->consumed > 0) {
         out->count = out->consumed;

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/try.h"
 #include "govlm_unigram.h"
+#include "text/added.h"
 #include "text/double_array.h"
 #include "text/text.h"
 #include "text/unicode.h"
@@ -30,6 +31,7 @@ struct gv_unigram {
     const gv_allocator *allocator;
     gv_spm *spm;
     gv_double_array pieces;
+    gv_added_set added;
     double *user_scores; /* [count] of user-defined pieces, or NULL when there are none */
     int64_t count;
     int32_t unknown_id;
@@ -44,6 +46,7 @@ void gv_unigram_free(gv_unigram *unigram) {
     if (unigram == NULL) return;
     gv_spm_free(unigram->spm);
     gv_double_array_clear(&unigram->pieces, unigram->allocator);
+    gv_added_clear(&unigram->added, unigram->allocator);
     if (unigram->user_scores != NULL)
         gv_release(unigram->allocator, unigram->user_scores, (size_t)unigram->count * sizeof *unigram->user_scores);
     gv_release(unigram->allocator, unigram, sizeof *unigram);
@@ -156,6 +159,7 @@ gv_status gv_unigram_create(gv_unigram **out, const gv_text *pieces, const float
     u->count = count;
     u->byte_fallback = options->byte_fallback;
     u->exact_sums = options->exact_sums;
+    GV_TRY(gv_added_init(&u->added, allocator, error));
     GV_TRY(gv_survey(u, &symbol_count, pieces, scores, types, error));
     symbols_size = (size_t)symbol_count * sizeof *symbols + 1;
     symbols = gv_alloc(allocator, symbols_size);
@@ -180,6 +184,12 @@ done:
     gv_release(allocator, ids, ids_size);
     gv_unigram_free(u);
     return status;
+}
+
+gv_status gv_unigram_add_token(gv_unigram *unigram, const gv_added_token *token, gv_error *error) {
+    gv_added_token raw = *token; /* all are looked for in the text as it comes */
+    raw.normalized = false;
+    return gv_added_append(&unigram->added, &raw, raw.text, unigram->allocator, error);
 }
 
 /* ---- encoding ------------------------------------------------------------------------------------------------------- */
@@ -227,8 +237,9 @@ static gv_status gv_number(gv_unigram_scratch *s, const gv_double_array *pieces,
 }
 
 typedef struct {
-    int32_t words; /* begun so far */
-    bool unknown;  /* the last token written is unknown */
+    int64_t origin; /* where the stretch that is read begins in the text */
+    int32_t words;  /* begun so far */
+    bool unknown;   /* the last token written is unknown */
 } gv_unigram_state;
 
 static inline void gv_put(gv_tokens *out, int32_t id, int32_t start, int32_t end, int32_t word) {
@@ -246,8 +257,8 @@ static void gv_write_piece(gv_tokens *out, const gv_unigram *u, gv_unigram_state
                            int64_t from, int64_t to) {
     int32_t start = 0, end = 0;
     if (out->offsets) {
-        start = normal->origins[from];
-        end = normal->origins[to];
+        start = (int32_t)(state->origin + normal->origins[from]);
+        end = (int32_t)(state->origin + normal->origins[to]);
         if (normal->codes[from] == GV_UNIGRAM_SPACE) state->words++;
     }
     int32_t word = state->words > 0 ? state->words - 1 : 0;
@@ -310,9 +321,9 @@ static void gv_rebase(struct gv_unigram_best *from, const struct gv_unigram_best
     for (; from <= to; from++) from->score = (double)((float)from->score - offset);
 }
 
-static inline gv_status gv_search(gv_tokens *out, const gv_unigram *u, gv_unigram_scratch *s, bool exact, gv_error *error) {
+static inline gv_status gv_search(gv_tokens *out, const gv_unigram *u, gv_unigram_state *state, gv_unigram_scratch *s,
+                                  bool exact, gv_error *error) {
     gv_status status = GV_OK;
-    gv_unigram_state state = {0};
     const gv_double_array *pieces = &u->pieces;
     const gv_double_cell *cells = pieces->cells;
     const uint32_t *symbols = s->symbols;
@@ -322,7 +333,7 @@ static inline gv_status gv_search(gv_tokens *out, const gv_unigram *u, gv_unigra
     s->best[0].score = 0;
     for (int64_t i = 0; i < count; i++) {
         if (i == reach && i > base) {
-            GV_TRY(gv_write_path(out, u, &state, s, base, i - base, error));
+            GV_TRY(gv_write_path(out, u, state, s, base, i - base, error));
             s->best[0].score = s->best[i - base].score;
             for (int64_t k = 1; k <= i - base; k++) s->best[k].score = -INFINITY;
             base = i;
@@ -355,22 +366,49 @@ static inline gv_status gv_search(gv_tokens *out, const gv_unigram *u, gv_unigra
         if (i + 1 > reach) reach = i + 1;
     }
     if (count > base) {
-        GV_TRY(gv_write_path(out, u, &state, s, base, count - base, error));
+        GV_TRY(gv_write_path(out, u, state, s, base, count - base, error));
     }
 done:
     for (int64_t k = 1; k <= reach - base && k < s->best_capacity; k++) s->best[k].score = -INFINITY;
     return status;
 }
 
-gv_status gv_unigram_encode(gv_tokens *out, const gv_unigram *unigram, gv_unigram_scratch *scratch, gv_text text,
-                            gv_error *error) {
+/* A stretch without added tokens: text[from, to). */
+static gv_status gv_stretch(gv_tokens *out, const gv_unigram *u, gv_unigram_state *state, gv_unigram_scratch *s, gv_text text,
+                            int64_t from, int64_t to, gv_error *error) {
     gv_status status;
+    gv_text part = {(const char *)text.data + from * text.width, to - from, text.width};
+    state->origin = from;
+    status = gv_spm_normalise(&s->normal, u->spm, part, error);
+    if (status == GV_OK) status = gv_number(s, &u->pieces, error);
+    if (status != GV_OK) return status;
+    state->unknown = false;
+    return u->exact_sums ? gv_search(out, u, state, s, true, error) : gv_search(out, u, state, s, false, error);
+}
+
+gv_status gv_unigram_encode(gv_tokens *out, const gv_unigram *u, gv_unigram_scratch *scratch, gv_text text, gv_error *error) {
+    gv_status status = GV_OK;
+    gv_unigram_state state = {0};
+    int64_t done = 0;
+    if (text.length > INT32_MAX) return gv_fail(error, GV_ERR_VALUE, "a text of more than 2^31 - 1 characters: cut it");
     if (scratch->normal.aligned != out->offsets) {
         gv_spm_text_clear(&scratch->normal);
         scratch->normal.aligned = out->offsets;
     }
-    status = gv_spm_normalise(&scratch->normal, unigram->spm, text, error);
-    if (status == GV_OK) status = gv_number(scratch, &unigram->pieces, error);
-    if (status != GV_OK) return status;
-    return unigram->exact_sums ? gv_search(out, unigram, scratch, true, error) : gv_search(out, unigram, scratch, false, error);
+    for (int64_t i = 0; u->added.count > 0 && i < text.length;) {
+        gv_found found;
+        if (!gv_added_find(&found, &u->added, &u->added.raw, text, i)) {
+            i++;
+            continue;
+        }
+        i = found.end;
+        if (!gv_added_accept(&found, text, done)) continue;
+        if (found.start > done) GV_TRY(gv_stretch(out, u, &state, scratch, text, done, found.start, error));
+        GV_TRY(gv_tokens_reserve(out, 1, error));
+        gv_put(out, found.token->id, (int32_t)found.start, (int32_t)found.end, state.words++);
+        done = i = found.end;
+    }
+    if (done < text.length) GV_TRY(gv_stretch(out, u, &state, scratch, text, done, text.length, error));
+done:
+    return status;
 }

@@ -509,7 +509,7 @@ def build(
     if options.words is None:
         options = Options(**{**{f.name: getattr(options, f.name) for f in fields(options)}, "words": words_available()})
     if isinstance(tokenizer, str | os.PathLike):
-        from govlm.tokenizer import BertTokenizer
+        from govlm.tokenizers import BertTokenizer
 
         tokenizer = BertTokenizer.from_pretrained(tokenizer)
     folder = Path(out)

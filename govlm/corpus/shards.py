@@ -188,7 +188,7 @@ class Corpus:
 
     def tokenizer(self) -> Any:
         """The tokenizer that made the ids."""
-        from govlm.tokenizer import BertTokenizer
+        from govlm.tokenizers import BertTokenizer
 
         return BertTokenizer.from_pretrained(self.directory)
 

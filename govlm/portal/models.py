@@ -41,7 +41,7 @@ class Embedder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from govlm.tokenizer import AutoTokenizer
+        from govlm.tokenizers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(self.model.config.name_or_path)
 
@@ -140,7 +140,7 @@ class Classifiers:
 
 
 def _packed(ready: Sequence[Ready]) -> Any:
-    from govlm.tokenizer import Packed
+    from govlm.tokenizers import Packed
 
     splits = np.zeros(len(ready) + 1, np.int64)
     np.cumsum([entry.tokens for entry in ready], out=splits[1:])

@@ -54,7 +54,7 @@ class Encoded:
 
     def packed(self) -> Any:
         """As a model takes them: its argument `packed`."""
-        from govlm.tokenizer import Packed, PackedPairs
+        from govlm.tokenizers import Packed, PackedPairs
 
         if self.types is None:
             return Packed(self.ids, self.row_splits)
@@ -76,7 +76,7 @@ def _slices(array: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int
 
 def new_packed(ids: NDArray[np.int32], row_splits: NDArray[np.int64]) -> Any:
     """The tokenizer's packed batch from its arrays."""
-    from govlm.tokenizer import Packed
+    from govlm.tokenizers import Packed
 
     return Packed(ids, row_splits)
 

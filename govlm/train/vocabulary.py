@@ -38,7 +38,7 @@ def extend_vocabulary(source: str | Path, words: Iterable[str], out: str | Path)
     and of saving.
     """
     import govlm
-    from govlm.tokenizer import AddedToken
+    from govlm.tokenizers import AddedToken
 
     if Path(out).resolve() == Path(source).resolve():
         raise TrainError(f"{out} holds the model itself: give another folder for the extended one")

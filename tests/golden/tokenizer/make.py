@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 import transformers
 
-from govlm.tokenizer import train_wordpiece
+from govlm.tokenizers import train_wordpiece
 
 HERE = Path(__file__).resolve().parent
 PLACES = ["政务服务大厅", "社区服务中心", "不动产登记窗口", "学生事务大厅", "市民之家"]

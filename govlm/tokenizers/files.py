@@ -1,0 +1,103 @@
+"""The files of a tokenizer: JSON, vocabularies and configurations, read with errors that name the file and written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from govlm.tokenizers.encoding import AddedToken
+from govlm.tokenizers.special_tokens import SPECIAL_NAMES
+
+__all__ = ["dump", "read_config", "read_json", "read_token", "read_vocabulary", "write"]
+
+
+def dump(value: Any) -> str:
+    """JSON as this package writes it: UTF-8 as it is, two spaces, a line break at the end."""
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """One token a line -> token -> line."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such vocabulary file") from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}: line {line} is not UTF-8, so this is no vocabulary") from None
+    lines = text.split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise ValueError(f"{path}: is empty, so it is no vocabulary")
+    return {line.rstrip("\r"): index for index, line in enumerate(lines)}
+
+
+def read_json(path: Path) -> Any:
+    """ValueError names the file when it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: is no JSON ({error})") from None
+
+
+def read_token(value: Any) -> AddedToken:
+    """A token as the files write it: its text, or an object with its flags."""
+    if isinstance(value, str):
+        return AddedToken(value, normalized=False, special=True)
+    if not isinstance(value, dict) or not isinstance(value.get("content"), str):
+        raise ValueError(f"an added token must be a text or an object with content, got {value!r:.80}")
+    return AddedToken(**{name: value[name] for name in AddedToken._fields if name in value})
+
+
+def read_config(
+    folder: Path, kinds: Iterable[str], own_options: Iterable[str] = ()
+) -> tuple[dict[str, Any], dict[int, AddedToken]]:
+    """What special_tokens_map.json and tokenizer_config.json say: options of the constructor, and the added tokens.
+
+    kinds: the values of tokenizer_class that the caller reads.  own_options: names beyond those of every tokenizer.
+    """
+    options: dict[str, Any] = {}
+    added: dict[int, AddedToken] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        path = folder / name
+        if not path.exists():
+            continue
+        config = read_json(path)
+        if not isinstance(config, dict):
+            raise ValueError(f"{path}: holds no JSON object")
+        kind = str(config.get("tokenizer_class") or "PreTrainedTokenizer").removesuffix("Fast")
+        allowed = [*kinds, "PreTrainedTokenizer", "TokenizersBackend"]
+        if kind not in allowed:
+            raise ValueError(f"{path}: is of a {kind}, not of a {allowed[0]}: AutoTokenizer reads every kind")
+        try:
+            for special in SPECIAL_NAMES:
+                if config.get(special) is not None:
+                    options[special] = read_token(config[special]).content
+            for option in ("clean_up_tokenization_spaces", *own_options):
+                if option in config:
+                    options[option] = config[option]
+            for option in ("model_max_length", "padding_side", "truncation_side", "chat_template"):
+                if config.get(option) is not None:
+                    options[option] = config[option]
+            for index, token in (config.get("added_tokens_decoder") or {}).items():
+                added[int(index)] = read_token(token)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: has a malformed token ({error})") from None
+    return options, added
