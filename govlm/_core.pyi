@@ -218,6 +218,62 @@ class WordPieceTrainer:
     def feed(self, text: str, /) -> None: ...
     def build(self, vocab_size: int, min_frequency: int = 2, limit_alphabet: int = -1) -> list[str]: ...
 
+class Unigram:
+    """SentencePiece's normalisation and unigram model; immutable, so threads may share one. pieces[i] has id i."""
+
+    def __new__(
+        cls,
+        pieces: Sequence[str],
+        scores: F32,  # [V]
+        types: NDArray[np.uint8],  # [V] 1 normal, 2 unknown (exactly one), 3 control, 4 user-defined, 5 unused, 6 byte
+        *,
+        charsmap: bytes = b"",  # precompiled rules of a .model file
+        add_dummy_prefix: bool = True,
+        remove_extra_whitespaces: bool = True,
+        escape_whitespaces: bool = True,
+        whitespace_as_suffix: bool = False,
+        byte_fallback: bool = False,
+        exact_sums: bool = False,  # scores are added in float64 (HF tokenizers), else in float32 (sentencepiece)
+        added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # as WordPiece's; all are looked for in the raw text
+    ) -> Unigram: ...
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+        max_length: int = -1,
+        offsets: bool = False,
+    ) -> Any:
+        """As WordPiece.encode."""
+    def normalize(self, text: str, /) -> str:
+        """The text as it is cut into pieces."""
+
+class UnigramTrainer:
+    """Counts substrings, then prunes a large vocabulary by expectation maximisation (Kudo, arXiv:1804.10959)."""
+
+    def __new__(
+        cls,
+        *,
+        charsmap: bytes = b"",
+        add_dummy_prefix: bool = True,
+        remove_extra_whitespaces: bool = True,
+        symbols: Sequence[str] = (),  # texts that no piece holds a part of
+    ) -> UnigramTrainer: ...
+    def feed(self, text: str, /) -> None:
+        """One sentence; what is longer than the trainer's longest is cut."""
+    def build(
+        self,
+        vocab_size: int,
+        *,
+        character_coverage: float = 0.9995,
+        seed_size: int = 1000000,
+        max_piece_length: int = 16,
+        shrinking_factor: float = 0.75,
+        sub_iterations: int = 2,
+    ) -> list[tuple[str, float]]:
+        """`vocab_size` pieces with their scores, the best first; fewer where the text has no more."""
+
 # Sparse rows are CSR: indices int32 and values float32 [entries], row_splits int64 [rows + 1]; N = rows, F = features, L = labels.
 
 Sparse = tuple[I32, F32, I64]

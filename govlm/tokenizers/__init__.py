@@ -4,6 +4,7 @@ from govlm.tokenizers.auto import AutoTokenizer
 from govlm.tokenizers.base import PreTrainedTokenizer
 from govlm.tokenizers.bert import BertTokenizer, train_wordpiece
 from govlm.tokenizers.encoding import AddedToken, BatchEncoding, Packed, PackedPairs
+from govlm.tokenizers.unigram import T5Tokenizer, UnigramTokenizer
 
 __all__ = [
     "AddedToken",
@@ -13,5 +14,7 @@ __all__ = [
     "Packed",
     "PackedPairs",
     "PreTrainedTokenizer",
+    "T5Tokenizer",
+    "UnigramTokenizer",
     "train_wordpiece",
 ]
