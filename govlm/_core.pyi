@@ -258,13 +258,12 @@ class UnigramTrainer:
         charsmap: bytes = b"",
         add_dummy_prefix: bool = True,
         remove_extra_whitespaces: bool = True,
-        symbols: Sequence[str] = (),  # texts that no piece holds a part of
     ) -> UnigramTrainer: ...
     def feed(self, text: str, /) -> None:
-        """One sentence; what is longer than the trainer's longest is cut."""
+        """One sentence: pieces do not cross its ends."""
     def build(
         self,
-        vocab_size: int,
+        vocab_size: int,  # without special pieces
         *,
         character_coverage: float = 0.9995,
         seed_size: int = 1000000,
@@ -272,7 +271,7 @@ class UnigramTrainer:
         shrinking_factor: float = 0.75,
         sub_iterations: int = 2,
     ) -> list[tuple[str, float]]:
-        """`vocab_size` pieces with their scores, the best first; fewer where the text has no more."""
+        """`vocab_size` pieces with their scores, the best first; fewer where the text has no more. Once."""
 
 # Sparse rows are CSR: indices int32 and values float32 [entries], row_splits int64 [rows + 1]; N = rows, F = features, L = labels.
 

@@ -72,6 +72,26 @@ void gv_unigram_scratch_clear(gv_unigram_scratch *scratch);
 gv_status gv_unigram_encode(gv_tokens *out, const gv_unigram *unigram, gv_unigram_scratch *scratch, gv_text text,
                             gv_error *error);
 
+/* Training: feed sentences, then build. See unigram_trainer.c for the method. */
+typedef struct gv_unigram_trainer gv_unigram_trainer;
+gv_status gv_unigram_trainer_create(gv_unigram_trainer **out, const gv_spm_options *options, const gv_allocator *allocator,
+                                    gv_error *error);
+void gv_unigram_trainer_free(gv_unigram_trainer *trainer);
+gv_status gv_unigram_trainer_feed(gv_unigram_trainer *trainer, gv_text sentence, gv_error *error);
+typedef struct {
+    int64_t vocab_size;        /* pieces to end with, without special ones */
+    double character_coverage; /* of all characters of the text, so many become pieces; rarer ones end a piece */
+    int64_t seed_size;         /* pieces to begin with */
+    int64_t max_piece_length;  /* 1..GV_UNIGRAM_LONGEST code points */
+    double shrinking_factor;   /* what a pruning keeps */
+    int64_t sub_iterations;    /* of expectation maximisation between prunings */
+} gv_unigram_training;
+enum { GV_UNIGRAM_LONGEST = 64 };
+/* Called with each piece, the best first. */
+typedef gv_status (*gv_unigram_emit)(void *context, const uint32_t *codes, int64_t length, double score);
+gv_status gv_unigram_trainer_build(gv_unigram_trainer *trainer, const gv_unigram_training *options, gv_unigram_emit emit,
+                                   void *context, gv_error *error);
+
 #ifdef __cplusplus
 }
 #endif

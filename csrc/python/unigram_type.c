@@ -127,10 +127,99 @@ static PyType_Spec unigram_spec = {
     .slots = unigram_slots,
 };
 
-int gv_add_unigram(PyObject *module) {
-    PyObject *type = PyType_FromModuleAndSpec(module, &unigram_spec, NULL);
-    if (type == NULL) return -1;
-    int result = PyModule_AddType(module, (PyTypeObject *)type);
+/* ---- UnigramTrainer ------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD gv_unigram_trainer *trainer;
+} gv_unigram_trainer_object;
+
+static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"charsmap", "add_dummy_prefix", "remove_extra_whitespaces", NULL};
+    PyObject *charsmap = NULL;
+    int dummy = 1, remove = 1;
+    gv_error error = {0};
+    gv_spm_options options;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$Opp:UnigramTrainer", names, &charsmap, &dummy, &remove)) return NULL;
+    if (read_options(&options, charsmap, dummy, remove, 1, 0) < 0) return NULL;
+    gv_unigram_trainer_object *self = (gv_unigram_trainer_object *)type->tp_alloc(type, 0);
+    if (self == NULL) return NULL;
+    if (gv_unigram_trainer_create(&self->trainer, &options, NULL, &error) != GV_OK) {
+        Py_DECREF(self);
+        return gv_raise(&error);
+    }
+    return (PyObject *)self;
+}
+
+static void trainer_dealloc(gv_unigram_trainer_object *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    gv_unigram_trainer_free(self->trainer);
+    type->tp_free(self);
     Py_DECREF(type);
-    return result;
+}
+
+static PyObject *trainer_feed(gv_unigram_trainer_object *self, PyObject *text) {
+    gv_error error = {0};
+    if (!PyUnicode_Check(text)) return PyErr_Format(PyExc_TypeError, "text must be str, got %.80s", Py_TYPE(text)->tp_name);
+    if (gv_unigram_trainer_feed(self->trainer, gv_text_of(text), &error) != GV_OK) return gv_raise(&error);
+    Py_RETURN_NONE;
+}
+
+static gv_status append_piece(void *context, const uint32_t *codes, int64_t length, double score) {
+    PyObject *row = NULL, *text = PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, codes, (Py_ssize_t)length);
+    if (text != NULL) row = Py_BuildValue("(Nd)", text, score);
+    int failed = row == NULL || PyList_Append(context, row) < 0;
+    Py_XDECREF(row);
+    return failed ? GV_ERR_MEMORY : GV_OK;
+}
+
+static PyObject *trainer_build(gv_unigram_trainer_object *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"vocab_size",       "character_coverage", "seed_size", "max_piece_length",
+                            "shrinking_factor", "sub_iterations",     NULL};
+    long long size, seeds = 1000000, longest = 16, iterations = 2;
+    double coverage = 0.9995, factor = 0.75;
+    gv_error error = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "L|$dLLdL:build", names, &size, &coverage, &seeds, &longest, &factor,
+                                     &iterations)) {
+        return NULL;
+    }
+    gv_unigram_training options = {size, coverage, seeds, longest, factor, iterations};
+    PyObject *list = PyList_New(0);
+    if (list == NULL) return NULL;
+    if (gv_unigram_trainer_build(self->trainer, &options, append_piece, list, &error) != GV_OK) {
+        Py_DECREF(list);
+        return PyErr_Occurred() ? NULL : gv_raise(&error);
+    }
+    return list;
+}
+
+static PyMethodDef trainer_methods[] = {
+    {"feed", (PyCFunction)trainer_feed, METH_O, "One sentence to train on."},
+    {"build", (PyCFunction)(void (*)(void))trainer_build, METH_VARARGS | METH_KEYWORDS, "The pieces with their scores."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot trainer_slots[] = {
+    {Py_tp_new, trainer_new},
+    {Py_tp_dealloc, trainer_dealloc},
+    {Py_tp_methods, trainer_methods},
+    {Py_tp_doc, "Trains a unigram vocabulary."},
+    {0, NULL},
+};
+
+static PyType_Spec trainer_spec = {
+    .name = "govlm._core.UnigramTrainer",
+    .basicsize = sizeof(gv_unigram_trainer_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = trainer_slots,
+};
+
+int gv_add_unigram(PyObject *module) {
+    PyType_Spec *specs[] = {&unigram_spec, &trainer_spec};
+    for (int i = 0; i < 2; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);
+        int result = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+        Py_XDECREF(type);
+        if (result < 0) return -1;
+    }
+    return 0;
 }
