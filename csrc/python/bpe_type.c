@@ -45,7 +45,7 @@ static gv_status add_token(void *bpe, const gv_added_token *token, gv_error *err
     return gv_bpe_add_token(bpe, token, error);
 }
 
-static gv_status encode_one(gv_tokens *out, const void *bpe, gv_text text, gv_error *error) {
+static gv_status encode_one(gv_tokens *out, void *bpe, gv_text text, gv_error *error) {
     return gv_bpe_encode(out, bpe, text, error);
 }
 
@@ -95,7 +95,7 @@ static PyObject *bpe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         gv_raise(&error);
         goto done;
     }
-    made = added == NULL || gv_add_tokens(self->bpe, add_token, added) == 0;
+    made = added == NULL || gv_add_tokens(added, add_token, self->bpe) == 0;
 done:
     if (!made) Py_CLEAR(self);
     PyMem_Free(tokens);
@@ -111,7 +111,7 @@ static void bpe_dealloc(gv_bpe_object *self) {
 }
 
 static PyObject *bpe_encode(gv_bpe_object *self, PyObject *args, PyObject *kwargs) {
-    return gv_encode_texts(self->bpe, encode_one, args, kwargs);
+    return gv_encode_texts(args, kwargs, encode_one, self->bpe);
 }
 
 static PyMethodDef bpe_methods[] = {

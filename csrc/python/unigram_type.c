@@ -60,7 +60,7 @@ static PyObject *unigram_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         gv_raise(&error);
         Py_CLEAR(self);
     }
-    if (self != NULL && added != NULL && gv_add_tokens(self->unigram, add_token, added) < 0) Py_CLEAR(self);
+    if (self != NULL && added != NULL && gv_add_tokens(added, add_token, self->unigram) < 0) Py_CLEAR(self);
     PyMem_Free(pieces);
     Py_DECREF(held);
     return (PyObject *)self;
@@ -78,15 +78,15 @@ typedef struct {
     gv_unigram_scratch *scratch; /* of this call: the texts come one after another */
 } gv_unigram_call;
 
-static gv_status encode_one(gv_tokens *out, const void *handle, gv_text text, gv_error *error) {
+static gv_status encode_one(gv_tokens *out, void *handle, gv_text text, gv_error *error) {
     const gv_unigram_call *call = handle;
     return gv_unigram_encode(out, call->unigram, call->scratch, text, error);
 }
 
 static PyObject *unigram_encode(gv_unigram_object *self, PyObject *args, PyObject *kwargs) {
     gv_unigram_scratch scratch = {0};
-    const gv_unigram_call call = {self->unigram, &scratch};
-    PyObject *result = gv_encode_texts(&call, encode_one, args, kwargs);
+    gv_unigram_call call = {self->unigram, &scratch};
+    PyObject *result = gv_encode_texts(args, kwargs, encode_one, &call);
     gv_unigram_scratch_clear(&scratch);
     return result;
 }

@@ -98,7 +98,7 @@ gv_status gv_compose(gv_composed *out, const uint32_t *source, int64_t length, i
         int count = gv_uc_decompose(parts, source[i]);
         for (int j = 0; j < count; j++) {
             out->codes[out->count] = parts[j];
-            out->origins[out->count] = (int32_t)(first + i);
+            out->origins[out->count] = j > 0; /* for now: 1 = one more than the source had, below 0 = so many fewer */
             out->classes[out->count++] = (uint8_t)gv_uc_combining_class(parts[j]);
         }
     }
@@ -118,6 +118,7 @@ gv_status gv_compose(gv_composed *out, const uint32_t *source, int64_t length, i
         uint32_t composed = open ? gv_composition(out->codes[starter], out->codes[i]) : 0;
         if (composed != 0) {
             out->codes[starter] = composed;
+            out->origins[starter] -= 1 - out->origins[i];
             continue;
         }
         out->codes[kept] = out->codes[i];
@@ -127,5 +128,11 @@ gv_status gv_compose(gv_composed *out, const uint32_t *source, int64_t length, i
         kept++;
     }
     out->count = kept;
+    /* Which source character each comes from is counted, not followed through the ordering of marks: so the reference does. */
+    for (int64_t i = 0, at = first; i < kept; i++) {
+        int32_t change = out->origins[i];
+        out->origins[i] = (int32_t)(change > 0 ? (at > first ? at - 1 : first) : at);
+        if (change <= 0) at += 1 - change;
+    }
     return GV_OK;
 }

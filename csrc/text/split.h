@@ -32,7 +32,7 @@ static inline uint8_t gv_split_class(uint32_t code) {
 int64_t gv_split_end(gv_split_kind kind, const uint32_t *codes, const uint8_t *classes, int64_t at, int64_t length);
 
 /* The composed form (NFC) of source[0..length): out->codes with out->origins, each counted from `first`. A composed character
- * has the origin of its first part. Grows `out`; gv_composed_clear frees. No surrogates in the source. */
+ * has the origin of its first part, as far as marks in order go. Grows `out`; gv_composed_clear frees. No surrogates in the source. */
 typedef struct {
     uint32_t *codes;
     int32_t *origins;
