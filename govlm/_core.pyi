@@ -218,24 +218,6 @@ class WordPieceTrainer:
     def feed(self, text: str, /) -> None: ...
     def build(self, vocab_size: int, min_frequency: int = 2, limit_alphabet: int = -1) -> list[str]: ...
 
-class Unigram:
-    """SentencePiece's normalisation and unigram model; immutable, so threads may share one. pieces[i] has id i."""
-
-    def __new__(
-        cls,
-        pieces: Sequence[str],
-        scores: F32,  # [V]
-        types: NDArray[np.uint8],  # [V] 1 normal, 2 unknown (exactly one), 3 control, 4 user-defined, 5 unused, 6 byte
-        *,
-        charsmap: bytes = b"",  # precompiled rules of a .model file
-        add_dummy_prefix: bool = True,
-        remove_extra_whitespaces: bool = True,
-        escape_whitespaces: bool = True,
-        whitespace_as_suffix: bool = False,
-        byte_fallback: bool = False,
-        exact_sums: bool = False,  # scores are added in float64 (HF tokenizers), else in float32 (sentencepiece)
-        added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # as WordPiece's; all are looked for in the raw text
-    ) -> Unigram: ...
 class BPE:
     """Byte-pair encoding over bytes or characters; immutable, so threads may share one. tokens[i]: the bytes of id i (b"" = none)."""
 
@@ -255,6 +237,43 @@ class BPE:
         unknown: int = -1,  # -1: what no token stands for is left out
         added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # text, id, single_word, lstrip, rstrip, normalized
     ) -> BPE: ...
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+        max_length: int = -1,  # with prefix and suffix; -1 = no limit
+        offsets: bool = False,
+    ) -> Any:
+        """As WordPiece.encode."""
+
+class BPETrainer:
+    """Counts pieces, then merges bytes into a vocabulary."""
+
+    def __new__(cls, *, split: str = "gpt2", compose: bool = False) -> BPETrainer: ...
+    def feed(self, text: str, /) -> None: ...
+    def build(self, alphabet: bytes, symbols: int, min_frequency: int, /) -> list[tuple[int, int, int]]:
+        """The merges in order, (left, right, made); symbol s < 256 is the byte alphabet[s]. Once."""
+
+class Unigram:
+    """SentencePiece's normalisation and unigram model; immutable, so threads may share one. pieces[i] has id i."""
+
+    def __new__(
+        cls,
+        pieces: Sequence[str],
+        scores: F32,  # [V]
+        types: NDArray[np.uint8],  # [V] 1 normal, 2 unknown (exactly one), 3 control, 4 user-defined, 5 unused, 6 byte
+        *,
+        charsmap: bytes = b"",  # precompiled rules of a .model file
+        add_dummy_prefix: bool = True,
+        remove_extra_whitespaces: bool = True,
+        escape_whitespaces: bool = True,
+        whitespace_as_suffix: bool = False,
+        byte_fallback: bool = False,
+        exact_sums: bool = False,  # scores are added in float64 (HF tokenizers), else in float32 (sentencepiece)
+        added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # as WordPiece's; all are looked for in the raw text
+    ) -> Unigram: ...
     def encode(
         self,
         texts: Sequence[str],
@@ -291,18 +310,6 @@ class UnigramTrainer:
         sub_iterations: int = 2,
     ) -> list[tuple[str, float]]:
         """`vocab_size` pieces with their scores, the best first; fewer where the text has no more. Once."""
-        max_length: int = -1,  # with prefix and suffix; -1 = no limit
-        offsets: bool = False,
-    ) -> Any:
-        """As WordPiece.encode."""
-
-class BPETrainer:
-    """Counts pieces, then merges bytes into a vocabulary."""
-
-    def __new__(cls, *, split: str = "gpt2", compose: bool = False) -> BPETrainer: ...
-    def feed(self, text: str, /) -> None: ...
-    def build(self, alphabet: bytes, symbols: int, min_frequency: int, /) -> list[tuple[int, int, int]]:
-        """The merges in order, (left, right, made); symbol s < 256 is the byte alphabet[s]. Once."""
 
 # Sparse rows are CSR: indices int32 and values float32 [entries], row_splits int64 [rows + 1]; N = rows, F = features, L = labels.
 
