@@ -32,7 +32,8 @@ struct gv_unigram {
     gv_spm *spm;
     gv_double_array pieces;
     gv_added_set added;
-    double *user_scores; /* [count] of user-defined pieces, or NULL when there are none */
+    uint32_t added_first[GV_UNIGRAM_PLANE / 32]; /* bits: an added token begins with the code point */
+    double *user_scores;                         /* [count] of user-defined pieces, or NULL when there are none */
     int64_t count;
     int32_t unknown_id;
     double unknown_score;
@@ -189,6 +190,8 @@ done:
 gv_status gv_unigram_add_token(gv_unigram *unigram, const gv_added_token *token, gv_error *error) {
     gv_added_token raw = *token; /* all are looked for in the text as it comes */
     raw.normalized = false;
+    uint32_t code = raw.text.length > 0 ? gv_text_at(raw.text, 0) : 0;
+    if (code < (uint32_t)GV_UNIGRAM_PLANE) unigram->added_first[code >> 5] |= 1u << (code & 31);
     return gv_added_append(&unigram->added, &raw, raw.text, unigram->allocator, error);
 }
 
@@ -386,6 +389,21 @@ static gv_status gv_stretch(gv_tokens *out, const gv_unigram *u, gv_unigram_stat
     return u->exact_sums ? gv_search(out, u, state, s, true, error) : gv_search(out, u, state, s, false, error);
 }
 
+/* The first place from `at` on where an added token may begin. */
+#define GV_DEFINE_SKIP(name, type)                                                                                \
+    static int64_t name(const gv_unigram *u, gv_text text, int64_t at) {                                          \
+        const type *source = text.data;                                                                           \
+        for (; at < text.length; at++) {                                                                          \
+            uint32_t code = source[at];                                                                           \
+            if (code >= (uint32_t)GV_UNIGRAM_PLANE || (u->added_first[code >> 5] >> (code & 31) & 1) != 0) break; \
+        }                                                                                                         \
+        return at;                                                                                                \
+    }
+
+GV_DEFINE_SKIP(gv_skip_1, uint8_t)
+GV_DEFINE_SKIP(gv_skip_2, uint16_t)
+GV_DEFINE_SKIP(gv_skip_4, uint32_t)
+
 gv_status gv_unigram_encode(gv_tokens *out, const gv_unigram *u, gv_unigram_scratch *scratch, gv_text text, gv_error *error) {
     gv_status status = GV_OK;
     gv_unigram_state state = {0};
@@ -397,6 +415,8 @@ gv_status gv_unigram_encode(gv_tokens *out, const gv_unigram *u, gv_unigram_scra
     }
     for (int64_t i = 0; u->added.count > 0 && i < text.length;) {
         gv_found found;
+        i = text.width == 1 ? gv_skip_1(u, text, i) : text.width == 2 ? gv_skip_2(u, text, i) : gv_skip_4(u, text, i);
+        if (i == text.length) break;
         if (!gv_added_find(&found, &u->added, &u->added.raw, text, i)) {
             i++;
             continue;
