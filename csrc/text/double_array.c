@@ -28,7 +28,8 @@ typedef struct {
     uint8_t *used;            /* [capacity] the place is some node's base */
     int64_t capacity, head, tail, nodes;
     int64_t top; /* no cell from here on is taken */
-    int64_t last_count, cursor; /* children of the last node; the free cell to go on from for one with as many, -1 = the first */
+    int64_t last_count,
+        cursor; /* children of the last node; the free cell to go on from for one with as many, -1 = the first */
 } gv_builder;
 
 static void gv_builder_clear(gv_builder *b) {
