@@ -232,6 +232,99 @@ class WordPieceTrainer:
     def feed(self, text: str, /) -> None: ...
     def build(self, vocab_size: int, min_frequency: int = 2, limit_alphabet: int = -1) -> list[str]: ...
 
+class BPE:
+    """Byte-pair encoding over bytes or characters; immutable, so threads may share one. tokens[i]: the bytes of id i (b"" = none)."""
+
+    def __new__(
+        cls,
+        tokens: Sequence[bytes],
+        *,
+        merges: I32 | None = None,  # [M, 2] ids in order of rank; either these
+        ranks: I32 | None = None,  # [V], or these: any two that make token i merge at ranks[i] (negative: never)
+        split: str = "gpt2",  # none, gpt2, qwen2, llama3, digits
+        prepend: str = "never",  # a space before a stretch of text: never, always, missing (unless there is one), first
+        characters: bool = False,  # symbols are characters and spaces U+2581, not bytes
+        compose: bool = False,  # NFC
+        whole_words: bool = False,  # a piece that is a token is taken whole
+        byte_fallback: bool = False,
+        fuse_unknown: bool = False,
+        unknown: int = -1,  # -1: what no token stands for is left out
+        added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # text, id, single_word, lstrip, rstrip, normalized
+    ) -> BPE: ...
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+        max_length: int = -1,  # with prefix and suffix; -1 = no limit
+        offsets: bool = False,
+    ) -> Any:
+        """As WordPiece.encode."""
+
+class BPETrainer:
+    """Counts pieces, then merges bytes into a vocabulary."""
+
+    def __new__(cls, *, split: str = "gpt2", compose: bool = False) -> BPETrainer: ...
+    def feed(self, text: str, /) -> None: ...
+    def build(self, alphabet: bytes, symbols: int, min_frequency: int, /) -> list[tuple[int, int, int]]:
+        """The merges in order, (left, right, made); symbol s < 256 is the byte alphabet[s]. Once."""
+
+class Unigram:
+    """SentencePiece's normalisation and unigram model; immutable, so threads may share one. pieces[i] has id i."""
+
+    def __new__(
+        cls,
+        pieces: Sequence[str],
+        scores: F32,  # [V]
+        types: NDArray[np.uint8],  # [V] 1 normal, 2 unknown (exactly one), 3 control, 4 user-defined, 5 unused, 6 byte
+        *,
+        charsmap: bytes = b"",  # precompiled rules of a .model file
+        add_dummy_prefix: bool = True,
+        remove_extra_whitespaces: bool = True,
+        escape_whitespaces: bool = True,
+        whitespace_as_suffix: bool = False,
+        byte_fallback: bool = False,
+        exact_sums: bool = False,  # scores are added in float64 (HF tokenizers), else in float32 (sentencepiece)
+        added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # as WordPiece's; all are looked for in the raw text
+    ) -> Unigram: ...
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+        max_length: int = -1,
+        offsets: bool = False,
+    ) -> Any:
+        """As WordPiece.encode."""
+    def normalize(self, text: str, /) -> str:
+        """The text as it is cut into pieces."""
+
+class UnigramTrainer:
+    """Counts substrings, then prunes a large vocabulary by expectation maximisation (Kudo, arXiv:1804.10959)."""
+
+    def __new__(
+        cls,
+        *,
+        charsmap: bytes = b"",
+        add_dummy_prefix: bool = True,
+        remove_extra_whitespaces: bool = True,
+    ) -> UnigramTrainer: ...
+    def feed(self, text: str, /) -> None:
+        """One sentence: pieces do not cross its ends."""
+    def build(
+        self,
+        vocab_size: int,  # without special pieces
+        *,
+        character_coverage: float = 0.9995,
+        seed_size: int = 1000000,
+        max_piece_length: int = 16,
+        shrinking_factor: float = 0.75,
+        sub_iterations: int = 2,
+    ) -> list[tuple[str, float]]:
+        """`vocab_size` pieces with their scores, the best first; fewer where the text has no more. Once."""
+
 # Sparse rows are CSR: indices int32 and values float32 [entries], row_splits int64 [rows + 1]; N = rows, F = features, L = labels.
 
 Sparse = tuple[I32, F32, I64]

@@ -142,13 +142,16 @@ static PyMethodDef module_methods[] = {
 static int module_exec(PyObject *module) {
     gv_module_state *state = PyModule_GetState(module);
     memset(state, 0, sizeof *state);
+    if (gv_add_packed() < 0) return -1;
     if (gv_add_tokenizer(module, state) < 0) return -1;
+    if (gv_add_bpe(module) < 0) return -1;
     if (gv_add_model(module, state) < 0) return -1;
     if (gv_add_pass(module, state) < 0) return -1;
     if (gv_add_moments(module, state) < 0) return -1;
     if (gv_add_cancel(module, state) < 0) return -1;
     if (gv_add_ngrams(module) < 0) return -1;
     if (gv_add_search(module) < 0) return -1;
+    if (gv_add_unigram(module) < 0) return -1;
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "text/added.h"
 #include "text/normalise.h"
 #include "text/text.h"
 #include "text/trie.h"
@@ -21,11 +22,6 @@ enum {
     GV_PLANE = 0x10000
 };
 
-typedef struct {
-    int32_t id;
-    bool single_word, left_strip, right_strip;
-} gv_added;
-
 struct gv_tokenizer {
     const gv_allocator *allocator;
     gv_tokenizer_options options;
@@ -33,9 +29,7 @@ struct gv_tokenizer {
     gv_trie pieces;      /* vocabulary, continuing pieces under the prefix */
     uint32_t continuing; /* trie node after the prefix; 0 when no piece has it */
     bool has_continuing;
-    gv_trie added, added_normalized;
-    gv_added *added_tokens;
-    int64_t added_count, added_capacity;
+    gv_added_set added;
 };
 
 /* ---- output --------------------------------------------------------------------------------------------------------- */
@@ -138,8 +132,7 @@ gv_status gv_tokenizer_create(gv_tokenizer **out, const gv_text *vocabulary, int
         goto done;
     }
     if ((status = gv_trie_init(&t->pieces, allocator, error)) != GV_OK) goto done;
-    if ((status = gv_trie_init(&t->added, allocator, error)) != GV_OK) goto done;
-    if ((status = gv_trie_init(&t->added_normalized, allocator, error)) != GV_OK) goto done;
+    if ((status = gv_added_init(&t->added, allocator, error)) != GV_OK) goto done;
     for (int64_t i = 0; i < count; i++) {
         if (vocabulary[i].length == 0) continue;
         if ((status = gv_trie_add(&t->pieces, vocabulary[i], (int32_t)i, allocator, error)) != GV_OK) goto done;
@@ -161,9 +154,7 @@ void gv_tokenizer_free(gv_tokenizer *t) {
     if (t == NULL) return;
     gv_release(t->allocator, t->entries, GV_PLANE * sizeof *t->entries);
     gv_trie_clear(&t->pieces, t->allocator);
-    gv_trie_clear(&t->added, t->allocator);
-    gv_trie_clear(&t->added_normalized, t->allocator);
-    gv_release(t->allocator, t->added_tokens, (size_t)t->added_capacity * sizeof *t->added_tokens);
+    gv_added_clear(&t->added, t->allocator);
     gv_release(t->allocator, t, sizeof *t);
 }
 
@@ -188,15 +179,6 @@ gv_status gv_tokenizer_add_token(gv_tokenizer *t, const gv_added_token *token, g
     size_t codes_size = 0;
     gv_normalised normal = {0};
     if (token->text.length == 0) return gv_fail(error, GV_ERR_VALUE, "an added token must not be empty");
-    if (t->added_count == t->added_capacity) {
-        int64_t capacity = t->added_capacity * 2 + 16;
-        gv_added *bigger = gv_alloc_array(t->allocator, (size_t)capacity, sizeof *bigger);
-        if (bigger == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for an added token");
-        if (t->added_count > 0) memcpy(bigger, t->added_tokens, (size_t)t->added_count * sizeof *bigger);
-        gv_release(t->allocator, t->added_tokens, (size_t)t->added_capacity * sizeof *bigger);
-        t->added_tokens = bigger;
-        t->added_capacity = capacity;
-    }
     gv_text text = token->text;
     if (token->normalized) {
         codes_size = (size_t)text.length * sizeof *codes;
@@ -209,12 +191,8 @@ gv_status gv_tokenizer_add_token(gv_tokenizer *t, const gv_added_token *token, g
         if (status == GV_OK) status = gv_normalise(&normal, &t->options, codes, text.length, 0, t->allocator, error);
         text = (gv_text){normal.codes, normal.count, 4};
     }
-    if (status == GV_OK && text.length > 0) {
-        gv_trie *trie = token->normalized ? &t->added_normalized : &t->added;
-        status = gv_trie_add(trie, text, (int32_t)t->added_count, t->allocator, error);
-    }
+    if (status == GV_OK) status = gv_added_append(&t->added, token, text, t->allocator, error);
     if (status == GV_OK) {
-        t->added_tokens[t->added_count++] = (gv_added){token->id, token->single_word, token->left_strip, token->right_strip};
         uint32_t first = gv_text_at(token->text, 0);
         if (!token->normalized && first < GV_PLANE) t->entries[first] = GV_ENTRY_ADDED;
         if (token->normalized && text.length > 0) gv_mark_normalized(t, text);
@@ -313,55 +291,6 @@ static gv_status gv_take_code(gv_tokens *out, const gv_tokenizer *t, gv_word *wo
     return GV_OK;
 }
 
-/* An added token as found at [start, end). */
-typedef struct {
-    const gv_added *token;
-    int64_t start, end;
-} gv_found;
-
-/* The longest token of `trie` that starts at `at`. */
-static bool gv_find_added(gv_found *found, const gv_tokenizer *t, const gv_trie *trie, gv_text text, int64_t at) {
-    uint32_t node = GV_TRIE_ROOT;
-    found->token = NULL;
-    for (int64_t i = at; i < text.length; i++) {
-        const gv_trie_slot *slot = gv_trie_step(trie, node, gv_text_at(text, i));
-        if (slot == NULL) break;
-        if (slot->value >= 0) *found = (gv_found){&t->added_tokens[slot->value], at, i + 1};
-        node = slot->child;
-    }
-    return found->token != NULL;
-}
-
-static uint32_t gv_flags_at(gv_text text, int64_t index) {
-    if (index < 0 || index >= text.length) return 0;
-    uint32_t code = gv_text_at(text, index);
-    return code < GV_UC_LIMIT ? gv_uc_flags(code) : 0;
-}
-
-/* Whether a found token counts, and how far it reaches with the white space that it takes along, down to `limit` (the end of
- * the token before). One that does not count still uses up its text. */
-static bool gv_accept_added(gv_found *found, gv_text text, int64_t limit) {
-    if (found->token->single_word) {
-        if ((gv_flags_at(text, found->start - 1) | gv_flags_at(text, found->end)) & GV_UC_WORD) return false;
-    }
-    if (found->token->left_strip) {
-        while (found->start > limit && (gv_flags_at(text, found->start - 1) & GV_UC_SPACE)) found->start--;
-        if (found->start < limit) found->start = limit;
-    }
-    if (found->token->right_strip) {
-        while (gv_flags_at(text, found->end) & GV_UC_SPACE) found->end++;
-    }
-    return true;
-}
-
-static gv_status gv_refuse_code(uint32_t code, int64_t at, gv_error *error) {
-    if (gv_uc_is_surrogate(code)) {
-        return gv_fail(error, GV_ERR_VALUE, "text holds a lone surrogate U+%04X at character %lld: it is no Unicode text",
-                       (unsigned)code, (long long)at);
-    }
-    return gv_fail(error, GV_ERR_VALUE, "text holds %u, which is no code point", (unsigned)code);
-}
-
 /* Any code point, with all that may happen. *next: where reading goes on. */
 static gv_status gv_take_slow(int64_t *next, gv_tokens *out, const gv_tokenizer *t, gv_word *word, gv_text text, int64_t at,
                               gv_error *error) {
@@ -372,9 +301,9 @@ static gv_status gv_take_slow(int64_t *next, gv_tokens *out, const gv_tokenizer 
     if (gv_uc_is_surrogate(code) || code >= GV_UC_LIMIT) return gv_refuse_code(code, at, error);
     if (code >= GV_PLANE || t->entries[code] == GV_ENTRY_ADDED) {
         gv_found found;
-        if (at >= word->blocked && gv_find_added(&found, t, &t->added, text, at)) {
+        if (at >= word->blocked && gv_added_find(&found, &t->added, &t->added.raw, text, at)) {
             word->blocked = found.end;
-            if (gv_accept_added(&found, text, word->limit)) {
+            if (gv_added_accept(&found, text, word->limit)) {
                 if ((status = gv_finish_word(out, t, word, error)) != GV_OK) return status;
                 if ((status = gv_tokens_reserve(out, 1, error)) != GV_OK) return status;
                 gv_emit(out, found.token->id, found.start, found.end, word->words++);
@@ -382,7 +311,7 @@ static gv_status gv_take_slow(int64_t *next, gv_tokens *out, const gv_tokenizer 
                 return GV_OK;
             }
         }
-        word->whole = t->added_normalized.edges > 0;
+        word->whole = t->added.normalized.edges > 0;
     }
     gv_normalise_code(&piece, &t->options, code);
     if (piece.kind == GV_PIECE_MARK) word->whole = true;
@@ -419,14 +348,14 @@ static gv_status gv_whole_piece(gv_tokens *out, const gv_tokenizer *t, gv_word *
     gv_status status = gv_normalise(normal, &t->options, source + from, to - from, from, t->allocator, error);
     gv_text text = {normal->codes, normal->count, 4};
     int64_t done = 0;
-    for (int64_t i = 0; status == GV_OK && t->added_normalized.edges > 0 && i < text.length;) {
+    for (int64_t i = 0; status == GV_OK && t->added.normalized.edges > 0 && i < text.length;) {
         gv_found found;
-        if (!gv_find_added(&found, t, &t->added_normalized, text, i)) {
+        if (!gv_added_find(&found, &t->added, &t->added.normalized, text, i)) {
             i++;
             continue;
         }
         i = found.end;
-        if (!gv_accept_added(&found, text, done)) continue;
+        if (!gv_added_accept(&found, text, done)) continue;
         if (found.start > done) status = gv_whole_words(out, t, word, normal, done, found.start, error);
         if (status == GV_OK) status = gv_tokens_reserve(out, 1, error);
         if (status != GV_OK) break;
@@ -451,12 +380,12 @@ static gv_status gv_encode_whole(gv_tokens *out, const gv_tokenizer *t, gv_text 
     }
     for (int64_t i = 0; i < text.length && status == GV_OK;) {
         gv_found found;
-        if (!gv_find_added(&found, t, &t->added, text, i)) {
+        if (!gv_added_find(&found, &t->added, &t->added.raw, text, i)) {
             i++;
             continue;
         }
         i = found.end;
-        if (!gv_accept_added(&found, text, done)) continue;
+        if (!gv_added_accept(&found, text, done)) continue;
         if (found.start > done) status = gv_whole_piece(out, t, &word, &normal, source, done, found.start, error);
         if (status == GV_OK) status = gv_tokens_reserve(out, 1, error);
         if (status != GV_OK) break;

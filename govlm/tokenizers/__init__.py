@@ -3,15 +3,25 @@
 from govlm.tokenizers.auto import AutoTokenizer
 from govlm.tokenizers.base import PreTrainedTokenizer
 from govlm.tokenizers.bert import BertTokenizer, train_wordpiece
+from govlm.tokenizers.bpe import GPT2Tokenizer, LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from govlm.tokenizers.encoding import AddedToken, BatchEncoding, Packed, PackedPairs
+from govlm.tokenizers.unigram import T5Tokenizer, UnigramTokenizer
+from govlm.tokenizers.unigram_training import train_unigram
 
 __all__ = [
     "AddedToken",
     "AutoTokenizer",
     "BatchEncoding",
     "BertTokenizer",
+    "GPT2Tokenizer",
+    "LlamaTokenizer",
     "Packed",
     "PackedPairs",
     "PreTrainedTokenizer",
+    "PreTrainedTokenizerFast",
+    "Qwen2Tokenizer",
+    "T5Tokenizer",
+    "UnigramTokenizer",
+    "train_unigram",
     "train_wordpiece",
 ]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from govlm.tokenizers.byte_level import text_of
 from govlm.tokenizers.encoding import AddedToken
 from govlm.tokenizers.special_tokens import SPECIAL_NAMES
 
-__all__ = ["dump", "read_config", "read_json", "read_token", "read_vocabulary", "write"]
+__all__ = [
+    "dump", "read_config", "read_json", "read_merges", "read_ranks", "read_token", "read_token_ids", "read_vocabulary", "write",
+]  # fmt: skip
 
 
 def dump(value: Any) -> str:
@@ -47,6 +51,59 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     if not lines:
         raise ValueError(f"{path}: is empty, so it is no vocabulary")
     return {line.rstrip("\r"): index for index, line in enumerate(lines)}
+
+
+def read_token_ids(path: Path) -> dict[str, int]:
+    """A vocab.json: token -> id."""
+    table = read_json(path)
+    if not isinstance(table, dict) or not table:
+        raise ValueError(f"{path}: is no object of tokens and ids")
+    for token, index in table.items():
+        if not isinstance(index, int) or index < 0:
+            raise ValueError(f"{path}: token {token!r:.40} has the id {index!r:.40}")
+    return table
+
+
+def read_merges(path: Path) -> list[tuple[str, str]]:
+    """A merges.txt: two tokens a line, in order of rank, after a line "#version"."""
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not UTF-8, so these are no merges") from None
+    merges = []
+    for number, line in enumerate(lines, 1):
+        line = line.rstrip("\r")
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        parts = line.split(" ")
+        if len(parts) != 2 or not all(parts):
+            raise ValueError(f"{path}: line {number} is no merge of two tokens: {line!r:.60}")
+        merges.append((parts[0], parts[1]))
+    return merges
+
+
+def read_ranks(path: Path) -> tuple[dict[str, int], list[int]]:
+    """A .tiktoken file (base64 of a token's bytes and its rank a line) -> token in the byte alphabet -> rank, which is its id."""
+    vocabulary: dict[str, int] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            encoded, rank = line.split()
+            token, index = b64decode(encoded, validate=True), int(rank)
+        except ValueError:
+            raise ValueError(f"{path}: line {number} is no token in base64 with a rank") from None
+        if not token or not 0 <= index < 1 << 20:
+            raise ValueError(f"{path}: line {number} has an empty token or the rank {index}")
+        vocabulary[text_of(token)] = index
+    if not vocabulary:
+        raise ValueError(f"{path}: holds no tokens")
+    if len(set(vocabulary.values())) != len(vocabulary):
+        raise ValueError(f"{path}: two tokens have the same rank")
+    ranks = [-1] * (max(vocabulary.values()) + 1)
+    for index in vocabulary.values():
+        ranks[index] = index
+    return vocabulary, ranks
 
 
 def read_json(path: Path) -> Any:
