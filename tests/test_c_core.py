@@ -105,6 +105,7 @@ def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: st
         "test_gemm.c": ["kernels"],
         "test_model.c": ["kernels", "nn", "model"],
         "test_ngrams.c": ["text", "kernels", "nn"],
+        "test_blocks.c": ["kernels"],
         "test_quantised.c": ["kernels"],
         "test_search.c": ["text"],
     }.get(source, [])
