@@ -159,6 +159,14 @@ def test_products(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "address"])
+def test_products_of_blocks(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    """Weights in blocks of 32: the same bits from every instruction set and thread count, within the bound of rounding."""
+    program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_blocks.c")
+    for isa in ("scalar", "avx512"):
+        assert "ok" in execute(program, GOVLM_MAX_ISA=isa)
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "address"])
 def test_quantised_products(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
     """Integers as plain sums and as oneDNN's, at the extremes; the same bits from every instruction set and thread count."""
     program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_quantised.c")

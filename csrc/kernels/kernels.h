@@ -225,6 +225,11 @@ typedef struct {
     void (*blocks_row)(float *y, float factor, const gv_quantised *w, int64_t row, bool add);
 } gv_kernels;
 
+/* quantised_row or blocks_row, as the weight is packed. */
+static inline void gv_any_row(const gv_kernels *kernels, float *y, float factor, const gv_quantised *w, int64_t row, bool add) {
+    (w->blocks.data != NULL ? kernels->blocks_row : kernels->quantised_row)(y, factor, w, row, add);
+}
+
 /* The table for the ISA that cpu.h chose; made once. */
 const gv_kernels *gv_kernels_get(void);
 /* A given twin, for tests: NULL when this CPU cannot run it. */

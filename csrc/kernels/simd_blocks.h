@@ -8,7 +8,7 @@
 
 enum {
     GV_B_DIRECT = 4,   /* rows of a block that reads the records as they are */
-    GV_B_ROWS = 4,     /* of one that reads unpacked codes */
+    GV_B_ROWS = 4,     /* of one that reads unpacked codes; of 8 bits half as many */
     GV_B_UNPACK = 12,  /* from here on rows are worth unpacking for */
     GV_B_CHUNK = 32,   /* blocks unpacked at once: 16 KB of 4-bit codes stay in the L1 cache */
     GV_B_PASS = 128,   /* rows for which a panel is unpacked */
@@ -17,6 +17,13 @@ enum {
 
 GV_INLINE __m256i gv_b_load(const void *from) {
     return _mm256_loadu_si256((const __m256i *)from);
+}
+/* sum + codes . q. The empty statement keeps gcc from gathering all products before it adds (it reassociates whole numbers,
+ * and spills them all). */
+GV_INLINE __m256i gv_b_add(__m256i sum, __m256i codes, __m256i q) {
+    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, q));
+    __asm__("" : "+x"(sum));
+    return sum;
 }
 GV_INLINE __m256i gv_b_four(const int8_t *q) {
     int32_t four;
@@ -54,7 +61,7 @@ GV_INLINE void gv_b_direct(int rows, int bits, bool minimum, float *y, const gv_
             }
         }
         GV_UNROLL for (int s = 0; s < bits; s++) {
-            __builtin_prefetch(record + GV_B_AHEAD + 64 * s, 0, 3);
+            if (GV_B_AHEAD > 0) __builtin_prefetch(record + GV_B_AHEAD + 64 * s, 0, 3);
             __m256i first[GV_B_DIRECT], second[GV_B_DIRECT];
             GV_UNROLL for (int r = 0; r < rows; r++) {
                 const int8_t *q = x->q + (at + r * blocks) * GV_BLOCK;
@@ -65,12 +72,12 @@ GV_INLINE void gv_b_direct(int rows, int bits, bool minimum, float *y, const gv_
                 __m256i both = gv_b_load(record + 64 * s + 32 * h);
                 __m256i low = _mm256_and_si256(both, mask), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
                 GV_UNROLL for (int r = 0; r < rows; r++) {
-                    sum[r][h][2 - planes] = _mm256_add_epi16(sum[r][h][2 - planes], _mm256_maddubs_epi16(low, first[r]));
-                    sum[r][h][1] = _mm256_add_epi16(sum[r][h][1], _mm256_maddubs_epi16(high, second[r]));
+                    sum[r][h][2 - planes] = gv_b_add(sum[r][h][2 - planes], low, first[r]);
+                    sum[r][h][1] = gv_b_add(sum[r][h][1], high, second[r]);
                 }
             }
         }
-        if (bits == 4) __builtin_prefetch(record + GV_B_AHEAD + 256, 0, 3);
+        if (GV_B_AHEAD > 0 && bits == 4) __builtin_prefetch(record + GV_B_AHEAD + 256, 0, 3);
         GV_UNROLL for (int h = 0; h < 2; h++) {
             __m256 scale = gv_b_halves(record + 64 * bits + 16 * h);
             __m256 least = minimum ? gv_b_halves(record + 64 * bits + 32 + 16 * h) : scale;
@@ -133,8 +140,8 @@ GV_INLINE void gv_b_many(int rows, int bits, bool minimum, float *total, const g
                 const int to = planes == 1 ? 1 : plane;
                 GV_UNROLL for (int r = 0; r < rows; r++) {
                     __m256i four = gv_b_four(q + r * blocks * GV_BLOCK + 4 * s);
-                    sum[r][0][to] = _mm256_add_epi16(sum[r][0][to], _mm256_maddubs_epi16(a, four));
-                    sum[r][1][to] = _mm256_add_epi16(sum[r][1][to], _mm256_maddubs_epi16(b, four));
+                    sum[r][0][to] = gv_b_add(sum[r][0][to], a, four);
+                    sum[r][1][to] = gv_b_add(sum[r][1][to], b, four);
                 }
             }
         }
@@ -199,6 +206,7 @@ GV_INLINE void gv_b_product(int bits, bool minimum, float *y, int64_t y_stride, 
         }
         return;
     }
+    const int most = bits == 4 ? GV_B_ROWS : GV_B_ROWS / 2;
     _Alignas(64) float total[GV_B_PASS * GV_PANEL];
     gv_b_chunk chunk;
     for (int64_t c = 0; c < cols; c += GV_PANEL) {
@@ -209,14 +217,14 @@ GV_INLINE void gv_b_product(int bits, bool minimum, float *y, int64_t y_stride, 
             for (int64_t g = 0; g < blocks; g += GV_B_CHUNK) {
                 const int64_t count = blocks - g < GV_B_CHUNK ? blocks - g : GV_B_CHUNK;
                 gv_b_unpack(bits, minimum, &chunk, w->blocks.data + (panel * blocks + g) * size, count);
-                int64_t r = 0;
-                for (; r + GV_B_ROWS <= taken; r += GV_B_ROWS) {
-                    gv_b_many(GV_B_ROWS, bits, minimum, total + r * GV_PANEL, x, (pass + r) * blocks + g, blocks, &chunk,
-                              count);
+                int64_t r = 0, at = pass * blocks + g;
+                for (; r + most <= taken; r += most) {
+                    gv_b_many(most, bits, minimum, total + r * GV_PANEL, x, at + r * blocks, blocks, &chunk, count);
                 }
-                for (; r < taken; r++) {
-                    gv_b_many(1, bits, minimum, total + r * GV_PANEL, x, (pass + r) * blocks + g, blocks, &chunk, count);
+                for (; r + 2 <= taken; r += 2) {
+                    gv_b_many(2, bits, minimum, total + r * GV_PANEL, x, at + r * blocks, blocks, &chunk, count);
                 }
+                if (r < taken) gv_b_many(1, bits, minimum, total + r * GV_PANEL, x, at + r * blocks, blocks, &chunk, count);
             }
             for (int64_t r = 0; r < taken; r++) {
                 gv_b_store(y + (pass + r) * y_stride + c, total + r * GV_PANEL, bias != NULL ? bias + c : NULL, width);
