@@ -132,7 +132,9 @@ def round_blocks(weights: F32, bits: int, minimum: bool = False, importance: F32
     n, k = weights.shape
     blocks = -(-k // BLOCK)
     rows = np.pad(weights, ((0, 0), (0, blocks * BLOCK - k))).reshape(-1, BLOCK)
-    heavy = np.ones(k, np.float32) if importance is None else importance + np.float32(1e-3) * importance.mean() + np.float32(1e-30)
+    heavy = (
+        np.ones(k, np.float32) if importance is None else importance + np.float32(1e-3) * importance.mean() + np.float32(1e-30)
+    )
     heavy = np.pad(heavy, (0, blocks * BLOCK - k)).reshape(blocks, BLOCK)
     codes = np.empty(rows.shape, np.uint8)
     scales, least = np.empty(len(rows), np.float16), np.empty(len(rows), np.float16)

@@ -182,7 +182,9 @@ def test_important_inputs_are_rounded_more_closely() -> None:
 
 def test_a_minimum_and_the_search_pay() -> None:
     weights = np.random.default_rng(1).normal(0, 1, (300, 96)).astype(np.float32)
-    error = [float(np.square(dequantise(pack(round_blocks(weights, 4, m), 4), 300, 96) - weights).mean()) for m in (False, True)]
+    error = [
+        float(np.square(dequantise(pack(round_blocks(weights, 4, m), 4), 300, 96) - weights).mean()) for m in (False, True)
+    ]
     blocks = weights.reshape(300, 3, 32)
     extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(2)[..., None], 2)
     d = extreme / -8
@@ -260,7 +262,7 @@ def test_every_family(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(result(again, inputs), got)
     for key, value in again.state_dict().items():
         assert value.shape == before[key].shape
-        np.testing.assert_allclose(value, before[key], atol=float(np.abs(before[key]).max()) / 7 + 1e-7)
+        assert np.linalg.norm(value - before[key]) <= 0.15 * np.linalg.norm(before[key])
     twin = copy.deepcopy(again)
     assert twin.quantised
     np.testing.assert_array_equal(result(twin, inputs), got)
