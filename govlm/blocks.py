@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "BLOCK", "GGUF_BYTES", "Blocks", "BlockValues", "dequantise", "from_gguf", "pack", "record_bytes", "round_blocks",
+    "BLOCK",
+    "GGUF_BYTES",
+    "BlockValues",
+    "Blocks",
+    "dequantise",
+    "from_gguf",
+    "pack",
+    "record_bytes",
+    "round_blocks",
     "unpack",
 ]  # fmt: skip
 

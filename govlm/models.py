@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from . import families
 from ._native import core as native
+from .blocks import Blocks
 from .bundled import model_folder
 from .checkpoint import WEIGHTS, Checkpoint, _chunks, write_atomically
 from .configuration import (
@@ -42,7 +43,6 @@ from .configuration import (
 from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter, Scope
-from .blocks import Blocks
 from .quantised import BlocksCheckpoint, Packed, QuantisedCheckpoint, open_quantised, packed_of, quantisation_of
 from .quantised import save as save_quantised
 

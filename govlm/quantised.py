@@ -218,10 +218,12 @@ class QuantisedCheckpoint(_PackedCheckpoint):
         self._group, self._levels = int(settings["group"]), int(settings["levels"])
 
     def _packed(self, name: str) -> Packed:
-        kinds = zip(_PARTS, ("I8", "I16", "F32", "F32"), strict=True)
-        full = {part: (f"{name}.{part}", kind) for part, kind in kinds}
-        arrays = [self._part(*full[p]) if full[p][0] in self._opened.entries else None for p in _PARTS]  # smooth may be missing
-        return Packed(*arrays, self._group, self._levels)  # type: ignore[call-arg]
+        parts: list[Any] = []
+        for part, kind in zip(_PARTS, ("I8", "I16", "F32", "F32"), strict=True):
+            full = f"{name}.{part}"
+            parts.append(self._part(full, kind) if full in self._opened.entries else None)  # smooth may be missing
+        panels, sums, scales, smooth = parts
+        return Packed(panels, sums, scales, smooth, self._group, self._levels)
 
 
 class BlocksCheckpoint(_PackedCheckpoint):

@@ -256,7 +256,7 @@ def _blocks_of(layer: _Layer, x: F32 | None, options: QuantiseOptions) -> Blocks
     """One layer in blocks. x: inputs that it was seen with, [rows, k], or None."""
     table = layer.core_name in ("embeddings.position.weight", "embeddings.token_type.weight")
     bits, minimum = (8, False) if table else (4, options.minimum)
-    importance = None if x is None else np.mean(np.square(x), axis=0, dtype=np.float32)
+    importance: F32 | None = None if x is None else np.square(x).mean(axis=0).astype(np.float32)
     try:
         values = blocks.round_blocks(layer.weights, bits, minimum, importance)
     except ValueError as error:
@@ -307,9 +307,9 @@ def quantise_folder(
         if file.is_file() and file.name not in skip and wanted:
             shutil.copyfile(file, out / file.name)
     big = sum(int(np.prod(p.shape)) for p in model.parameters()) * 4
-    file, other = (FILE4, FILE) if options.bits == 4 else (FILE, FILE4)
+    written, other = (FILE4, FILE) if options.bits == 4 else (FILE, FILE4)
     (out / other).unlink(missing_ok=True)  # of an earlier run
-    small = (out / file).stat().st_size
+    small = (out / written).stat().st_size
     return {
         "out": str(out), "float32_bytes": big, "quantised_bytes": small, "ratio": small / big, "agreement": agreement,
         "options": asdict(options),
