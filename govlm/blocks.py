@@ -64,7 +64,7 @@ def pack(values: BlockValues, bits: int, slices: int = 1) -> Blocks:
         rows = slice(s * (n // slices), (s + 1) * (n // slices))
         spare = -(n // slices) % PANEL
         # [panel, lane, block, step of four inputs, input]
-        five = np.pad(codes[rows], ((0, spare), (0, 0))).reshape(-1, PANEL, blocks, 8, 4).transpose(0, 2, 3, 1, 4)
+        five: Any = np.pad(codes[rows], ((0, spare), (0, 0))).reshape(-1, PANEL, blocks, 8, 4).transpose(0, 2, 3, 1, 4)
         if bits == 4:
             five = five[:, :, 0::2] | five[:, :, 1::2] << 4
         pieces = [np.ascontiguousarray(five, dtype=np.uint8).reshape(five.shape[0], blocks, -1)]
