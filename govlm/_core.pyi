@@ -83,8 +83,12 @@ class Model:
         levels: int,
     ) -> None:
         """Uses packed arrays (1-D, kept alive, not copied; layout: govlm/train/quantise.py). make_trainable makes them float32."""
+    def blocks_sizes(self, name: str, bits: int, minimum: bool) -> tuple[int, int, int, int]:
+        """(slices, bytes, outputs, inputs) of a slice in blocks of 32. ValueError where it cannot be."""
+    def bind_blocks(self, name: str, data: NDArray[np.uint8], bits: int, minimum: bool) -> None:
+        """Uses packed blocks (1-D, kept alive, not copied; layout: govlm/blocks.py). make_trainable makes them float32."""
     def quantised(self, name: str) -> tuple[Any, ...] | None:
-        """What `bind_quantised` was given, without the name; None when the parameter is float32."""
+        """What `bind_quantised` or `bind_blocks` was given, without the name; None when the parameter is float32."""
     def capture(self, name: str, rows: F32 | None) -> int:
         """Copies the inputs of this linear layer into `rows` [N, inputs] in every forward until it is full; None ends it.
         Returns the rows copied since the call before. One forward at a time.

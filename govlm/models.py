@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from . import families
 from ._native import core as native
+from .blocks import Blocks
 from .bundled import model_folder
 from .checkpoint import WEIGHTS, Checkpoint, _chunks, write_atomically
 from .configuration import (
@@ -42,7 +43,7 @@ from .configuration import (
 from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter, Scope
-from .quantised import Packed, QuantisedCheckpoint, quantisation_of
+from .quantised import BlocksCheckpoint, Packed, QuantisedCheckpoint, open_quantised, packed_of, quantisation_of
 from .quantised import save as save_quantised
 
 __all__ = [
@@ -176,8 +177,8 @@ class PreTrainedModel:
         twin = type(self).__new__(type(self))
         twin._build(copy.deepcopy(self.config, memo), self._pooler)
         for name, parameter in self._parameters.items():
-            packed = parameter.core.quantised(parameter.core_name)
-            twin._bind(*twin._names[name], np.array(parameter.data) if packed is None else Packed(*packed))
+            packed = packed_of(parameter.core, parameter.core_name)
+            twin._bind(*twin._names[name], np.array(parameter.data) if packed is None else packed)
             if not parameter.requires_grad:
                 twin._parameters[name].requires_grad = False
         twin._loaded()
@@ -193,10 +194,12 @@ class PreTrainedModel:
     def _has_padding_row(self) -> bool:
         return self._family.padding_row
 
-    def _bind(self, part: str, core_name: str, value: F32 | Packed) -> None:
+    def _bind(self, part: str, core_name: str, value: F32 | Packed | Blocks) -> None:
         core = self._core_of(part)
         if isinstance(value, Packed):
             core.bind_quantised(core_name, *value)
+        elif isinstance(value, Blocks):
+            core.bind_blocks(core_name, *value)
         elif core.trainable:
             core.parameter(core_name)[...] = value
         else:
@@ -235,7 +238,7 @@ class PreTrainedModel:
         elif overrides:
             raise ValueError(f"give {next(iter(overrides))} in the config, not beside it")
         settings, path = quantisation_of(config), model_folder(path)
-        checkpoint = Checkpoint(path) if settings is None else QuantisedCheckpoint(path, settings)
+        checkpoint = Checkpoint(path) if settings is None else open_quantised(path, settings)
         model = cls.__new__(cls)
         model._build(config, add_pooling_layer)
         model._load(checkpoint, ignore_mismatched_sizes)
@@ -251,7 +254,7 @@ class PreTrainedModel:
         """A parameter's name without the prefix, as in the weight map."""
         return families.normalise(name, self._prefix)
 
-    def _load(self, checkpoint: Checkpoint | QuantisedCheckpoint, ignore_mismatched_sizes: bool) -> None:
+    def _load(self, checkpoint: Checkpoint | QuantisedCheckpoint | BlocksCheckpoint, ignore_mismatched_sizes: bool) -> None:
         import re
 
         prefix = self._load_prefix()
@@ -319,7 +322,7 @@ class PreTrainedModel:
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Writes config.json and model.safetensors (names and layout as transformers'), atomically: a failure, such as a full
-        disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8.safetensors).
+        disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8 or .int4.safetensors).
 
         dtype: float32, or float16 for half the size (values beyond 65504 are refused: ValueError names the tensor).
         """
@@ -328,7 +331,7 @@ class PreTrainedModel:
             raise ValueError(f"dtype must be float32 or float16, not {dtype!r}")
         if self.quantised:
             if dtype != "float32":
-                raise ValueError("a quantised model is saved in 8 bits: train it or load the float32 one for float16")
+                raise ValueError("a quantised model is saved as it is: train it or load the float32 one for float16")
             save_quantised(self, folder, [type(self).__name__])
             return
         self.config.__dict__.pop("quantization_config", None)
@@ -352,7 +355,7 @@ class PreTrainedModel:
 
     @property
     def quantised(self) -> bool:
-        """Whether any parameter is held in 8 bits (a folder of `govlm quantize`); training makes all of them float32."""
+        """Whether any parameter is held in 8 or 4 bits (a folder of `govlm quantize`); training makes all of them float32."""
         return any(self._core_of(part).quantised(name) is not None for part, name in self._names.values())
 
     def state_dict(self) -> dict[str, F32]:
@@ -406,7 +409,7 @@ class PreTrainedModel:
         return self
 
     def train(self, mode: bool = True) -> PreTrainedModel:
-        """Switches dropout on (or off). A quantised model becomes float32 when it is switched on: 8 bits do not train."""
+        """Switches dropout on (or off). A quantised model becomes float32 when it is switched on: few bits do not train."""
         self.training = bool(mode)
         if mode and self.quantised:
             for part in {part for part, _ in self._names.values()}:

@@ -165,6 +165,14 @@ typedef struct {
     int levels;
 } gv_quantised_arrays;
 gv_status gv_model_bind_quantised(gv_model *model, int64_t index, const gv_quantised_arrays *arrays, gv_error *error);
+/* The same in blocks of 32 inputs, of 4 or 8 bits: `slices` parts of `bytes` one after another, as kernels/kernels.h lays down
+ * for gv_blocks. */
+typedef struct {
+    int64_t slices, bytes, outputs, inputs; /* bytes, outputs and inputs of one slice */
+} gv_blocks_sizes;
+gv_status gv_model_blocks_sizes(gv_blocks_sizes *out, const gv_model *model, int64_t index, int bits, bool minimum,
+                                gv_error *error);
+gv_status gv_model_bind_blocks(gv_model *model, int64_t index, const uint8_t *data, int bits, bool minimum, gv_error *error);
 /* Copies the inputs of the layer with this matrix, in every forward from now on, to rows[most, inputs] until it is full; rows
  * NULL ends it. For studying a model: one forward at a time. */
 gv_status gv_model_capture(gv_model *model, int64_t index, float *rows, int64_t most, gv_error *error);

@@ -403,4 +403,7 @@ const gv_kernels gv_kernels_scalar = {
     .quantise_rows = scalar_quantise_rows,
     .product_quantised = scalar_product_quantised,
     .quantised_row = scalar_quantised_row,
+    .block_rows = gv_block_rows_scalar,
+    .product_blocks = gv_product_blocks_scalar,
+    .blocks_row = gv_blocks_row_scalar,
 };

@@ -23,6 +23,7 @@ static void gv_transpose8(float *to, int64_t to_stride, const float *from, int64
     }
 }
 
+#include "kernels/simd_blocks.h"
 #include "kernels/simd_math.h"
 #include "kernels/simd_product.h"
 #include "kernels/simd_quantised.h"
@@ -61,4 +62,7 @@ const gv_kernels GV_ISA_TABLE = {
     .quantise_rows = simd_quantise_rows,
     .product_quantised = GV_PRODUCT_QUANTISED,
     .quantised_row = simd_quantised_row,
+    .block_rows = simd_block_rows,
+    .product_blocks = GV_PRODUCT_BLOCKS,
+    .blocks_row = simd_blocks_row,
 };

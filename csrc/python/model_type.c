@@ -227,6 +227,40 @@ static PyObject *model_bind_quantised(gv_model_object *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *model_blocks_sizes(gv_model_object *self, PyObject *args) {
+    PyObject *name;
+    int bits, minimum;
+    gv_error error = {0};
+    gv_blocks_sizes sizes;
+    if (!PyArg_ParseTuple(args, "Uip:blocks_sizes", &name, &bits, &minimum)) return NULL;
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    if (gv_model_blocks_sizes(&sizes, self->model, index, bits, minimum != 0, &error) != GV_OK) return gv_raise(&error);
+    return Py_BuildValue("(LLLL)", (long long)sizes.slices, (long long)sizes.bytes, (long long)sizes.outputs,
+                         (long long)sizes.inputs);
+}
+
+static PyObject *model_bind_blocks(gv_model_object *self, PyObject *args) {
+    PyObject *name, *data;
+    int bits, minimum;
+    gv_error error = {0};
+    gv_blocks_sizes sizes;
+    char text[160];
+    if (!PyArg_ParseTuple(args, "UOip:bind_blocks", &name, &data, &bits, &minimum)) return NULL;
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    if (gv_model_blocks_sizes(&sizes, self->model, index, bits, minimum != 0, &error) != GV_OK) return gv_raise(&error);
+    const npy_intp shape[1] = {(npy_intp)(sizes.slices * sizes.bytes)};
+    (void)PyOS_snprintf(text, sizeof text, "%.100s.blocks", PyUnicode_AsUTF8(name));
+    PyArrayObject *array = gv_want_array(data, text, NPY_UINT8, 1, shape);
+    if (array == NULL) return NULL;
+    if (gv_model_bind_blocks(self->model, index, PyArray_DATA(array), bits, minimum != 0, &error) != GV_OK) {
+        return gv_raise(&error);
+    }
+    if (PyDict_SetItem(self->bound, name, args) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
 /* capture(name, array | None) -> rows copied since the call before */
 static PyObject *model_capture(gv_model_object *self, PyObject *args) {
     PyObject *name, *value, *key;
@@ -253,7 +287,7 @@ static PyObject *model_capture(gv_model_object *self, PyObject *args) {
     return failed < 0 ? NULL : PyLong_FromLongLong((long long)count);
 }
 
-/* What bind_quantised was given, without the name; None when the parameter is float32. */
+/* What bind_quantised or bind_blocks was given, without the name; None when the parameter is float32. */
 static PyObject *model_quantised(gv_model_object *self, PyObject *name) {
     int64_t index = gv_parameter_index(self, name);
     if (index < 0) return NULL;
@@ -517,7 +551,10 @@ static PyMethodDef model_methods[] = {
     {"bind_quantised", (PyCFunction)model_bind_quantised, METH_VARARGS, "Uses packed 8-bit arrays (kept alive, not copied)."},
     {"capture", (PyCFunction)model_capture, METH_VARARGS,
      "Copies a layer's inputs into an array in every forward; None ends it."},
-    {"quantised", (PyCFunction)model_quantised, METH_O, "What bind_quantised was given, or None."},
+    {"blocks_sizes", (PyCFunction)model_blocks_sizes, METH_VARARGS,
+     "(slices, bytes, outputs, inputs): what bind_blocks wants, of one slice."},
+    {"bind_blocks", (PyCFunction)model_bind_blocks, METH_VARARGS, "Uses packed blocks of 32 (kept alive, not copied)."},
+    {"quantised", (PyCFunction)model_quantised, METH_O, "What bind_quantised or bind_blocks was given, or None."},
     {"make_trainable", (PyCFunction)model_make_trainable, METH_NOARGS,
      "Moves the weights into one flat buffer with gradients."},
     {"parameter", (PyCFunction)model_parameter, METH_O, "A parameter's values, as a view."},
