@@ -56,9 +56,7 @@ def main() -> None:
     for code in (10, 13):
         flags[code] |= NEWLINE
     blocks: dict[tuple[int, ...], int] = {}
-    first = [
-        blocks.setdefault(tuple(flags[start : start + BLOCK]), len(blocks)) for start in range(0, 0x110000, BLOCK)
-    ]
+    first = [blocks.setdefault(tuple(flags[start : start + BLOCK]), len(blocks)) for start in range(0, 0x110000, BLOCK)]
     second = [value for block in blocks for value in block]
     triples = [f"{{{a}, {b}, {code}}}" for (a, b), code in sorted(composed.items())]
     compositions = "\n".join("    " + ", ".join(triples[i : i + 6]) + "," for i in range(0, len(triples), 6))
