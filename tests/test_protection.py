@@ -307,15 +307,22 @@ def test_an_error_of_the_database_tells_no_value(place: Place) -> None:
 
 
 def test_closing_writes_what_is_waiting_and_refuses_the_rest(local: Place) -> None:
-    gate, results = threading.Event(), []
-    threads = [threading.Thread(target=local.writer.submit, args=(lambda connection: gate.wait(60),))]
+    gate, begun, results = threading.Event(), threading.Event(), []
+
+    def hold(connection: object) -> None:
+        begun.set()
+        gate.wait(60)
+
+    threads = [threading.Thread(target=local.writer.submit, args=(hold,))]
+    threads[0].start()
+    assert begun.wait(60)  # the others wait behind it, not beside it
     threads += [
         threading.Thread(target=lambda n=n: results.append(local.sessions.save(f"s{n}", 0, {}, {}, now=NOW))) for n in range(5)
     ]
-    for thread in threads:
+    for thread in threads[1:]:
         thread.start()
-    while local.writer._jobs.qsize() < 5 and not gate.is_set():
-        time.sleep(0.01)
+    while local.writer._jobs.qsize() < 5 and not gate.wait(0.01) and any(thread.is_alive() for thread in threads[1:]):
+        pass
     closing = threading.Thread(target=local.writer.close)
     closing.start()
     gate.set()
