@@ -250,6 +250,20 @@ static void gv_symbol_add(gv_symbols *s, int64_t *count, int32_t id, int32_t ori
     s->ends[(*count)++] = origin + 1;
 }
 
+/* Whether the character at `at` may start as its one symbol where it stands in the piece text[from..to). */
+static bool gv_start_holds(const gv_bpe *bpe, const gv_stretch *text, int64_t at, int64_t from, int64_t to) {
+    uint32_t code = text->codes[at];
+    uint8_t utf8[4];
+    if (bpe->starts[code] & GV_START_NOT_BEHIND_ASCII && at > from && text->codes[at - 1] < 0x80) return false;
+    if (!(bpe->starts[code] & GV_START_RISKY) || at + 1 == to) return true;
+    int size = gv_utf8(utf8, text->codes[at + 1]);
+    gv_follower next = gv_follower_of(utf8, size);
+    for (uint32_t i = bpe->risk_begins[code]; i < bpe->risk_begins[code + 1]; i++) {
+        if (gv_follows(bpe->risks[i], next)) return false;
+    }
+    return true;
+}
+
 /* The symbols that text[from..to) starts as. Room for four a character is there. */
 static int64_t gv_start_symbols(gv_symbols *s, const gv_bpe *bpe, const gv_stretch *text, int64_t from, int64_t to) {
     int64_t count = 0;
@@ -258,8 +272,8 @@ static int64_t gv_start_symbols(gv_symbols *s, const gv_bpe *bpe, const gv_stret
         uint32_t code = text->codes[i];
         int32_t id = code < GV_BPE_PLANE ? bpe->starts[code] : -1, origin = gv_origin(text, i);
         uint8_t utf8[4];
-        if (id >= 0) {
-            gv_symbol_add(s, &count, id, origin);
+        if (id >= 0 && (id <= GV_START_ID || gv_start_holds(bpe, text, i, from, to))) {
+            gv_symbol_add(s, &count, id & GV_START_ID, origin);
             unknown = false;
             continue;
         }

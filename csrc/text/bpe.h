@@ -45,6 +45,27 @@ static inline uint32_t gv_pair_find(uint64_t *slot, const gv_pair_table *table, 
     }
 }
 
+/* What a character starts as: an id, and when that holds. */
+enum { GV_START_ID = 0xFFFFF, GV_START_NOT_BEHIND_ASCII = 1 << 24, GV_START_RISKY = 1 << 25 };
+
+/* The first bytes of something, at most four, from the highest byte down, and how many bits of them count. */
+typedef struct {
+    uint32_t bytes;
+    uint32_t bits;
+} gv_follower;
+
+static inline gv_follower gv_follower_of(const uint8_t *data, int length) {
+    uint32_t bytes = 0;
+    for (int i = 0; i < 4; i++) bytes = bytes << 8 | (i < length ? data[i] : 0u);
+    return (gv_follower){bytes, (uint32_t)length * 8};
+}
+
+/* Whether one begins as the other does, as far as both go. */
+static inline bool gv_follows(gv_follower a, gv_follower b) {
+    uint32_t bits = a.bits < b.bits ? a.bits : b.bits;
+    return ((a.bytes ^ b.bytes) >> (32 - bits)) == 0;
+}
+
 typedef struct gv_bpe_work gv_bpe_work; /* what one call needs: buffers and the cache of words; see bpe.c */
 
 struct gv_bpe {
@@ -57,10 +78,13 @@ struct gv_bpe {
     uint64_t words_mask;
     gv_pair_table pairs;
     int32_t byte_ids[256]; /* the token of one byte, or of its fallback; -1 = none */
-    int32_t *starts;       /* [GV_BPE_PLANE] the symbol that a character always becomes first; -1 = its bytes one by one */
-    uint8_t *classes;      /* [GV_BPE_PLANE] as split.h has them, with GV_CLASS_ADDED */
-    bool added_beyond;     /* an added token starts beyond the basic plane */
-    bool separable;        /* characters: no token holds a mark after something else, so text may be cut there */
+    int32_t *starts;       /* [GV_BPE_PLANE] the symbol that a character becomes first, with flags; -1 = its bytes one by one */
+    uint32_t *risk_begins; /* [GV_BPE_PLANE + 1] into `risks`: what must not follow a character that is risky */
+    gv_follower *risks;
+    int64_t risk_count;
+    uint8_t *classes;  /* [GV_BPE_PLANE] as split.h has them, with GV_CLASS_ADDED */
+    bool added_beyond; /* an added token starts beyond the basic plane */
+    bool separable;    /* characters: no token holds a mark after something else, so text may be cut there */
     gv_added_set added;
     pthread_mutex_t lock; /* of `free_work` */
     bool has_lock;

@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
 
 from govlm.bundled import model_folder
+from govlm.tokenizers.chat import chosen_template, render
 from govlm.tokenizers.encoding import (
     VERY_LARGE,
     AddedToken,
@@ -32,6 +34,7 @@ from govlm.tokenizers.encoding import (
 )
 from govlm.tokenizers.files import dump, write
 from govlm.tokenizers.special_tokens import SpecialTokens
+from govlm.tokenizers.stream import DecodeStream
 
 __all__ = ["PreTrainedTokenizer"]
 
@@ -175,6 +178,52 @@ class PreTrainedTokenizer(SpecialTokens):
         self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> list[str]:
         return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in sequences]
+
+    def decode_stream(self, skip_special_tokens: bool = False) -> DecodeStream:
+        """For tokens that come one by one: `stream.feed(id)` gives the text that is certain, `stream.end()` the rest."""
+        return DecodeStream(self, skip_special_tokens)
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Any],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        tokenize: bool = True,
+        now: datetime | None = None,
+        return_dict: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Messages ({"role": …, "content": …}) -> the prompt's ids, or its text with tokenize=False; a list of conversations -> a list.
+
+        chat_template: a Jinja text, or the name of one of several; None = the tokenizer's own.  tools: JSON schemas (functions are
+        not read).  add_generation_prompt: ends with what opens the answer.  continue_final_message: ends with the last message's
+        text, open.  now: what the template's strftime_now tells.  return_dict: the whole encoding.  Options that __call__ knows
+        (padding, truncation, max_length, return_tensors) go there, others are the template's variables.  Needs jinja2.
+        ValueError for a template that is malformed, forbidden (sandbox) or that takes too long.
+        """
+        if add_generation_prompt and continue_final_message:
+            raise ValueError("add_generation_prompt and continue_final_message exclude each other")
+        template = chosen_template(self.chat_template, chat_template, bool(tools))
+        batched = bool(conversation) and isinstance(conversation[0], list | tuple)
+        call = {n: options.pop(n) for n in ("padding", "truncation", "max_length", "return_tensors") if n in options}
+        variables = {**self.special_tokens_map, "tools": tools, "documents": documents, **options}
+        texts = []
+        for messages in conversation if batched else [conversation]:
+            text = render(template, messages, now, add_generation_prompt=add_generation_prompt, **variables)
+            if continue_final_message:
+                final = str(messages[-1]["content"]).strip()
+                at = text.rfind(final)
+                if at < 0:
+                    raise ValueError("continue_final_message: the template does not write the last message as it is")
+                text = text[: at + len(final)]
+            texts.append(text)
+        if not tokenize:
+            return texts if batched else texts[0]
+        encoded = self(texts if batched else texts[0], add_special_tokens=False, **call)
+        return encoded if return_dict else encoded["input_ids"]
 
     # ---- texts to ids ---------------------------------------------------------------------------------------------------
 

@@ -343,7 +343,7 @@ class LlamaTokenizer(PreTrainedTokenizerFast):
         for name, index in (("bos_token", trainer.bos_id), ("eos_token", trainer.eos_id), ("pad_token", trainer.pad_id)):
             names[name] = model.pieces[index] if 0 <= index < len(model) else None
         extra = [
-            (int(i), AddedToken(model.pieces[i], normalized=False, special=types[i] == PieceType.CONTROL))
+            (int(i), AddedToken(model.pieces[i], normalized=False, special=bool(types[i] == PieceType.CONTROL)))
             for i in np.flatnonzero((types == PieceType.CONTROL) | (types == PieceType.USER_DEFINED))
         ]
         pipeline = cls.default_pipeline._replace(
