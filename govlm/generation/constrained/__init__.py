@@ -5,8 +5,9 @@ Each constraint has `start() -> state`, `allowed(state) -> bool mask [V]`, `adva
 """
 
 from govlm.generation.constrained.constraint import Constraint
+from govlm.generation.constrained.copying import CopyConstraint, copied, figures
 from govlm.generation.constrained.regex import RegexConstraint
 from govlm.generation.constrained.schema import JsonSchemaConstraint
 from govlm.generation.constrained.vocabulary import Vocabulary
 
-__all__ = ["Constraint", "JsonSchemaConstraint", "RegexConstraint", "Vocabulary"]
+__all__ = ["Constraint", "CopyConstraint", "JsonSchemaConstraint", "RegexConstraint", "Vocabulary", "copied", "figures"]

@@ -221,7 +221,7 @@ class _Parser:
         if char in "*+?":
             self.refuse("nothing to repeat", at)
         if char == "\\":
-            return Chars(self.escape(at, inside=False)[0])
+            return Chars(self.escape(at, inside=False, negated=False))
         return Chars(spelled(char))
 
     def group(self, at: int) -> Expression:
@@ -246,13 +246,13 @@ class _Parser:
         self.at += 1
         return Choice(tuple(Sequence(tuple(part)) for part in parts))
 
-    def escape(self, at: int, inside: bool) -> tuple[Ranges, Ranges]:
-        """After a backslash: the set, and the set that a negated class leaves out for it."""
+    def escape(self, at: int, inside: bool, negated: bool) -> Ranges:
+        """After a backslash: the set; negated: the set that [^…] leaves out for it."""
         char = self.take()
-        if char in _CLASSES:
-            return _CLASSES[char], complement(unlike("\\" + char.upper()))
-        if char in "DWS":
-            return unlike("\\" + char), complement(_CLASSES[char.lower()])
+        if char in "dwsDWS":
+            small = char.islower() != negated
+            ranges = _CLASSES[char.lower()] if small else unlike("\\" + char.upper())
+            return ranges if not negated else complement(ranges)
         if char in "xuU":
             digits = {"x": 2, "u": 4, "U": 8}[char]
             text = self.pattern[self.at : self.at + digits]
@@ -272,37 +272,35 @@ class _Parser:
             self.refuse(f"\\{char} is not supported", at)
         else:
             code = ord(char)
-        return ((code, code),), ((code, code),)
+        return ((code, code),)
 
     def bracket(self, at: int) -> Ranges:
         """After a [."""
         negated = self.peek() == "^"
         self.at += negated
-        inner: list[tuple[int, int]] = []
-        outer: list[tuple[int, int]] = []
+        found: list[tuple[int, int]] = []
         first = True
         while first or self.peek() != "]":
             first = False
             if not self.peek():
                 self.refuse("unbalanced [", at)
-            ranges, left_out = self.member()
+            ranges = self.member(negated)
             if self.peek() == "-" and self.pattern[self.at + 1 : self.at + 2] not in ("]", ""):
                 self.at += 1
-                end, _ = self.member()
+                end = self.member(negated)
                 if not _one(ranges) or not _one(end) or end[0][0] < ranges[0][0]:
                     self.refuse("bad range in [ ]", at)
-                ranges = left_out = ((ranges[0][0], end[0][0]),)
-            inner += ranges
-            outer += left_out
+                ranges = ((ranges[0][0], end[0][0]),)
+            found += ranges
         self.at += 1
-        return complement(union(outer)) if negated else intersect(union(inner), EVERY)
+        return complement(union(found)) if negated else intersect(union(found), EVERY)
 
-    def member(self) -> tuple[Ranges, Ranges]:
+    def member(self, negated: bool) -> Ranges:
         at = self.at
         char = self.take()
         if char == "\\":
-            return self.escape(at, inside=True)
-        return ((ord(char), ord(char)),), ((ord(char), ord(char)),)
+            return self.escape(at, inside=True, negated=negated)
+        return ((ord(char), ord(char)),)
 
 
 def _one(ranges: Ranges) -> bool:
