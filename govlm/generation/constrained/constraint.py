@@ -15,7 +15,8 @@ __all__ = ["ENDED", "Automaton", "Constraint"]
 
 State = Hashable
 ENDED = "ended"  # the state after an end-of-sequence token
-_ROWS = 20_000  # rows of the transition table (1 KiB each) before it starts anew
+_ROWS = 10_000  # rows of the transition table (2 KiB each) before it starts anew
+_REFUSED, _UNKNOWN = 0, -1
 _MASK_BYTES = 64 << 20  # masks that are kept
 
 
@@ -48,10 +49,11 @@ class Constraint:
         self._clear()
 
     def _clear(self) -> None:
+        """State n has the number 256 n, which is the place of its row in the table; 0 is no state, and leads nowhere."""
         self._numbers: dict[State, int] = {}
-        self._states: list[State] = []
-        self._table = np.full((64, 256), -1, np.int32)
-        self._filled = np.zeros(64, np.bool_)
+        self._states: list[State] = [None]
+        self._table = np.full(64 * 256, _UNKNOWN, np.int64)
+        self._table[:256] = _REFUSED
 
     def start(self) -> State:
         """The state before the first token."""
@@ -72,7 +74,7 @@ class Constraint:
                 else:
                     if len(self._states) > _ROWS:
                         self._clear()
-                    mask = self.vocabulary.walk(self._number(state), self._rows)
+                    mask = self.vocabulary.walk(self._number(state), self._step)
                 if self.finished(state):
                     mask[list(self.vocabulary.eos)] = True
                 mask.flags.writeable = False
@@ -96,9 +98,9 @@ class Constraint:
                 if after is None:
                     break
                 number = self._number(after)
-                self._fill(number)
-                found = int(self._table[number, byte])
-                after = self._states[found] if found >= 0 else None
+                if self._table[number] == _UNKNOWN:
+                    self._fill(number)
+                after = self._states[self._table[number + byte] >> 8]
         if after is None:
             raise ValueError(f"token {token_id} ({spelling!r}) is not allowed in this state")
         return after
@@ -106,23 +108,23 @@ class Constraint:
     def _number(self, state: State) -> int:
         number = self._numbers.get(state)
         if number is None:
-            number = self._numbers[state] = len(self._states)
+            number = self._numbers[state] = 256 * len(self._states)
             self._states.append(state)
             if number == len(self._table):
-                self._table = np.concatenate([self._table, np.full_like(self._table, -1)])
-                self._filled = np.concatenate([self._filled, np.zeros_like(self._filled)])
+                self._table = np.concatenate([self._table, np.full_like(self._table, _UNKNOWN)])
         return number
 
     def _fill(self, number: int) -> None:
-        if not self._filled[number]:
-            row = self._automaton.row(self._states[number])
-            found = [-1 if state is None else self._number(state) for state in row]
-            self._table[number] = found
-            self._filled[number] = True
+        row = [_REFUSED if state is None else self._number(state) for state in self._automaton.row(self._states[number >> 8])]
+        self._table[number : number + 256] = row
 
-    def _rows(self, states: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The table, with the rows of these states worked out."""
-        missing = states[~self._filled[states]]
-        for number in np.unique(missing).tolist():
-            self._fill(number)
-        return self._table
+    def _step(self, states: NDArray[np.int64], seen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers of the states after a byte each; rows of the table are worked out where they are first needed."""
+        places = states + seen
+        after = self._table.take(places)
+        unknown = np.flatnonzero(after == _UNKNOWN)
+        if len(unknown):
+            for number in np.unique(states[unknown]).tolist():
+                self._fill(number)
+            after = self._table.take(places)
+        return after

@@ -12,6 +12,7 @@ from govlm.generation.constrained.characters import EVERY, Ranges, intersect, sp
 
 __all__ = ["Vocabulary"]
 
+Numbers = NDArray[np.int64]
 _HIGH = {bytes([byte]) for byte in (*range(0x80, 0xC0), *range(0xC2, 0xF5))}  # the bytes of characters beyond ASCII
 
 
@@ -86,53 +87,66 @@ class Vocabulary:
             while same < limit and before[same] == here[same]:
                 same += 1
             shared[row] = same
-        byte, child_count, ended, token_count = [], [], [], []
-        above: NDArray[np.int64] | None = None  # the node of each row on the level above
-        depth, first = 0, 0
+        byte, parent, child_count, starts = [], [], [], [0]
+        # For each token the node where it ends; the last node is no node's, that of tokens without text.
+        ends = np.full(len(self.tokens), -1, np.int64)
+        above = np.zeros(len(order), np.int64)  # the node of each row on the level above, counted within the level
+        depth, width = 0, 1
         while np.any(length > depth):
             new = (length > depth) & (shared <= depth)
             rows = np.flatnonzero(new)
-            node = np.cumsum(new) - 1 + first
-            byte.append(data[offset[rows] + depth])
-            if above is None:
-                self._roots = len(rows)
-            else:
-                child_count.append(np.bincount(above[rows] - above_first, minlength=first - above_first))
+            node = np.cumsum(new) - 1
+            byte.append(data[offset[rows] + depth].astype(np.int64))
+            parent.append(above[rows])
+            child_count.append(np.bincount(above[rows], minlength=width))
             last = np.flatnonzero(length == depth + 1)
-            ended.append(order[last])
-            token_count.append(np.bincount(node[last] - first, minlength=len(rows)))
-            above, above_first, first = node, first, first + len(rows)
+            ends[order[last]] = node[last] + starts[-1]
+            above, width = node, len(rows)
+            starts.append(starts[-1] + width)
             depth += 1
-        if above is None:
+        if not byte:
             raise ValueError("the vocabulary has no token with text")
-        child_count.append(np.zeros(first - above_first, np.int64))
-        self._byte = np.concatenate(byte)
-        self._child_count = np.concatenate(child_count)
-        self._child = np.cumsum(self._child_count) - self._child_count + self._roots
-        self._token_count = np.concatenate(token_count)
-        self._token = np.cumsum(self._token_count) - self._token_count
-        self._ended = np.concatenate(ended)
+        child_count.append(np.zeros(width, np.int64))
+        counts = np.concatenate(child_count[1:])
+        self._byte, self._parent, self._child_count = np.concatenate(byte), np.concatenate(parent), counts
+        self._child = np.cumsum(counts) - counts + starts[1]
+        self._starts, self._end_node = starts, ends
 
-    def walk(self, start: int, rows: Callable[[NDArray[np.int32]], NDArray[np.int32]]) -> NDArray[np.bool_]:
+    def walk(self, start: int, step: Callable[[Numbers, Numbers], Numbers]) -> NDArray[np.bool_]:
         """Mask [V] of the tokens whose bytes an automaton accepts from a state.
 
-        rows: given the states [N] that come next, the transition table [states, 256], -1 = refused, with their rows filled.
+        step: states [N] (0 = refused) and the byte [N] that each sees -> states [N].
+
+        Level by level: over all nodes where many are alive, else over the children of those that are.
         """
-        mask = np.zeros(len(self.tokens), np.bool_)
-        nodes = np.arange(self._roots)
-        states = np.full(len(nodes), start, np.int32)
-        while len(nodes):
-            states = rows(states)[states, self._byte[nodes]]
-            alive = states >= 0
-            nodes, states = nodes[alive], states[alive]
-            mask[self._ended[_spans(self._token[nodes], self._token_count[nodes])]] = True
-            counts = self._child_count[nodes]
-            states = np.repeat(states, counts)
-            nodes = _spans(self._child[nodes], counts)
-        return mask
+        alive = np.zeros(len(self._byte) + 1, np.bool_)
+        level: Numbers | None = np.full(1, start, np.int64)  # the states of all nodes of the level above, or
+        nodes = states = np.zeros(0, np.int64)  # those that are alive, and their states
+        for first, last in zip(self._starts, self._starts[1:], strict=False):
+            if level is not None:
+                level = step(level.take(self._parent[first:last]), self._byte[first:last])
+                count = np.count_nonzero(level)
+                np.not_equal(level, 0, out=alive[first:last])
+                if count * 4 < last - first:
+                    nodes = np.flatnonzero(level)
+                    states, nodes, level = level[nodes], nodes + first, None
+            else:
+                counts = self._child_count[nodes]
+                nodes = _spans(self._child[nodes], counts)
+                states = step(np.repeat(states, counts), self._byte[nodes])
+                kept = states != 0
+                nodes, states = nodes[kept], states[kept]
+                alive[nodes] = True
+                count = len(nodes)
+                if count * 3 > last - first:
+                    level = np.zeros(last - first, np.int64)
+                    level[nodes - first] = states
+            if not count:
+                break
+        return alive.take(self._end_node)
 
 
-def _spans(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _spans(starts: Numbers, counts: Numbers) -> Numbers:
     """The numbers start, start + 1, … start + count - 1 of every pair, one after the other."""
     total = int(counts.sum())
     return np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(total)
