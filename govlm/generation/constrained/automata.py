@@ -25,9 +25,9 @@ from govlm.generation.constrained.expressions import (
 
 __all__ = ["Dfa", "compile_expression", "product"]
 
-_MAX_NODES = 200_000
-_MAX_STATES = 20_000
-_MAX_WORK = 3_000_000  # nodes in all subsets together
+_MAX_NODES = 60_000
+_MAX_STATES = 12_000
+_MAX_WORK = 1_000_000  # nodes in all subsets together
 
 
 @dataclass
