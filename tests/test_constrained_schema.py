@@ -13,7 +13,11 @@ from constrained_texts import accepts, by_characters, byte_level, generate, reac
 
 from govlm.generation.constrained import JsonSchemaConstraint, Vocabulary
 
-NODE = {"type": "object", "properties": {"名": {"type": "string", "maxLength": 3}, "下级": {"$ref": "#/$defs/列"}}, "required": ["名"]}
+NODE = {
+    "type": "object",
+    "properties": {"名": {"type": "string", "maxLength": 3}, "下级": {"$ref": "#/$defs/列"}},
+    "required": ["名"],
+}
 TREE = {"$ref": "#/$defs/点", "$defs": {"点": NODE, "列": {"type": "array", "items": {"$ref": "#/$defs/点"}, "maxItems": 2}}}
 SCHEMAS: dict[str, Any] = {
     "a form": {
@@ -61,7 +65,28 @@ SCHEMAS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    return byte_level(['{"', '":', '": "', '",', '"}', "[[", "]]", "]}", "null", "true", '"下级', "护照", "天数", "12", "\\n", '\\"', "中", "ab"])
+    return byte_level(
+        [
+            '{"',
+            '":',
+            '": "',
+            '",',
+            '"}',
+            "[[",
+            "]]",
+            "]}",
+            "null",
+            "true",
+            '"下级',
+            "护照",
+            "天数",
+            "12",
+            "\\n",
+            '\\"',
+            "中",
+            "ab",
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -124,7 +149,10 @@ def test_depth_is_bounded_and_no_state_is_a_dead_end(name: str, depth: int, voca
     constraint = JsonSchemaConstraint(SCHEMAS[name], vocabulary, max_depth=depth)
     reachable(constraint, 150)
     for text in texts(constraint, 10, longest=600):
-        assert max(len(re.findall(r"[\[{]", text[:n])) - len(re.findall(r"[\]}]", text[:n])) for n in range(len(text) + 1)) <= depth + 1
+        assert (
+            max(len(re.findall(r"[\[{]", text[:n])) - len(re.findall(r"[\]}]", text[:n])) for n in range(len(text) + 1))
+            <= depth + 1
+        )
 
 
 def test_what_must_go_on_is_begun_only_where_it_can_end(vocabulary: Vocabulary) -> None:
@@ -142,7 +170,11 @@ def test_what_must_go_on_is_begun_only_where_it_can_end(vocabulary: Vocabulary) 
 
 def test_a_vocabulary_of_characters() -> None:
     vocabulary = by_characters('0123456789{}[]":, abctruefalsn事项', ["事项"])
-    schema = {"type": "object", "properties": {"事项": {"type": "string", "maxLength": 4}, "a": {"type": "boolean"}}, "required": ["a"]}
+    schema = {
+        "type": "object",
+        "properties": {"事项": {"type": "string", "maxLength": 4}, "a": {"type": "boolean"}},
+        "required": ["a"],
+    }
     for text in texts(JsonSchemaConstraint(schema, vocabulary), 20):
         jsonschema.validate(json.loads(text), schema)
     with pytest.raises(ValueError, match="no text that the vocabulary can spell"):

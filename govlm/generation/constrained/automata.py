@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,7 +225,7 @@ class _Network:
             edges = [edge for node in subset for edge in self.bytes[node]]
             row = np.full(256, -1, np.int32)
             cuts = sorted({low for low, _, _ in edges} | {high + 1 for _, high, _ in edges})
-            for low, after in zip(cuts, cuts[1:], strict=False):
+            for low, after in pairwise(cuts):
                 targets = frozenset(target for first, last, target in edges if first <= low <= last)
                 if targets:
                     row[low:after] = number(targets)

@@ -8,6 +8,7 @@ every state leads to an accepting one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class Pushdown:
         found: list[frozenset[Stack] | None] = [None] * 256
         known: dict[tuple[Stack, ...], frozenset[Stack] | None] = {}
         cuts = sorted({low for low, _, _ in edges} | {high + 1 for _, high, _ in edges})
-        for low, end in zip(cuts, cuts[1:], strict=False):
+        for low, end in pairwise(cuts):
             stacks = tuple(stack for first, last, stack in edges if first <= low <= last)
             if stacks not in known:
                 known[stacks] = frozenset(self._ready(list(stacks))) or None

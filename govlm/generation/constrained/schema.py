@@ -106,10 +106,10 @@ class _Schema:
             raise self.refuse(place, f"{key!r} is not supported{beside}")
 
     def types(self, schema: dict[str, Any], place: str, wanted: tuple[str, ...]) -> list[str]:
-        types = schema.get("type", [])
-        types = [types] if isinstance(types, str) else types
+        given = schema.get("type", [])
+        types = [given] if isinstance(given, str) else given
         if not isinstance(types, list) or not all(isinstance(name, str) and name in _OF_TYPE for name in types):
-            raise self.refuse(place, f"type {json.dumps(types, ensure_ascii=False)} is unknown")
+            raise self.refuse(place, f"type {json.dumps(given, ensure_ascii=False)} is unknown")
         if wanted and not types:
             others = sorted(set(schema) - _NOTES)
             raise self.refuse(place, "no type" + (f" beside {', '.join(others)}" if others else ": any value is not supported"))
@@ -145,7 +145,7 @@ class _Schema:
         values = schema.get("enum", [schema.get("const")])
         if not isinstance(values, list):
             raise self.refuse(place, "enum wants a list")
-        if "const" in schema:
+        if "const" in schema and "enum" in schema:
             values = [value for value in values if _same(value, schema["const"])]
         types = self.types(schema, place, ())
         if types:
@@ -237,7 +237,15 @@ def _is(value: Any, name: str) -> bool:
         return name == "boolean"
     if isinstance(value, float):
         return name == "number" or (name == "integer" and math.isfinite(value) and value.is_integer())
-    kinds = {"string": str, "object": dict, "array": list, "null": type(None), "number": int, "integer": int, "boolean": bool}
+    kinds: dict[str, type] = {
+        "string": str,
+        "object": dict,
+        "array": list,
+        "null": type(None),
+        "number": int,
+        "integer": int,
+        "boolean": bool,
+    }
     return isinstance(value, kinds[name])
 
 
