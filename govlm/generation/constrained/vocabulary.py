@@ -125,7 +125,7 @@ class Vocabulary:
         for first, last in zip(self._starts, self._starts[1:], strict=False):
             if level is not None:
                 level = step(level.take(self._parent[first:last]), self._byte[first:last])
-                count = np.count_nonzero(level)
+                count = int(np.count_nonzero(level))
                 np.not_equal(level, 0, out=alive[first:last])
                 if count * 4 < last - first:
                     nodes = np.flatnonzero(level)
