@@ -195,7 +195,12 @@ class PretrainedConfig:
 
         Errors: FileNotFoundError, ValueError (not JSON, another architecture, an unsupported setting), all naming the file.
         """
-        fields, file = read_config_file(path)
+        return cls._from_file(*read_config_file(path), path, overrides)
+
+    @classmethod
+    def _from_file(
+        cls, fields: dict[str, Any], file: Path, path: str | os.PathLike[str], overrides: dict[str, Any]
+    ) -> PretrainedConfig:
         kind = fields.get("model_type")
         if kind is not None and cls.model_type and kind != cls.model_type:
             raise ValueError(f"{file} describes a {kind!r} model, not a {cls.model_type!r} one ({cls.__name__})")
@@ -596,7 +601,7 @@ class AutoConfig:
     def from_pretrained(path: str | os.PathLike[str], **overrides: Any) -> PretrainedConfig:
         """Reads `path`/config.json. Errors as PretrainedConfig.from_pretrained; ValueError for an unknown model_type."""
         fields, file = read_config_file(path)
-        return _config_class(fields.get("model_type"), f"{file}: ").from_pretrained(path, **overrides)
+        return _config_class(fields.get("model_type"), f"{file}: ")._from_file(fields, file, path, overrides)
 
 
 def _config_class(model_type: Any, where: str) -> type[PretrainedConfig]:

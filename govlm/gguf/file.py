@@ -10,13 +10,14 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GGUFFile", "TensorInfo"]
+__all__ = ["GGUFFile", "Metadata", "TensorInfo"]
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -46,6 +47,42 @@ class TensorInfo(NamedTuple):
     shape: tuple[int, ...]
     begin: int
     size: int
+
+
+class _Texts(NamedTuple):
+    """A list of texts that nobody has asked for yet: where it begins in the file."""
+
+    begin: int
+    count: int
+
+
+class Metadata(Mapping[str, Any]):
+    """Key -> number, truth value, text, NumPy array of numbers or list of texts (made when it is first asked for)."""
+
+    def __init__(self, file: Path, view: mmap.mmap) -> None:
+        self._reader = _Reader(file, view)
+        self._values: dict[str, Any] = {}
+
+    def read(self, reader: _Reader) -> None:
+        """Takes in the next key."""
+        key = reader.text("a key of the metadata", _MOST_NAME)
+        if key in self._values:
+            raise ValueError(f"{reader.file} has the key {key!r} twice")
+        self._values[key] = reader.value(f"the value of {key!r}")
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._values[key]
+        if isinstance(value, _Texts):
+            self._reader.at = value.begin
+            value = [self._reader.text(f"the value of {key!r}") for _ in range(value.count)]
+            self._values[key] = value
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 class _Reader:
@@ -99,30 +136,23 @@ class _Reader:
             raise ValueError(f"{self.file}: {what} is an array of type {inner}; govlm reads those of numbers and of texts")
         return self.texts(count, what)
 
-    def texts(self, count: int, what: str) -> list[str]:
-        """A vocabulary has 100,000 of them: the loop is plain."""
-        view, at, end, length_at = self.view, self.at, len(self.view), struct.Struct("<Q").unpack_from
-        if count > (end - at) // 8:
-            raise ValueError(f"{self.file} is truncated: {what} has {count} texts")
-        found: list[str] = []
+    def texts(self, count: int, what: str) -> _Texts:
+        """Steps over them. A vocabulary has 100,000: the loop is plain."""
+        view, begin, end, length_at = self.view, self.at, len(self.view), struct.Struct("<Q").unpack_from
+        at = begin
         try:
-            for _ in range(count):
-                (length,) = length_at(view, at)
-                begin = at + 8
-                at = begin + length
-                if at > end:
-                    raise struct.error
-                found.append(view[begin:at].decode("utf-8"))
+            for _ in range(count):  # an absurd count ends at the file's end
+                at += 8 + length_at(view, at)[0]
         except struct.error:
-            raise ValueError(f"{self.file} is truncated: {what} ends beyond its {end} bytes") from None
-        except UnicodeDecodeError:
-            raise ValueError(f"{self.file}: {what} holds a text that is not UTF-8") from None
+            at = end + 1
+        if at > end:
+            raise ValueError(f"{self.file} is truncated: {what} ends beyond its {end} bytes")
         self.at = at
-        return found
+        return _Texts(begin, count)
 
 
 class GGUFFile:
-    """One mapped GGUF file. metadata: key -> number, truth value, text, NumPy array or list of texts. tensors: name -> TensorInfo.
+    """One mapped GGUF file. metadata: a Metadata. tensors: name -> TensorInfo.
 
     Errors: FileNotFoundError; ValueError naming the file and what in it is truncated, malformed or of an unknown kind.
     """
@@ -143,12 +173,9 @@ class GGUFFile:
             why = " (of a big-endian machine)" if self.version & 0xFFFF == 0 else ""
             raise ValueError(f"{self.file} is GGUF version {self.version}{why}; govlm reads versions 2 and 3, little-endian")
         tensors, keys = reader.number("Q", "its header"), reader.number("Q", "its header")
-        self.metadata: dict[str, Any] = {}
+        self.metadata = Metadata(self.file, self.view)
         for _ in range(keys):  # an absurd count ends at the file's end
-            key = reader.text("a key of the metadata", _MOST_NAME)
-            if key in self.metadata:
-                raise ValueError(f"{self.file} has the key {key!r} twice")
-            self.metadata[key] = reader.value(f"the value of {key!r}")
+            self.metadata.read(reader)
         found: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
         for _ in range(tensors):
             name = reader.text("a tensor's name", _MOST_NAME)
