@@ -27,7 +27,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
         "layerwise_lr_groups", "no_decay_groups", "set_seed",
     ),
     "outputs": ("Loss", "ModelOutput", "no_grad"),
-    "t5": ("T5EncoderModel", "T5ForConditionalGeneration", "T5Model"),
+    "t5": ("MT5EncoderModel", "MT5ForConditionalGeneration", "MT5Model", "T5EncoderModel", "T5ForConditionalGeneration", "T5Model"),
     "tokenizers": ("AutoTokenizer", "BertTokenizer", "train_wordpiece"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PLACES.items() for name in names}

@@ -26,7 +26,8 @@ class Model:
                 type_vocab_size (0), num_labels (0)
     norm        norm: "layer" | "rms";  norm_eps 1e-12;  pre_norm False;  embedding_norm True;  final_norm False
                 head_norm_eps (= norm_eps): the norm of the MLM head
-    positions   position: "learned" | "rotary" | "relative" | "none";  rope_theta 10000.0;
+    positions   position: "learned" | "rotary" | "relative" | "none";  rope_theta 10000.0;  rope_factor 1.0 (divides what a position
+                turns; where rope_original 0.0 is not 0: of pairs that turn less than rope_high times in so many positions, wholly below rope_low);
                 relative_buckets 32, relative_max_distance 128, relative_bidirectional True
     attention   causal False;  attention_scale (= head_dim ** -0.5);  query_key_norm False;  cross_attention False
     biases      attention_bias True (query, key, value);  output_bias True;  mlp_bias True;  norm_bias True (layer norm)

@@ -232,6 +232,16 @@ def _llama_biases(config: PretrainedConfig) -> tuple[bool, bool, bool]:
     return bias, bias, bool(config.__dict__.get("mlp_bias", False))
 
 
+def _rope(rope: dict[str, Any]) -> CoreConfig:
+    core: CoreConfig = {"rope_theta": float(rope["rope_theta"])}
+    if rope["rope_type"] in ("linear", "llama3"):
+        core["rope_factor"] = float(rope["factor"])
+    if rope["rope_type"] == "llama3":
+        core["rope_low"], core["rope_high"] = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+        core["rope_original"] = float(rope["original_max_position_embeddings"])
+    return core
+
+
 def _llama_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConfig:
     qkv, output, mlp = _llama_biases(config)
     return {
@@ -248,7 +258,7 @@ def _llama_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConfig
         "embedding_norm": False,
         "final_norm": True,
         "position": "rotary",
-        "rope_theta": float(config.rope_parameters["rope_theta"]),
+        **_rope(config.rope_parameters),
         "causal": True,
         "query_key_norm": config.model_type == "qwen3",
         "attention_bias": qkv,
@@ -286,8 +296,8 @@ def _llama_map(config: PretrainedConfig, task: str, pooler: bool) -> WeightMap:
 def t5_core(config: PretrainedConfig, stack: str, task: str = "none") -> CoreConfig:
     """The core's config of the "encoder" or the "decoder"."""
     decoder = stack == "decoder"
-    scale = float(config.d_model) ** -0.5 if config.scale_decoder_outputs else 1.0
-    head: CoreConfig = {"head": "lm", "logit_scale": scale} if decoder and task == "lm" else {}
+    scale = float(config.d_model) ** -0.5 if config.__dict__.get("scale_decoder_outputs") else 1.0
+    head = {**_lm_core(config, task), "logit_scale": scale} if decoder and task == "lm" else {}
     rate = float(config.dropout_rate)
     return {
         "vocab_size": config.vocab_size,
@@ -321,7 +331,7 @@ def t5_core(config: PretrainedConfig, stack: str, task: str = "none") -> CoreCon
     }
 
 
-def t5_map(config: PretrainedConfig, stack: str) -> WeightMap:
+def t5_map(config: PretrainedConfig, stack: str, task: str = "none") -> WeightMap:
     """The names of one stack, "shared.weight" first. A decoder block holds a cross attention between the two."""
     decoder = stack == "decoder"
     names: WeightMap = {"shared.weight": "embeddings.word.weight"}
@@ -343,6 +353,8 @@ def t5_map(config: PretrainedConfig, stack: str) -> WeightMap:
             _linear(names, f"{last}.DenseReluDense.{short}", f"{ours}.mlp.{part}", False)
         _linear(names, f"{last}.layer_norm", f"{ours}.mlp.norm", False)
     names[f"{stack}.final_layer_norm.weight"] = "final_norm.weight"
+    if decoder:
+        _lm(names, config, task)
     return names
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from . import families
 from ._native import core as native
 from .blocks import Blocks
-from .bundled import model_folder
+from .bundled import is_gguf, model_folder
 from .checkpoint import WEIGHTS, Checkpoint, _chunks, write_atomically
 from .configuration import (
     AlbertConfig,
@@ -43,7 +43,7 @@ from .configuration import (
 from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter, Scope
-from .quantised import BlocksCheckpoint, Packed, QuantisedCheckpoint, open_quantised, packed_of, quantisation_of
+from .quantised import Packed, open_quantised, packed_of, quantisation_of
 from .quantised import save as save_quantised
 
 __all__ = [
@@ -222,27 +222,48 @@ class PreTrainedModel:
         add_pooling_layer: bool | None = None,
         **overrides: Any,
     ) -> Any:
-        """The model in a local folder (config.json and model.safetensors, also sharded), in eval mode.
+        """The model in a local folder (config.json and model.safetensors, also sharded) or a GGUF file, in eval mode.
+
+        dtype: "float32" makes a GGUF file's matrices float32; by default those of Q4_0, Q4_1 and Q8_0 stay as they are.
 
         overrides: config fields (num_labels=…, hidden_dropout_prob=…). A head that the checkpoint lacks is initialised at
         random with a warning that names it; tensors that the model does not have are named in a warning; a missing body, a
         tensor of another shape (unless ignore_mismatched_sizes: then it is initialised), a damaged file, a pickle or another
         architecture raises FileNotFoundError or ValueError with the file and the tensor named, and nothing is loaded.
         """
-        for name, accepted in (("dtype", ("float32", "auto")), ("torch_dtype", ("float32", "auto"))):
-            kind = overrides.pop(name, None)
-            if kind is not None and str(kind).removeprefix("torch.") not in accepted:
+        whole = False
+        for name in ("dtype", "torch_dtype"):
+            kind = str(overrides.pop(name, None) or "auto").removeprefix("torch.")
+            if kind not in ("float32", "auto"):
                 raise ValueError(f"{name} = {kind} is not supported: weights are float32 here")
+            whole |= kind == "float32"
         if config is None:
             config = cls.config_class.from_pretrained(path, **overrides)
         elif overrides:
             raise ValueError(f"give {next(iter(overrides))} in the config, not beside it")
-        settings, path = quantisation_of(config), model_folder(path)
-        checkpoint = Checkpoint(path) if settings is None else open_quantised(path, settings)
+        checkpoint = _opened(model_folder(path), config, whole)
         model = cls.__new__(cls)
         model._build(config, add_pooling_layer)
+        if model._has_own_head(checkpoint):
+            config = copy.deepcopy(config)
+            config.tie_word_embeddings = False
+            model._build(config, add_pooling_layer)
         model._load(checkpoint, ignore_mismatched_sizes)
         return model
+
+    def _has_own_head(self, checkpoint: Any) -> bool:
+        """Whether the checkpoint holds a head over the vocabulary that is not its embeddings, though the config ties them (mT5 and
+        T5 1.1 do so). Then it is no longer tied, as in transformers."""
+        if self.task != "lm" or not self.config.tie_word_embeddings:
+            return False
+        names = {families.normalise(name, self._load_prefix()): name for name in checkpoint.names()}
+        head, word = names.get("lm_head.weight"), names.get(self._tied()["lm_head.weight"])
+        if head is None or word is None or checkpoint.shape(head) != checkpoint.shape(word):
+            return False
+        theirs, ours = checkpoint.tensor(head), checkpoint.tensor(word)
+        if isinstance(theirs, np.ndarray) and isinstance(ours, np.ndarray):
+            return not np.array_equal(theirs, ours)
+        return type(theirs) is not type(ours) or not np.array_equal(theirs[0], ours[0])
 
     def _tied(self) -> dict[str, str]:
         return self._family.tied
@@ -254,7 +275,7 @@ class PreTrainedModel:
         """A parameter's name without the prefix, as in the weight map."""
         return families.normalise(name, self._prefix)
 
-    def _load(self, checkpoint: Checkpoint | QuantisedCheckpoint | BlocksCheckpoint, ignore_mismatched_sizes: bool) -> None:
+    def _load(self, checkpoint: Any, ignore_mismatched_sizes: bool) -> None:
         import re
 
         prefix = self._load_prefix()
@@ -515,6 +536,7 @@ class PreTrainedModel:
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         *,
+        logits_to_keep: Any = 0,
         packed: Any = None,
         class_weights: Any = None,
         seed: int | None = None,
@@ -529,7 +551,8 @@ class PreTrainedModel:
         labels: [B] integers (single label), [B, num_labels] floats (multi-label), [B] or [B, num_labels] floats (regression),
         [B, S] integers, -100 ignored (token, masked LM; [T] for packed input; causal LM: those of input_ids, each is what the place
         before it should say). class_weights: [num_labels], single label and
-        token. seed, step, samples: where in the stream of dropout's numbers this forward stands (a resumed or data-parallel run
+        token. logits_to_keep, of causal LMs: the last so many columns (0 = all), or the columns, whose logits are made:
+        [B, kept, V]; not beside labels. seed, step, samples: where in the stream of dropout's numbers this forward stands (a resumed or data-parallel run
         says so): default dropout_seed, dropout_step and 0..B-1; samples is [B], one number a sequence.
         Returns a ModelOutput (return_dict=False: a tuple). Errors: ValueError (shapes, ranges, an unsupported argument),
         TypeError (dtypes), IndexError (an id beyond the vocabulary); each names the argument.
@@ -550,11 +573,15 @@ class PreTrainedModel:
         want = self._want(bool(hidden), bool(attentions), labels is not None, batch)
         if labelled is not None and want.rows == "labelled":
             want = self._holding(want, labelled)
+        kept = self._kept(logits_to_keep, batch, labels)
+        if kept is not None:
+            want = Want("kept")
         fields = self._fields(bool(hidden), bool(attentions), labels is not None)
         save = grad_enabled() and (self.training or labels is not None)
         self._last.output = None  # gives its workspace back before this forward takes one
         core = self._core_of("")
-        output = ModelOutput(self, Call(core, batch, arguments, getattr(core, "version", None)), fields, want, labelled, save)
+        call = Call(core, batch, arguments, getattr(core, "version", None))
+        output = ModelOutput(self, call, fields, want, labelled, save, kept)
         self._last.output = output if save else output._recipe()
         return output if return_dict or (return_dict is None and self.config.return_dict) else output.to_tuple()
 
@@ -584,6 +611,24 @@ class PreTrainedModel:
         if self._speaks and labels and not (hidden or attentions):
             return Want("labelled", logits=False, labels=True)
         return Want("all", hidden, attentions, logits=not self._speaks or not labels, labels=labels)
+
+    def _kept(self, wanted: Any, batch: Batch, labels: Any) -> NDArray[np.intp] | None:
+        """The columns of the padded input whose logits are asked for; None = all."""
+        columns = as_array(wanted, "logits_to_keep")
+        if columns.ndim == 0 and not columns:
+            return None
+        if self.task != "lm":
+            raise ValueError(f"logits_to_keep is not supported by {type(self).__name__}")
+        if labels is not None:
+            raise ValueError("give either labels or logits_to_keep, not both")
+        if columns.dtype.kind not in "iu" or columns.ndim > 1 or (columns.ndim == 0 and columns < 0):
+            raise ValueError("logits_to_keep is a number of columns from the end, or an array of columns")
+        length = batch.shape[1]
+        if columns.ndim == 0:
+            return np.arange(max(length - int(columns), 0), length)
+        if ((columns < -length) | (columns >= length)).any():
+            raise ValueError(f"logits_to_keep names a column beyond the input's {length}")
+        return np.where(columns < 0, columns + length, columns).astype(np.intp)
 
     def _holding(self, want: Want, labelled: Any) -> Want:
         """Backward needs the logits: computing them anew is a sixteenth of a step of 4x312. They are kept where they are not too large."""
@@ -758,6 +803,16 @@ def mean_pool(outputs: Any, attention_mask: Any = None) -> F32:
     return np.einsum("bsh,bs->bh", hidden, mask) / np.maximum(mask.sum(axis=1, keepdims=True), 1e-9)
 
 
+def _opened(path: Path, config: PretrainedConfig, whole: bool) -> Any:
+    """The weights at `path`, as the config says that they are held."""
+    if is_gguf(path):
+        from .gguf.checkpoint import GGUFCheckpoint
+
+        return GGUFCheckpoint(path, whole)
+    settings = quantisation_of(config)
+    return Checkpoint(path) if settings is None else open_quantised(path, settings)
+
+
 def _listed(names: Sequence[str]) -> str:
     text = ", ".join(names[:_NAMED])
     return text if len(names) <= _NAMED else f"{text} and {len(names) - _NAMED} more"
@@ -842,7 +897,7 @@ class AutoModel(_Auto):
 
     _classes: ClassVar[dict[str, str]] = {
         "bert": "BertModel", "roberta": "RobertaModel", "albert": "AlbertModel", "gpt2": "GPT2Model", "llama": "LlamaModel",
-        "qwen2": "Qwen2Model", "qwen3": "Qwen3Model", "t5": "T5Model",
+        "qwen2": "Qwen2Model", "qwen3": "Qwen3Model", "t5": "T5Model", "mt5": "MT5Model",
     }  # fmt: skip
 
 
@@ -882,12 +937,12 @@ class AutoModelForCausalLM(_Auto):
 class AutoModelForSeq2SeqLM(_Auto):
     """The language model that answers a text with a text."""
 
-    _classes: ClassVar[dict[str, str]] = {"t5": "T5ForConditionalGeneration"}
+    _classes: ClassVar[dict[str, str]] = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration"}
 
 
 def __getattr__(name: str) -> Any:
     """T5's classes stand in a module of their own."""
-    if name in ("T5Model", "T5EncoderModel", "T5ForConditionalGeneration"):
+    if name.removeprefix("M") in ("T5Model", "T5EncoderModel", "T5ForConditionalGeneration"):
         from . import t5
 
         return getattr(t5, name)

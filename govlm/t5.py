@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from . import families
 from ._native import core as native
-from .configuration import T5Config
+from .configuration import MT5Config, T5Config
 from .models import PreTrainedModel, _refuse_unknown
 from .outputs import Call, ModelOutput, Want, grad_enabled
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter
 
-__all__ = ["T5EncoderModel", "T5ForConditionalGeneration", "T5Model", "T5ModelOutput"]
+__all__ = ["MT5EncoderModel", "MT5ForConditionalGeneration", "MT5Model", "T5EncoderModel", "T5ForConditionalGeneration", "T5Model", "T5ModelOutput"]
 
 _WORD = "embeddings.word.weight"
 
@@ -33,7 +33,7 @@ class T5EncoderModel(PreTrainedModel):
     def _make_cores(self) -> None:
         for stack in self.stacks:
             self._cores[stack] = native.Model(families.t5_core(self.config, stack, self.task))
-            for name, core_name in families.t5_map(self.config, stack).items():
+            for name, core_name in families.t5_map(self.config, stack, self.task).items():
                 self._names.setdefault(name, (stack, core_name))
         self._rules = Rules(None, None, False, False, "t5")
 
@@ -55,14 +55,14 @@ class T5EncoderModel(PreTrainedModel):
         return families.T5_TIED
 
     def _ignored(self) -> tuple[str, ...]:
-        return () if "decoder" in self.stacks else (r"^decoder\.",)
+        return (r"EncDecAttention\.relative_attention_bias",) if "decoder" in self.stacks else (r"^decoder\.",)
 
     def _deviation(self, name: str, shape: tuple[int, ...]) -> float:
         config = self.config
         factor, width, inner = float(config.initializer_factor), config.d_model, config.num_heads * config.d_kv
         deviations = {
             "shared": 1.0, "q": (width * config.d_kv) ** -0.5, "k": width**-0.5, "v": width**-0.5, "o": inner**-0.5,
-            "relative_attention_bias": width**-0.5, "wo": config.d_ff**-0.5,
+            "lm_head": 1.0, "relative_attention_bias": width**-0.5, "wo": config.d_ff**-0.5,
         }  # fmt: skip
         return factor * deviations.get(name.split(".")[-2], width**-0.5)
 
@@ -278,3 +278,21 @@ class T5ForConditionalGeneration(T5Model):
 
     def _targets(self, labels: NDArray[np.int64], batch: Batch) -> NDArray[np.int64]:
         return labels  # the decoder is given them moved right
+
+
+class MT5EncoderModel(T5EncoderModel):
+    """mT5's encoder."""
+
+    config_class = MT5Config
+
+
+class MT5Model(T5Model):
+    """mT5, encoder and decoder."""
+
+    config_class = MT5Config
+
+
+class MT5ForConditionalGeneration(T5ForConditionalGeneration):
+    """mT5 with its head over the vocabulary, which has a matrix of its own where the checkpoint has."""
+
+    config_class = MT5Config

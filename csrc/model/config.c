@@ -53,6 +53,10 @@ static const gv_field gv_fields[] = {
     GV_REAL(norm_eps, 1e-12),
     GV_REAL(head_norm_eps, -1),
     GV_REAL(rope_theta, 10000.0),
+    GV_REAL(rope_factor, 1),
+    GV_REAL(rope_low, 0),
+    GV_REAL(rope_high, 0),
+    GV_REAL(rope_original, 0),
     GV_REAL(attention_scale, -1),
     GV_REAL(embedding_scale, 1),
     GV_REAL(logit_scale, 1),
@@ -157,6 +161,18 @@ static gv_status gv_need_positive(const char *name, int64_t value, gv_error *err
     return gv_fail(error, GV_ERR_VALUE, "model configuration: %s must be at least 1, got %lld", name, (long long)value);
 }
 
+/* In float32, as the reference. */
+float gv_rotary_inverse(const gv_config *config, int64_t i) {
+    float inverse = (float)(1.0 / pow(config->rope_theta, (double)(2 * i) / (double)config->head_dim));
+    float scaled = inverse / (float)config->rope_factor;
+    if (config->rope_original <= 0) return scaled;
+    double turns = config->rope_original * (double)inverse / (2 * 3.14159265358979323846);
+    if (turns < config->rope_low) return scaled;
+    if (turns > config->rope_high) return inverse;
+    double smooth = (turns - config->rope_low) / (config->rope_high - config->rope_low);
+    return (float)((1 - smooth) * (double)scaled + smooth * (double)inverse);
+}
+
 gv_status gv_config_finish(gv_config *config, gv_error *error) {
     gv_status status = GV_OK;
     if ((status = gv_need_positive("vocab_size", config->vocab_size, error)) != GV_OK) return status;
@@ -179,6 +195,9 @@ gv_status gv_config_finish(gv_config *config, gv_error *error) {
     if (config->position == GV_POSITION_ROTARY && config->head_dim % 2 != 0) {
         return gv_fail(error, GV_ERR_VALUE, "model configuration: rotary positions need an even head_dim, got %lld",
                        (long long)config->head_dim);
+    }
+    if (!(config->rope_factor > 0) || (config->rope_original > 0 && !(config->rope_low < config->rope_high))) {
+        return gv_fail(error, GV_ERR_VALUE, "model configuration: rope_factor must be positive and rope_low below rope_high");
     }
     if (config->fused_qkv && config->num_kv_heads != config->num_heads) {
         return gv_fail(error, GV_ERR_VALUE, "model configuration: fused_qkv needs num_kv_heads = num_heads");

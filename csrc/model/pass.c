@@ -120,10 +120,11 @@ static void *gv_copy_in(gv_arena *arena, const void *source, int64_t count, size
     return target;
 }
 
-static void gv_fill_rotary(float *cosine, float *sine, const int32_t *position, int64_t rows, int64_t dim, double theta) {
+static void gv_fill_rotary(float *cosine, float *sine, const int32_t *position, int64_t rows, const gv_config *c) {
+    int64_t dim = c->head_dim;
     for (int64_t i = 0; i < dim / 2; i++) {
         /* float32 as the reference: the angle is rounded before cos and sin */
-        float inverse = (float)(1.0 / pow(theta, (double)(2 * i) / (double)dim));
+        float inverse = gv_rotary_inverse(c, i);
         for (int64_t r = 0; r < rows; r++) {
             double angle = (double)((float)position[r] * inverse);
             cosine[r * (dim / 2) + i] = (float)cos(angle);
@@ -136,7 +137,7 @@ static void gv_take_rotary(gv_row_set *rows, gv_arena *arena, const gv_config *c
     if (c->position != GV_POSITION_ROTARY) return;
     size_t size = (size_t)(rows->count * (c->head_dim / 2)) * sizeof(float);
     float *cosine = gv_arena_take(arena, size), *sine = gv_arena_take(arena, size);
-    if (cosine != NULL && sine != NULL) gv_fill_rotary(cosine, sine, rows->position, rows->count, c->head_dim, c->rope_theta);
+    if (cosine != NULL && sine != NULL) gv_fill_rotary(cosine, sine, rows->position, rows->count, c);
     rows->cosine = cosine;
     rows->sine = sine;
 }
