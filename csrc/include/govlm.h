@@ -125,6 +125,7 @@ typedef struct gv_model gv_model;
 typedef struct gv_pass gv_pass;       /* one forward: its workspace, until freed */
 typedef struct gv_moments gv_moments; /* AdamW's state of one model */
 typedef struct gv_config gv_config;
+typedef struct gv_cache gv_cache; /* keys and values of growing sequences: govlm_generate.h */
 
 gv_status gv_config_create(gv_config **out, const gv_allocator *allocator, gv_error *error); /* all defaults */
 void gv_config_free(gv_config *config);
@@ -213,6 +214,8 @@ typedef struct {
     const float *label_values;     /* [B, num_labels] for multi-label and regression, or NULL */
     const float *class_weights;    /* [num_labels] or NULL */
     const uint32_t *samples;       /* [B] or NULL = 0.. */
+    gv_cache *cache;               /* or NULL. With it the tokens follow those that cache_sequences hold, which they join when the */
+    const int64_t *cache_sequences; /* forward succeeds; [B], each once; no save, training, attentions, memory, positions */
     gv_loss_kind loss;
     bool hidden_states, attentions, logits, training, save;
     uint32_t seed, step;

@@ -43,6 +43,31 @@ typedef struct {
     uint32_t sample;
 } gv_attention_head;
 
+/* Queries against the keys and values of one kv head that lie in pages of GV_PAGE_ROWS rows (model/cache.c holds them):
+ *   keys[head_dim][GV_PAGE_ROWS], values[GV_PAGE_ROWS][head_dim]
+ * in float32, or (`bits8`) both in int8, each followed by GV_PAGE_ROWS float32 scales, one a row. Query row i looks at the first
+ * visible[i] >= 1 keys; score = scale * q.k + bias[i][key]. A row's result does not depend on the rows beside it. */
+enum { GV_PAGE_ROWS = 32 };
+typedef struct {
+    const char *const *pages;
+    int64_t key_offset, value_offset; /* bytes from the start of a page */
+    bool bits8;
+    int64_t rows, head_dim;
+    const float *const *query; /* [rows] of [head_dim] */
+    float *const *out;         /* [rows] of [head_dim] */
+    const int64_t *visible;    /* [rows] */
+    const float *const *bias;  /* [rows] of [visible], or NULL */
+    float scale;
+} gv_paged_attention;
+/* Floats of scratch for rows that see at most `keys` keys. */
+static inline int64_t gv_paged_scratch(int64_t keys, int64_t head_dim) {
+    return 4 * ((keys + GV_PAGE_ROWS - 1) / GV_PAGE_ROWS * GV_PAGE_ROWS) + GV_PAGE_ROWS * head_dim;
+}
+/* Bytes of the keys (or the values) of one page and kv head. */
+static inline int64_t gv_page_bytes(int64_t head_dim, bool bits8) {
+    return bits8 ? (head_dim + 4) * GV_PAGE_ROWS : head_dim * GV_PAGE_ROWS * 4;
+}
+
 /* AdamW as torch.optim.AdamW computes it (Loshchilov & Hutter, arXiv:1711.05101); `step` counts from 1. In double,
  * as Python holds them: 1 - 0.999f is off by 1.3e-5. */
 typedef struct {
@@ -187,6 +212,8 @@ typedef struct {
     void (*attention_backward)(float *dquery, float *dkey, float *dvalue, float *dbias, const float *dout, const float *out,
                                int64_t out_stride, const float *lse, const float *dprobs, const gv_attention_head *head,
                                float *scratch);
+    /* Forward only; scratch: gv_paged_scratch floats. */
+    void (*attention_pages)(const gv_paged_attention *attention, float *scratch);
 
     /* -- losses --------------------------------------------------------------------------------------------------- */
     /* p = softmax(x) per row (may alias). Returns nothing; lse: [rows] or NULL. */

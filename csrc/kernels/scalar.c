@@ -395,6 +395,7 @@ const gv_kernels gv_kernels_scalar = {
     .attention_scratch = gv_attention_scratch_scalar,
     .attention = gv_attention_scalar,
     .attention_backward = gv_attention_backward_scalar,
+    .attention_pages = gv_attention_pages_scalar,
     .softmax = scalar_softmax,
     .cross_entropy = scalar_cross_entropy,
     .adamw = scalar_adamw,

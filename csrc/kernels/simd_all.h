@@ -30,6 +30,7 @@ static void gv_transpose8(float *to, int64_t to_stride, const float *from, int64
 #include "kernels/simd_rows.h"
 /* after both */
 #include "kernels/simd_attention.h"
+#include "kernels/simd_pages.h"
 
 const gv_kernels GV_ISA_TABLE = {
     .isa = GV_ISA_WORD,
@@ -54,6 +55,7 @@ const gv_kernels GV_ISA_TABLE = {
     .attention_scratch = simd_attention_scratch,
     .attention = simd_attention,
     .attention_backward = simd_attention_backward,
+    .attention_pages = simd_attention_pages,
     .softmax = simd_softmax,
     .cross_entropy = simd_cross_entropy,
     .adamw = simd_adamw,

@@ -36,6 +36,8 @@ static inline float gv_block_step(float *scale, float top) {
     return *scale > 0.0f ? 127.0f / top : 0.0f;
 }
 
+void gv_attention_pages_scalar(const gv_paged_attention *attention, float *scratch);
+
 /* A word at or above it is kept. */
 static inline uint32_t gv_dropout_threshold(float p) {
     double words = (double)p * 4294967296.0 + 0.5;

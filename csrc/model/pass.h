@@ -63,6 +63,8 @@ struct gv_pass {
     const int64_t *memory_splits;
     const int32_t *memory_position;
     const int32_t *relative_bucket;
+    gv_cache *cache; /* while a step over it runs */
+    const int64_t *cache_sequences;
     const int32_t *first;   /* [B]: row of a sequence's first token among the selected rows, -1 = none */
     gv_row_set head_set;    /* the rows the head works on, for dropout */
     gv_layer_state *layers; /* [L] when saved, else all the same */

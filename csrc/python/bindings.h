@@ -13,6 +13,7 @@ typedef struct {
     PyTypeObject *pass_type;
     PyTypeObject *moments_type;
     PyTypeObject *cancel_type;
+    PyTypeObject *cache_type;
 } gv_module_state;
 
 extern struct PyModuleDef gv_module_definition;
@@ -28,6 +29,7 @@ int gv_add_model(PyObject *module, gv_module_state *state);
 int gv_add_pass(PyObject *module, gv_module_state *state);
 int gv_add_moments(PyObject *module, gv_module_state *state);
 int gv_add_cancel(PyObject *module, gv_module_state *state);
+int gv_add_cache(PyObject *module, gv_module_state *state);
 int gv_add_ngrams(PyObject *module);
 int gv_add_search(PyObject *module);
 int gv_add_unigram(PyObject *module);

@@ -478,9 +478,11 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     static char *names[] = {"input_ids", "row_splits", "position_ids",  "token_type_ids", "key_counts",
                             "rows",      "memory",     "memory_splits", "hidden_states",  "attentions",
                             "labels",    "loss",       "class_weights", "logits",         "training",
-                            "save",      "seed",       "step",          "samples",        NULL};
+                            "save",      "seed",       "step",          "samples",        "cache",
+                            "sequences", NULL};
     PyObject *ids, *splits, *positions = Py_None, *types = Py_None, *key_counts = Py_None, *rows = Py_None, *memory = Py_None;
-    PyObject *memory_splits = Py_None, *labels = Py_None, *class_weights = Py_None, *samples = Py_None;
+    PyObject *memory_splits = Py_None, *labels = Py_None, *class_weights = Py_None, *samples = Py_None,
+             *cache = Py_None, *sequences = Py_None;
     int hidden_states = 0, attentions = 0, logits = 1, training = 0, save = 1;
     unsigned long seed = 0, step = 0;
     const char *loss = "single_label";
@@ -489,9 +491,10 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     gv_error error = {0};
     gv_status status;
     gv_pass *pass = NULL;
-    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "OO|OO$OOOOppOsOpppkkO:forward", names, &ids, &splits, &positions,
+    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "OO|OO$OOOOppOsOpppkkOOO:forward", names, &ids, &splits, &positions,
                                      &types, &key_counts, &rows, &memory, &memory_splits, &hidden_states, &attentions, &labels,
-                                     &loss, &class_weights, &logits, &training, &save, &seed, &step, &samples)) {
+                                     &loss, &class_weights, &logits, &training, &save, &seed, &step, &samples, &cache,
+                                     &sequences)) {
         return NULL;
     }
     PyArrayObject *array = gv_want_array(ids, "input_ids", NPY_INT32, 1, any);
@@ -513,6 +516,14 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     if (read_vector((const void **)&args.token_type_ids, types, "token_type_ids", NPY_INT32, args.tokens) < 0) return NULL;
     if (read_vector((const void **)&args.key_counts, key_counts, "key_counts", NPY_INT64, args.sequences) < 0) return NULL;
     if (read_vector((const void **)&args.samples, samples, "samples", NPY_UINT32, args.sequences) < 0) return NULL;
+    gv_module_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (cache != Py_None) {
+        if (!PyObject_TypeCheck(cache, state->cache_type))
+            return PyErr_Format(PyExc_TypeError, "cache must be a Cache, got %.80s", Py_TYPE(cache)->tp_name);
+        if (sequences == Py_None) return PyErr_Format(PyExc_ValueError, "cache needs sequences");
+        if (read_vector((const void **)&args.cache_sequences, sequences, "sequences", NPY_INT64, args.sequences) < 0) return NULL;
+        args.cache = ((gv_cache_object *)cache)->cache;
+    }
     if (read_vector((const void **)&args.memory_splits, memory_splits, "memory_splits", NPY_INT64, args.sequences + 1) < 0)
         return NULL;
     PyObject *width = PyDict_GetItemString(self->config, "num_labels");
@@ -538,7 +549,6 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     args.step = (uint32_t)step;
     GV_WITHOUT_GIL(status, gv_model_forward(&pass, self->model, &args, &error));
     if (status != GV_OK) return gv_raise(&error);
-    gv_module_state *state = PyType_GetModuleState(Py_TYPE(self));
     return gv_pass_object_new(state->pass_type, self, pass);
 }
 

@@ -149,6 +149,7 @@ static int module_exec(PyObject *module) {
     if (gv_add_pass(module, state) < 0) return -1;
     if (gv_add_moments(module, state) < 0) return -1;
     if (gv_add_cancel(module, state) < 0) return -1;
+    if (gv_add_cache(module, state) < 0) return -1;
     if (gv_add_ngrams(module) < 0) return -1;
     if (gv_add_search(module) < 0) return -1;
     if (gv_add_unigram(module) < 0) return -1;
@@ -163,6 +164,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->pass_type);
     Py_VISIT(state->moments_type);
     Py_VISIT(state->cancel_type);
+    Py_VISIT(state->cache_type);
     return 0;
 }
 
@@ -174,6 +176,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->pass_type);
     Py_CLEAR(state->moments_type);
     Py_CLEAR(state->cancel_type);
+    Py_CLEAR(state->cache_type);
     return 0;
 }
 
