@@ -32,7 +32,7 @@ from portal_matrix import ROLES, SCOPES, Filler, Route, Unfilled, routes
 from portal_server import client, serving
 
 from govlm.hall.protection.sessions import Submission
-from govlm.portal.application import ROUTERS, Application, create_app
+from govlm.portal.application import Application, create_app
 from govlm.portal.errors import MESSAGES, PortalError
 from govlm.portal.security import csrf, passwords
 from govlm.portal.security.access import VISITOR, Principal, allow, new_session, owned, signature
@@ -204,7 +204,7 @@ def test_no_route_is_outside_the_matrix(tmp_path: Path) -> None:
     """Pages that the document does not show are known by name, and change nothing."""
     app = create_app(Settings(data=tmp_path))
     shown = {(method.upper(), path) for path, operations in app.openapi()["paths"].items() for method in operations}
-    listed = [entry for router in ROUTERS for entry in router.routes] + [r for r in app.routes if hasattr(r, "path")]
+    listed = [entry for router in app.complete() for entry in router.routes] + [r for r in app.routes if hasattr(r, "path")]
     for entry in listed:
         if entry.path.startswith("/web"):
             continue

@@ -29,8 +29,6 @@ from govlm.bundled import BUNDLED, model_folder
 from govlm.hall.answers.answer import answer_choices, answer_item, answer_policy
 from govlm.hall.answers.precedence import applies
 from govlm.hall.answers.rendering import Answer, refuse
-from govlm.hall.catalogue.columns import import_items
-from govlm.hall.catalogue.documents import import_documents
 from govlm.hall.catalogue.records import Document, Item
 from govlm.hall.catalogue.report import CatalogueError, Report
 from govlm.hall.catalogue.store import Store
@@ -158,6 +156,8 @@ class Hall:
     ) -> Report:
         """Adds the items of a JSONL, CSV or Excel file, replacing those of the same code. The report tells of every row that was not
         as it should be. mapping: which foreign column is which field (default: recognised by the columns)."""
+        from govlm.hall.catalogue.columns import import_items  # what reads files is not needed to answer
+
         items, report = import_items(file, mapping)
         self.store.put_items(items)
         self.reindex(progress)
@@ -165,6 +165,8 @@ class Hall:
 
     def import_policies(self, files: Path_ | Iterable[Path_], region: str = "", progress: Progress | None = None) -> Report:
         """Adds policy documents: files or folders of Markdown, HTML, PDF, Word or text. region: where they hold."""
+        from govlm.hall.catalogue.documents import import_documents
+
         documents, report = import_documents(files, region, self.store.documents())
         self.store.put_documents(documents)
         self.reindex(progress)
@@ -172,6 +174,9 @@ class Hall:
 
     def import_sample(self) -> None:
         """Adds the bundled sample: items, policies, procedures of a city that does not exist; indexed once."""
+        from govlm.hall.catalogue.columns import import_items
+        from govlm.hall.catalogue.documents import import_documents
+
         items, _ = import_items(SAMPLE / "items.jsonl")
         documents, _ = import_documents([SAMPLE / "policies"], "", self.store.documents())
         self.store.put(items, documents)

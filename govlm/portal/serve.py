@@ -71,5 +71,5 @@ def _run(uvicorn: Any, settings: Settings) -> None:
     uvicorn.run(
         "govlm.portal.serve:app", factory=True, host=settings.host, port=settings.port, workers=settings.workers,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key, timeout_graceful_shutdown=20, server_header=False,
-        access_log=False, log_config=None, proxy_headers=False,
+        access_log=False, log_config=None, proxy_headers=False, ws="none",
     )  # fmt: skip
