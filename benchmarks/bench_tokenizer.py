@@ -1,5 +1,5 @@
-"""WordPiece and unigram on one core: law text, a batch of str to packed arrays, govlm beside tokenizers, tokie, nanotoken and
-sentencepiece.
+"""WordPiece, byte pairs and unigram pieces on one core: law text, a batch of str to packed arrays, govlm beside tokenizers, tiktoken, tokie,
+nanotoken and sentencepiece.
 
     python -m benchmarks.bench_tokenizer [--json]
 
@@ -60,16 +60,57 @@ Encode = Callable[[list[str]], list[list[int]]]
 Timed = Callable[[list[str]], Any]
 
 
+def bpe(folder: Path, texts: list[str]) -> tuple[Any, str]:
+    """A tokenizer with Qwen's vocabulary, or with one trained here where ../shared/data is not; and which."""
+    from govlm.tokenizers import Qwen2Tokenizer, train_bpe
+
+    path = DATA / "vocab" / "qwen" / "qwen.tiktoken"
+    if path.exists():
+        return Qwen2Tokenizer.from_pretrained(path), "Qwen2 BPE"
+    (folder / "text.txt").write_text("\n".join(texts[:2000]), encoding="utf-8")
+    return train_bpe(folder / "text.txt", 2000, split="qwen2", compose=True), "BPE of 2,000 tokens"
+
+
+def bpe_peers(ours: Any, folder: Path) -> dict[str, tuple[Timed, Encode] | str]:
+    """The same of BPE, from the tokenizer.json that govlm writes; tiktoken from its tokens."""
+    ours.save_pretrained(folder)
+    found = json_peers(folder / "tokenizer.json")
+    try:
+        import tiktoken
+
+        from govlm.tokenizers.byte_level import bytes_of
+        from govlm.tokenizers.tokenizer_json import QWEN2
+
+        ranks = {bytes_of(token): index for token, index in ours._vocabulary.items() if bytes_of(token)}
+        special = {token.content: index for index, token in ours.added_tokens_decoder.items()}
+        ranks = {token: index for token, index in ranks.items() if index not in special.values()}
+        encoding = tiktoken.Encoding("peer", pat_str=QWEN2, mergeable_ranks=ranks, special_tokens=special)
+        found[f"tiktoken {tiktoken.__version__}"] = (
+            lambda texts: [encoding.encode_ordinary(text) for text in texts],
+            lambda texts: [encoding.encode_ordinary(text) for text in texts],
+        )
+    except Exception as error:
+        found["tiktoken"] = f"{type(error).__name__}: {error}"
+    return found
+
+
 def peers(vocab: Path, folder: Path) -> dict[str, tuple[Timed, Encode] | str]:
     """name -> (what is timed, the same as lists of ids), or why it is not here."""
-    found: dict[str, tuple[Timed, Encode] | str] = {}
     if importlib.util.find_spec("tokenizers") is None:
         return {name: "not installed" for name in ("tokenizers", "tokie", "nanotoken")}
-    import tokenizers
     from tokenizers.implementations import BertWordPieceTokenizer
 
-    whole = folder / "tokenizer.json"
-    BertWordPieceTokenizer(str(vocab), lowercase=True).save(str(whole))
+    BertWordPieceTokenizer(str(vocab), lowercase=True).save(str(folder / "tokenizer.json"))
+    return json_peers(folder / "tokenizer.json")
+
+
+def json_peers(whole: Path) -> dict[str, tuple[Timed, Encode] | str]:
+    """The peers that read a tokenizer.json."""
+    found: dict[str, tuple[Timed, Encode] | str] = {}
+    try:
+        import tokenizers
+    except ImportError:
+        return {"tokenizers": "not installed"}
     reference = tokenizers.Tokenizer.from_file(str(whole))
     found[f"tokenizers {tokenizers.__version__}"] = (
         lambda texts: [np.array(e.ids, np.int32) for e in reference.encode_batch_fast(texts)],
@@ -122,6 +163,8 @@ def run() -> list[dict[str, Any]]:
             for kind, batch in (("documents", texts), ("lines", lines)):
                 rows += compare(f"{source}, batch of {kind}", batch, ours, others)
             rows += unigram_rows(source, texts, folder)
+            pairs, title = bpe(folder, texts)
+            rows += compare(f"{source}, batch of lines, {title}", lines, pairs, bpe_peers(pairs, folder / "bpe"))
     finally:
         os.sched_setaffinity(0, cores)
     return rows

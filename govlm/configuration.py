@@ -552,7 +552,9 @@ class T5Config(PretrainedConfig):
         kind = str(fields.get("feed_forward_proj", self.defaults["feed_forward_proj"]))
         parts = kind.split("-")
         if len(parts) > 2 or (len(parts) == 2 and parts[0] != "gated"):
-            raise ValueError(f'{self.model_type}: feed_forward_proj must be an activation or "gated-" and an activation, not {kind!r}')
+            raise ValueError(
+                f'{self.model_type}: feed_forward_proj must be an activation or "gated-" and an activation, not {kind!r}'
+            )
         fields["is_gated_act"] = parts[0] == "gated"
         fields["dense_act_fn"] = "gelu_new" if kind == "gated-gelu" else parts[-1]
         # the first T5 scales the decoder's output before its vocabulary, the later ones (saved as untied) do not

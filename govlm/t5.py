@@ -19,7 +19,15 @@ from .outputs import Call, ModelOutput, Want, grad_enabled
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter
 
-__all__ = ["MT5EncoderModel", "MT5ForConditionalGeneration", "MT5Model", "T5EncoderModel", "T5ForConditionalGeneration", "T5Model", "T5ModelOutput"]
+__all__ = [
+    "MT5EncoderModel",
+    "MT5ForConditionalGeneration",
+    "MT5Model",
+    "T5EncoderModel",
+    "T5ForConditionalGeneration",
+    "T5Model",
+    "T5ModelOutput",
+]
 
 _WORD = "embeddings.word.weight"
 

@@ -108,6 +108,7 @@ def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: st
         "test_blocks.c": ["kernels"],
         "test_quantised.c": ["kernels"],
         "test_search.c": ["text"],
+        "test_bpe.c": ["text"],
     }.get(source, [])
     link = [gomp(compiler), "-lm", "-lpthread"]
     include = []
@@ -185,6 +186,12 @@ def test_whole_passes(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
 def test_ngrams(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
     """Counts, weights and logits against plain twins, the support vector machine against its objective."""
     assert "ok" in execute(build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_ngrams.c"))
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "address"])
+def test_bpe(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    """Ids, offsets and merges by hand; every allocation that may fail."""
+    assert "ok" in execute(build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_bpe.c"))
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "address"])

@@ -214,7 +214,7 @@ typedef struct {
     const float *label_values;     /* [B, num_labels] for multi-label and regression, or NULL */
     const float *class_weights;    /* [num_labels] or NULL */
     const uint32_t *samples;       /* [B] or NULL = 0.. */
-    gv_cache *cache;               /* or NULL. With it the tokens follow those that cache_sequences hold, which they join when the */
+    gv_cache *cache; /* or NULL. With it the tokens follow those that cache_sequences hold, which they join when the */
     const int64_t *cache_sequences; /* forward succeeds; [B], each once; no save, training, attentions, memory, positions */
     gv_loss_kind loss;
     bool hidden_states, attentions, logits, training, save;

@@ -175,16 +175,15 @@ static gv_status append_merge(void *context, int32_t left, int32_t right, int32_
 }
 
 static PyObject *trainer_build(gv_bpe_trainer_object *self, PyObject *args) {
-    const char *alphabet;
-    Py_ssize_t size;
+    PyObject *alphabet;
     long long merges, frequency;
     gv_error error = {0};
-    if (!PyArg_ParseTuple(args, "y#LL:build", &alphabet, &size, &merges, &frequency)) return NULL;
-    if (size != 256) return PyErr_Format(PyExc_ValueError, "the alphabet must have 256 bytes, got %zd", size);
+    if (!PyArg_ParseTuple(args, "SLL:build", &alphabet, &merges, &frequency)) return NULL;
+    if (PyBytes_GET_SIZE(alphabet) != 256) return PyErr_Format(PyExc_ValueError, "the alphabet must have 256 bytes");
     PyObject *list = PyList_New(0);
     if (list == NULL) return NULL;
-    gv_status status =
-        gv_bpe_trainer_build(self->trainer, (const uint8_t *)alphabet, merges, frequency, append_merge, list, &error);
+    gv_status status = gv_bpe_trainer_build(self->trainer, (const uint8_t *)PyBytes_AS_STRING(alphabet), merges, frequency,
+                                            append_merge, list, &error);
     if (status != GV_OK) {
         Py_DECREF(list);
         return PyErr_Occurred() ? NULL : gv_raise(&error);

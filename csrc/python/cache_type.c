@@ -8,7 +8,8 @@ static PyObject *cache_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     int bits = 32;
     gv_error error = {0};
     gv_module_state *state = PyType_GetModuleState(type);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$Li:Cache", names, state->model_type, &model, &pages, &bits)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|$Li:Cache", names, state->model_type, &model, &pages, &bits))
+        return NULL;
     if (bits != 32 && bits != 8) return PyErr_Format(PyExc_ValueError, "a cache holds 32 or 8 bits a number, not %d", bits);
     gv_cache_object *self = (gv_cache_object *)type->tp_alloc(type, 0);
     if (self == NULL) return NULL;
@@ -106,8 +107,7 @@ static PyObject *cache_remember(gv_cache_object *self, PyObject *args) {
     const npy_intp shape[2] = {(npy_intp)offsets[count], hidden != NULL ? (npy_intp)PyLong_AsLong(hidden) : -1};
     PyArrayObject *rows = gv_want_array(memory, "memory", NPY_FLOAT32, 2, shape);
     if (rows == NULL) return NULL;
-    GV_WITHOUT_GIL(status,
-                   gv_cache_remember(self->cache, PyArray_DATA(which), count, PyArray_DATA(rows), offsets, &error));
+    GV_WITHOUT_GIL(status, gv_cache_remember(self->cache, PyArray_DATA(which), count, PyArray_DATA(rows), offsets, &error));
     if (status != GV_OK) return gv_raise(&error);
     Py_RETURN_NONE;
 }

@@ -116,6 +116,13 @@ done:
     return status;
 }
 
+static void gv_pairs_clear(gv_pair_table *table, const gv_allocator *allocator) {
+    gv_release(allocator, table->slots, (table->mask + 1) * sizeof *table->slots);
+    gv_release(allocator, table->made, (table->mask + 1) * sizeof *table->made);
+    gv_release(allocator, table->filter, (1 << GV_FILTER_BITS) / 8);
+    *table = (gv_pair_table){0};
+}
+
 void gv_bpe_free(gv_bpe *bpe) {
     if (bpe == NULL) return;
     const gv_allocator *allocator = bpe->allocator;
@@ -129,9 +136,7 @@ void gv_bpe_free(gv_bpe *bpe) {
     gv_release(allocator, bpe->classes, GV_BPE_PLANE);
     gv_release(allocator, bpe->risk_begins, (GV_BPE_PLANE + 1) * sizeof *bpe->risk_begins);
     gv_release(allocator, bpe->risks, ((size_t)bpe->risk_count + 1) * sizeof *bpe->risks);
-    gv_release(allocator, bpe->pairs.slots, (bpe->pairs.mask + 1) * sizeof *bpe->pairs.slots);
-    gv_release(allocator, bpe->pairs.made, (bpe->pairs.mask + 1) * sizeof *bpe->pairs.made);
-    gv_release(allocator, bpe->pairs.filter, (1 << GV_FILTER_BITS) / 8);
+    gv_pairs_clear(&bpe->pairs, allocator);
     gv_release(allocator, bpe, sizeof *bpe);
 }
 
@@ -431,22 +436,24 @@ gv_status gv_bpe_set_ranks(gv_bpe *bpe, const int32_t *ranks, gv_error *error) {
         goto done;
     }
     GV_TRY(gv_pairs_init(&bpe->pairs, shared ? all : ranked + all / 16 + 2 * GV_RANKED_BYTES, bpe->allocator, error));
-    for (int64_t id = 0; shared && id < bpe->count; id++) {
-        if (gv_is_ranked(bpe, ranks, id)) (void)gv_all_merges(bpe, id, (uint32_t)ranks[id], true);
-    }
     for (int64_t rank = 0; !shared && rank <= highest; rank++) {
         int32_t pair[2], id = order[rank];
         if (id < 0) continue;
-        if (bpe->pairs.count + GV_RANKED_BYTES > (int64_t)bpe->pairs.mask) { /* so many that do not work out: no real file */
-            status = gv_fail(error, GV_ERR_VALUE, "the ranks do not fit the tokens' texts");
-            goto done;
-        }
-        if (gv_last_merge(pair, parts, bpe, id)) {
-            gv_pairs_put(&bpe->pairs, pair[0], pair[1], (uint32_t)rank,
-                         gv_bpe_token_of(bpe, bpe->bytes + bpe->begins[id], bpe->begins[id + 1] - bpe->begins[id]));
+        if (bpe->pairs.count + GV_RANKED_BYTES >
+            (int64_t)bpe->pairs.mask) { /* most do not work out: no training gave these ranks */
+            shared = true;
+            gv_pairs_clear(&bpe->pairs, bpe->allocator);
+            GV_TRY(gv_pairs_init(&bpe->pairs, all, bpe->allocator, error));
+        } else if (gv_last_merge(pair, parts, bpe, id)) {
+            int64_t begin = bpe->begins[id];
+            int32_t made = gv_bpe_token_of(bpe, bpe->bytes + begin, bpe->begins[id + 1] - begin);
+            gv_pairs_put(&bpe->pairs, pair[0], pair[1], (uint32_t)rank, made);
         } else {
             (void)gv_all_merges(bpe, id, (uint32_t)rank, true);
         }
+    }
+    for (int64_t id = 0; shared && id < bpe->count; id++) {
+        if (gv_is_ranked(bpe, ranks, id)) (void)gv_all_merges(bpe, id, (uint32_t)ranks[id], true);
     }
     status = gv_starts_init(bpe, error);
 done:

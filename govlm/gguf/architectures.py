@@ -55,7 +55,8 @@ class _Keys:
             raise ValueError(f"{self.file.file} has no {full}")
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not kind or (least is not None and not least <= value < 2**31):
+        out = least is not None and isinstance(value, (int, float)) and not least <= value < 2**31
+        if type(value) is not kind or out:
             raise ValueError(f"{self.file.file}: {full} is {value!r:.80}, which govlm does not support")
         return value
 
@@ -150,7 +151,9 @@ def _rope(keys: _Keys, head_dim: int) -> dict[str, Any]:
     if factors is None:
         return rope
     if kind == "linear" or factors.kind != "F32" or factors.shape != (head_dim // 2,):
-        raise ValueError(f"{keys.file.file}: tensor {_FREQUENCIES!r} is not supported beside this scaling, or is of a wrong shape")
+        raise ValueError(
+            f"{keys.file.file}: tensor {_FREQUENCIES!r} is not supported beside this scaling, or is of a wrong shape"
+        )
     values = keys.file.raw(_FREQUENCIES).view("<f4").reshape(-1)
     rope |= {"rope_type": "llama3", "factor": float(values.max()), **_LLAMA3}
     if not np.allclose(values, _llama3_factors(rope, head_dim), rtol=1e-4):
@@ -160,7 +163,9 @@ def _rope(keys: _Keys, head_dim: int) -> dict[str, Any]:
 
 def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Any:
     """[head_dim / 2]: by what every frequency is divided (as transformers' modeling_rope_utils has it)."""
-    turns = rope["original_max_position_embeddings"] / (2 * np.pi) * rope["rope_theta"] ** (-np.arange(0, head_dim, 2) / head_dim)
+    turns = (
+        rope["original_max_position_embeddings"] / (2 * np.pi) * rope["rope_theta"] ** (-np.arange(0, head_dim, 2) / head_dim)
+    )
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
     smooth = np.clip((turns - low) / (high - low), 0.0, 1.0)
     return 1.0 / (smooth + (1.0 - smooth) / rope["factor"])

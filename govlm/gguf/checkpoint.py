@@ -63,11 +63,8 @@ class GGUFCheckpoint:
         info, rows = self._opened.tensors[place.name], self._opened.raw(place.name)
         if info.kind in GGUF_BYTES and len(info.shape) == 2 and not self._whole:
             return self._blocks(place, rows, info.kind)
-        values: NDArray[np.float32]
-        if info.kind == "F32":
-            values = rows.view("<f4").reshape(info.shape)
-        else:
-            values = dequantise(info.kind, rows).reshape(info.shape)
+        found: NDArray[np.float32] = rows.view("<f4") if info.kind == "F32" else dequantise(info.kind, rows)
+        values = found.reshape(info.shape)
         if place.heads:
             values = values[_halves(len(values), place.heads)]
         return np.ascontiguousarray(values.T if place.conv1d else values)

@@ -85,14 +85,14 @@ def _q4_k(b: U8) -> F32:
 
 def _q5_k(b: U8) -> F32:
     """fifth bits [32] (bit g of byte j: value j of part g), 128 bytes as in Q4_K."""
-    fifth = b[:, 16:48].reshape(-1, 1, 32) >> np.arange(8, dtype=np.uint8).reshape(1, 8, 1) & 1
-    return _with_minimums(b, _nibbles(b[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32) | fifth << 4)
+    fifth: U8 = (b[:, 16:48].reshape(-1, 1, 32) >> np.arange(8, dtype=np.uint8).reshape(1, 8, 1)).astype(np.uint8) & np.uint8(1)
+    return _with_minimums(b, _nibbles(b[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32) | fifth << np.uint8(4))
 
 
 def _q6_k(b: U8) -> F32:
     """low four bits [128], high two [64], 16 signed scales of 16 values, scale."""
-    low = b[:, :128].reshape(-1, 2, 64)  # of each half: two parts in the low halves of the bytes, two in the high ones
-    low = np.concatenate([low & 15, low >> 4], axis=2).reshape(-1, 2, 4, 32)
+    halves = b[:, :128].reshape(-1, 2, 64)  # of each: two parts in the low halves of the bytes, two in the high ones
+    low = np.concatenate([halves & 15, halves >> 4], axis=2).reshape(-1, 2, 4, 32)
     high = b[:, 128:192].reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8).reshape(1, 1, 4, 1) & 3
     codes = ((low | high << 4).astype(np.float32) - np.float32(32)).reshape(-1, 16, 16)
     scales = _half(b, 208) * b[:, 192:208].view(np.int8).astype(np.float32)

@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +50,8 @@ class TensorInfo(NamedTuple):
     size: int
 
 
-class _Texts(NamedTuple):
+@dataclass(frozen=True)
+class _Texts:
     """A list of texts that nobody has asked for yet: where it begins in the file."""
 
     begin: int
@@ -198,7 +200,9 @@ class GGUFFile:
         for n in shape:
             count *= n
         if count == 0 or shape[-1] % block:
-            raise ValueError(f"{self.file}: {what} has shape {list(shape)}, whose rows are no blocks of {block} values ({kind})")
+            raise ValueError(
+                f"{self.file}: {what} has shape {list(shape)}, whose rows are no blocks of {block} values ({kind})"
+            )
         return kind, shape, offset, count // block * size
 
     def _placed(self, found: dict[str, tuple[str, tuple[int, ...], int, int]], end: int) -> dict[str, TensorInfo]:

@@ -79,13 +79,16 @@ class PreTrainedTokenizer(SpecialTokens):
         ValueError or FileNotFoundError names the file that is missing, malformed or of another kind of tokenizer.
         """
         folder = model_folder(directory)
-        if folder.is_file():
-            return cls._from_file(folder, overrides)
-        if not folder.is_dir():
+        if not folder.exists():
             raise FileNotFoundError(
                 f"{folder}: no such folder; govlm loads tokenizers from a local folder, never from a network"
             )
-        return cls._from_folder(folder, overrides)
+        try:
+            return cls._from_file(folder, overrides) if folder.is_file() else cls._from_folder(folder, overrides)
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            if str(folder) in str(error):
+                raise
+            raise ValueError(f"{folder}: {error}") from error
 
     @classmethod
     def _from_file(cls, path: Path, overrides: dict[str, Any]) -> Self:
