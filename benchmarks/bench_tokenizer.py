@@ -1,4 +1,5 @@
-"""WordPiece and BPE on one core: law text, a batch of str to packed arrays, govlm beside tokenizers, tiktoken, tokie, nanotoken.
+"""WordPiece, byte pairs and unigram pieces on one core: law text, a batch of str to packed arrays, govlm beside tokenizers, tiktoken, tokie,
+nanotoken and sentencepiece.
 
     python -m benchmarks.bench_tokenizer [--json]
 
@@ -161,11 +162,55 @@ def run() -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = []
             for kind, batch in (("documents", texts), ("lines", lines)):
                 rows += compare(f"{source}, batch of {kind}", batch, ours, others)
+            rows += unigram_rows(source, texts, folder)
             pairs, title = bpe(folder, texts)
             rows += compare(f"{source}, batch of lines, {title}", lines, pairs, bpe_peers(pairs, folder / "bpe"))
     finally:
         os.sched_setaffinity(0, cores)
     return rows
+
+
+def unigram_rows(source: str, texts: list[str], folder: Path) -> list[dict[str, Any]]:
+    """SentencePiece's unigram model: each shared one, else one that is trained on the text here."""
+    from govlm.tokenizers import T5Tokenizer, UnigramTokenizer, train_unigram
+    from govlm.tokenizers.sentencepiece import write_model
+
+    names = ("cpm1/chinese_vocab.model", "chinese-llama/chinese_sp.model", "uer/cluecorpussmall_spm.model")
+    files = [path for path in (DATA / "vocab" / name for name in names) if path.exists()]
+    if not files:
+        (folder / "text.txt").write_text("\n".join(texts[:2000]), encoding="utf-8")
+        files = [folder / "trained.model"]
+        write_model(files[0], train_unigram(folder / "text.txt", 400, character_coverage=1.0))
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        ours = UnigramTokenizer(file)
+        others: dict[str, tuple[Timed, Encode] | str] = {"sentencepiece": "not installed", "tokenizers": "not installed"}
+        work = f"unigram of {ours.vocab_size} pieces, {source}, batch of documents"
+        if importlib.util.find_spec("sentencepiece") is not None:
+            import sentencepiece
+
+            spm = sentencepiece.SentencePieceProcessor(model_file=str(file))
+            others["sentencepiece"] = (lambda texts, spm=spm: spm.encode(texts, num_threads=1), spm.encode)
+        rows += compare(work, texts, _Bare(ours), {"sentencepiece": others["sentencepiece"]})
+        if importlib.util.find_spec("tokenizers") is not None:
+            import tokenizers
+
+            T5Tokenizer(ours.model, extra_ids=0, add_eos_token=False).save_pretrained(folder / "unigram")
+            fast = tokenizers.Tokenizer.from_file(str(folder / "unigram" / "tokenizer.json"))
+            others["tokenizers"] = (fast.encode_batch_fast, lambda texts, fast=fast: [e.ids for e in fast.encode_batch(texts)])
+            ours = UnigramTokenizer.from_pretrained(folder / "unigram")
+        rows += compare(work, texts, _Bare(ours), {"tokenizers": others["tokenizers"]})
+    return rows
+
+
+class _Bare:
+    """A tokenizer whose packed ids have no special tokens."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def encode_packed(self, texts: list[str]) -> Any:
+        return self.tokenizer.encode_packed(texts, add_special_tokens=False)
 
 
 def compare(work: str, batch: list[str], ours: Any, others: dict[str, tuple[Timed, Encode] | str]) -> list[dict[str, Any]]:

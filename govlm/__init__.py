@@ -16,9 +16,9 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "data": ("DataLoader", "Dataset"),
     "models": (
         "AlbertForMaskedLM", "AlbertForSequenceClassification", "AlbertForTokenClassification", "AlbertModel", "AutoModel",
-        "AutoModelForMaskedLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "BertForMaskedLM",
-        "BertForSequenceClassification", "BertForTokenClassification", "BertModel", "GPT2Model", "LlamaModel",
-        "PreTrainedModel", "Qwen2Model", "Qwen3Model", "RobertaForMaskedLM", "RobertaForSequenceClassification",
+        "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "BertForMaskedLM",
+        "BertForSequenceClassification", "BertForTokenClassification", "BertModel", "GPT2LMHeadModel", "GPT2Model", "LlamaForCausalLM", "LlamaModel",
+        "PreTrainedModel", "Qwen2ForCausalLM", "Qwen2Model", "Qwen3ForCausalLM", "Qwen3Model", "RobertaForMaskedLM", "RobertaForSequenceClassification",
         "RobertaForTokenClassification", "RobertaModel", "mean_pool",
     ),
     "optim": (
@@ -27,7 +27,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
         "layerwise_lr_groups", "no_decay_groups", "set_seed",
     ),
     "outputs": ("Loss", "ModelOutput", "no_grad"),
-    "t5": ("T5EncoderModel", "T5Model"),
+    "t5": ("MT5EncoderModel", "MT5ForConditionalGeneration", "MT5Model", "T5EncoderModel", "T5ForConditionalGeneration", "T5Model"),
     "tokenizers": ("AutoTokenizer", "BertTokenizer", "train_wordpiece"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PLACES.items() for name in names}

@@ -1,9 +1,9 @@
 """The native core, as the Python layers see it. Arrays are C-contiguous; T = tokens in the packed batch, B = sequences,
 R = selected rows, H = hidden size, L = layers. Errors: ValueError (shape, range), TypeError (dtype), IndexError (an id
-beyond the vocabulary), RuntimeError (state), MemoryError, KeyboardInterrupt (Ctrl-C inside a long call)."""
+beyond the vocabulary), RuntimeError (state), MemoryError, KeyboardInterrupt (Ctrl-C inside a long call), Cancelled."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ class Model:
                 type_vocab_size (0), num_labels (0)
     norm        norm: "layer" | "rms";  norm_eps 1e-12;  pre_norm False;  embedding_norm True;  final_norm False
                 head_norm_eps (= norm_eps): the norm of the MLM head
-    positions   position: "learned" | "rotary" | "relative" | "none";  rope_theta 10000.0;
+    positions   position: "learned" | "rotary" | "relative" | "none";  rope_theta 10000.0;  rope_factor 1.0 (divides what a position
+                turns; where rope_original 0.0 is not 0: of pairs that turn less than rope_high times in so many positions, wholly below rope_low);
                 relative_buckets 32, relative_max_distance 128, relative_bidirectional True
     attention   causal False;  attention_scale (= head_dim ** -0.5);  query_key_norm False;  cross_attention False
     biases      attention_bias True (query, key, value);  output_bias True;  mlp_bias True;  norm_bias True (layer norm)
@@ -37,8 +38,8 @@ class Model:
     dropout     hidden_dropout 0.0 (after attention output; also embedding_dropout and down_dropout, the mlp's, unless given);  attention_dropout 0.0 (probabilities);
                 mlp_dropout 0.0 (after the activation, T5);  classifier_dropout 0.0;  pooler_dropout 0.0 (before pooler; RoBERTa)
                 final_dropout 0.0 (after the final norm, T5)
-    head        head: "none" | "sequence" | "token" | "mlm";  pooler False (dense + tanh on a sequence's first token);
-                head_activation "gelu" (MLM transform);  tied_decoder True
+    head        head: "none" | "sequence" | "token" | "mlm" | "lm" (causal: the decoder alone);  pooler False (dense + tanh on a sequence's first token);
+                head_activation "gelu" (MLM transform);  tied_decoder True;  logit_scale 1.0 (of "lm": the last hidden state times it)
 
     Parameter names, in flat order (those that the config has):
         embeddings.word.weight [V,E]  embeddings.position.weight [P,E]  embeddings.token_type.weight [Y,E]
@@ -50,6 +51,7 @@ class Model:
         layers.{i}.mlp.{gate,up,down}.{weight,bias}                    layers.{i}.mlp.norm.{weight,bias} [H]
         final_norm.{weight,bias}   pooler.{weight,bias} [H,H]   classifier.{weight,bias} [num_labels,H]
         mlm.dense.{weight,bias} [E,H]  mlm.norm.{weight,bias} [E]  mlm.decoder.weight [V,E] (untied only)  mlm.bias [V]
+        lm_head.weight [V,H] (untied only)
     In a post-norm block attention.norm follows the attention, in a pre-norm block it precedes it; so for cross and mlp.
     """
 
@@ -82,8 +84,12 @@ class Model:
         levels: int,
     ) -> None:
         """Uses packed arrays (1-D, kept alive, not copied; layout: govlm/train/quantise.py). make_trainable makes them float32."""
+    def blocks_sizes(self, name: str, bits: int, minimum: bool) -> tuple[int, int, int, int]:
+        """(slices, bytes, outputs, inputs) of a slice in blocks of 32. ValueError where it cannot be."""
+    def bind_blocks(self, name: str, data: NDArray[np.uint8], bits: int, minimum: bool) -> None:
+        """Uses packed blocks (1-D, kept alive, not copied; layout: govlm/blocks.py). make_trainable makes them float32."""
     def quantised(self, name: str) -> tuple[Any, ...] | None:
-        """What `bind_quantised` was given, without the name; None when the parameter is float32."""
+        """What `bind_quantised` or `bind_blocks` was given, without the name; None when the parameter is float32."""
     def capture(self, name: str, rows: F32 | None) -> int:
         """Copies the inputs of this linear layer into `rows` [N, inputs] in every forward until it is full; None ends it.
         Returns the rows copied since the call before. One forward at a time.
@@ -162,6 +168,19 @@ class Pass:
         or when the weights changed since the forward."""
     def first_nonfinite(self) -> str | None:
         """The first activation with a NaN or infinity: "hidden state of layer 3", "logits"."""
+
+class Cancelled(BaseException):
+    """A call was given up by `Cancel.cancel`. No Exception, as asyncio.CancelledError is none: who goes on after any error stops too."""
+
+class Cancel:
+    """`with Cancel() as c:` lets another thread's c.cancel() stop this thread's calls into the core, also in the middle of a pass: they
+    raise Cancelled. Each is entered once at a time. RuntimeError on the main thread, where Ctrl-C does it."""
+
+    def cancel(self) -> None: ...
+    @property
+    def cancelled(self) -> bool: ...
+    def __enter__(self) -> Cancel: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
 
 class Moments:
     """AdamW's state for a trainable model: two flat buffers laid out as the parameters, touched lazily."""
@@ -255,6 +274,61 @@ class BPETrainer:
     def feed(self, text: str, /) -> None: ...
     def build(self, alphabet: bytes, symbols: int, min_frequency: int, /) -> list[tuple[int, int, int]]:
         """The merges in order, (left, right, made); symbol s < 256 is the byte alphabet[s]. Once."""
+
+class Unigram:
+    """SentencePiece's normalisation and unigram model; immutable, so threads may share one. pieces[i] has id i."""
+
+    def __new__(
+        cls,
+        pieces: Sequence[str],
+        scores: F32,  # [V]
+        types: NDArray[np.uint8],  # [V] 1 normal, 2 unknown (exactly one), 3 control, 4 user-defined, 5 unused, 6 byte
+        *,
+        charsmap: bytes = b"",  # precompiled rules of a .model file
+        add_dummy_prefix: bool = True,
+        remove_extra_whitespaces: bool = True,
+        escape_whitespaces: bool = True,
+        whitespace_as_suffix: bool = False,
+        byte_fallback: bool = False,
+        exact_sums: bool = False,  # scores are added in float64 (HF tokenizers), else in float32 (sentencepiece)
+        added: Sequence[tuple[str, int, bool, bool, bool, bool]] = (),  # as WordPiece's; all are looked for in the raw text
+    ) -> Unigram: ...
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+        max_length: int = -1,
+        offsets: bool = False,
+    ) -> Any:
+        """As WordPiece.encode."""
+    def normalize(self, text: str, /) -> str:
+        """The text as it is cut into pieces."""
+
+class UnigramTrainer:
+    """Counts substrings, then prunes a large vocabulary by expectation maximisation (Kudo, arXiv:1804.10959)."""
+
+    def __new__(
+        cls,
+        *,
+        charsmap: bytes = b"",
+        add_dummy_prefix: bool = True,
+        remove_extra_whitespaces: bool = True,
+    ) -> UnigramTrainer: ...
+    def feed(self, text: str, /) -> None:
+        """One sentence: pieces do not cross its ends."""
+    def build(
+        self,
+        vocab_size: int,  # without special pieces
+        *,
+        character_coverage: float = 0.9995,
+        seed_size: int = 1000000,
+        max_piece_length: int = 16,
+        shrinking_factor: float = 0.75,
+        sub_iterations: int = 2,
+    ) -> list[tuple[str, float]]:
+        """`vocab_size` pieces with their scores, the best first; fewer where the text has no more. Once."""
 
 # Sparse rows are CSR: indices int32 and values float32 [entries], row_splits int64 [rows + 1]; N = rows, F = features, L = labels.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["BUNDLED", "model_folder"]
+__all__ = ["BUNDLED", "is_gguf", "model_folder"]
 
 BUNDLED = "govlm-small-zh"
 _ASSETS = Path(__file__).resolve().parent / "assets"
@@ -18,3 +18,8 @@ def model_folder(name: str | os.PathLike[str]) -> Path:
     """The folder (or file) that `name` means: the bundled model's where it is its name and no such folder is here."""
     path = Path(name)
     return _ASSETS / BUNDLED if str(path) == BUNDLED and not path.exists() else path
+
+
+def is_gguf(path: str | os.PathLike[str]) -> bool:
+    """Whether the name is that of a GGUF file, a whole model in one."""
+    return Path(path).suffix.lower() == ".gguf"

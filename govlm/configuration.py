@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from govlm.bundled import BUNDLED, model_folder
+from govlm.bundled import BUNDLED, is_gguf, model_folder
 
 __all__ = [
     "AlbertConfig",
@@ -21,6 +21,7 @@ __all__ = [
     "BertConfig",
     "GPT2Config",
     "LlamaConfig",
+    "MT5Config",
     "PretrainedConfig",
     "Qwen2Config",
     "Qwen3Config",
@@ -38,6 +39,12 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
     "tanh": "tanh",
+}
+# how rotary positions are stretched -> what rope_parameters must say besides rope_theta
+ROPE_TYPES: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _COMMON: dict[str, Any] = {
@@ -188,7 +195,12 @@ class PretrainedConfig:
 
         Errors: FileNotFoundError, ValueError (not JSON, another architecture, an unsupported setting), all naming the file.
         """
-        fields, file = read_config_file(path)
+        return cls._from_file(*read_config_file(path), path, overrides)
+
+    @classmethod
+    def _from_file(
+        cls, fields: dict[str, Any], file: Path, path: str | os.PathLike[str], overrides: dict[str, Any]
+    ) -> PretrainedConfig:
         kind = fields.get("model_type")
         if kind is not None and cls.model_type and kind != cls.model_type:
             raise ValueError(f"{file} describes a {kind!r} model, not a {cls.model_type!r} one ({cls.__name__})")
@@ -209,8 +221,13 @@ class PretrainedConfig:
 
 
 def read_config_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
-    """The JSON object of `path`/config.json and the file's name."""
+    """The JSON object of `path`/config.json and the file's name; what the metadata of a GGUF file says instead."""
     file = model_folder(path)
+    if is_gguf(file):
+        from .gguf.architectures import config_fields
+        from .gguf.file import GGUFFile
+
+        return config_fields(GGUFFile(file)), file
     if not file.exists():
         raise FileNotFoundError(
             f"no model folder {file}: govlm loads local folders and {BUNDLED}, the model in the box (nothing is downloaded)"
@@ -429,8 +446,15 @@ class _RotaryConfig(PretrainedConfig):
         self.positive("num_key_value_heads")
         self.activation("hidden_act")
         rope = self.rope_parameters
-        if rope["rope_type"] != "default":
-            raise ValueError(f"{self.model_type}: rope_parameters of rope_type {rope['rope_type']!r} are not supported")
+        if rope["rope_type"] not in ROPE_TYPES:
+            raise ValueError(
+                f"{self.model_type}: rope_parameters of rope_type {rope['rope_type']!r} are not supported; "
+                f"known: {', '.join(ROPE_TYPES)}"
+            )
+        for name in ("rope_theta", *ROPE_TYPES[rope["rope_type"]]):
+            value = rope.get(name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"{self.model_type}: rope_parameters need a positive {name}, not {value!r}")
         if rope.get("partial_rotary_factor", 1.0) != 1.0:
             raise ValueError(f"{self.model_type}: rope_parameters with partial_rotary_factor are not supported")
         self.refuse("pretraining_tp", 1)
@@ -489,9 +513,10 @@ class Qwen3Config(Qwen2Config):
 
 
 class T5Config(PretrainedConfig):
-    """T5. feed_forward_proj is "relu" or "gated-…"; hidden_size, head_dim, … are accepted for d_model, d_kv, …"""
+    """T5 and (as MT5Config) mT5. feed_forward_proj is "relu" or "gated-…"; hidden_size, head_dim, … are accepted for d_model, d_kv, …"""
 
     model_type = "t5"
+    scales: ClassVar[bool] = True
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",
         "num_attention_heads": "num_heads",
@@ -527,11 +552,14 @@ class T5Config(PretrainedConfig):
         kind = str(fields.get("feed_forward_proj", self.defaults["feed_forward_proj"]))
         parts = kind.split("-")
         if len(parts) > 2 or (len(parts) == 2 and parts[0] != "gated"):
-            raise ValueError(f't5: feed_forward_proj must be an activation or "gated-" and an activation, not {kind!r}')
+            raise ValueError(
+                f'{self.model_type}: feed_forward_proj must be an activation or "gated-" and an activation, not {kind!r}'
+            )
         fields["is_gated_act"] = parts[0] == "gated"
         fields["dense_act_fn"] = "gelu_new" if kind == "gated-gelu" else parts[-1]
         # the first T5 scales the decoder's output before its vocabulary, the later ones (saved as untied) do not
-        fields.setdefault("scale_decoder_outputs", fields.get("tie_word_embeddings") is not False)
+        if self.scales:
+            fields.setdefault("scale_decoder_outputs", fields.get("tie_word_embeddings") is not False)
         fields["tie_word_embeddings"] = True
         return fields
 
@@ -542,9 +570,24 @@ class T5Config(PretrainedConfig):
         self.activation("dense_act_fn")
 
 
+class MT5Config(T5Config):
+    """mT5: gated, and nothing scales the decoder's output before its vocabulary."""
+
+    model_type = "mt5"
+    scales = False
+    defaults: ClassVar[dict[str, Any]] = T5Config.defaults | {
+        "vocab_size": 250112,
+        "d_ff": 1024,
+        "num_layers": 8,
+        "num_heads": 6,
+        "feed_forward_proj": "gated-gelu",
+        "decoder_start_token_id": 0,
+    }
+
+
 CONFIGS: dict[str, type[PretrainedConfig]] = {
     c.model_type: c
-    for c in (BertConfig, RobertaConfig, AlbertConfig, GPT2Config, LlamaConfig, Qwen2Config, Qwen3Config, T5Config)
+    for c in (BertConfig, RobertaConfig, AlbertConfig, GPT2Config, LlamaConfig, Qwen2Config, Qwen3Config, T5Config, MT5Config)
 }
 
 
@@ -560,7 +603,7 @@ class AutoConfig:
     def from_pretrained(path: str | os.PathLike[str], **overrides: Any) -> PretrainedConfig:
         """Reads `path`/config.json. Errors as PretrainedConfig.from_pretrained; ValueError for an unknown model_type."""
         fields, file = read_config_file(path)
-        return _config_class(fields.get("model_type"), f"{file}: ").from_pretrained(path, **overrides)
+        return _config_class(fields.get("model_type"), f"{file}: ")._from_file(fields, file, path, overrides)
 
 
 def _config_class(model_type: Any, where: str) -> type[PretrainedConfig]:

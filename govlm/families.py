@@ -21,7 +21,7 @@ WeightMap = dict[str, str]
 
 @dataclass(frozen=True)
 class Family:
-    """prefix: the base model's name inside a model with a head. Tasks: none, sequence, token, mlm."""
+    """prefix: the base model's name inside a model with a head. Tasks: none, sequence, token, mlm, lm."""
 
     prefix: str
     core_config: Callable[[Any, str, bool], CoreConfig]  # (config, task, pooler)
@@ -197,7 +197,16 @@ def _gpt2_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConfig:
     }
     if not config.scale_attn_weights:
         core["attention_scale"] = 1.0
-    return core
+    return core | _lm_core(config, task)
+
+
+def _lm_core(config: PretrainedConfig, task: str) -> CoreConfig:
+    return {"head": "lm", "tied_decoder": bool(config.tie_word_embeddings)} if task == "lm" else {}
+
+
+def _lm(names: WeightMap, config: PretrainedConfig, task: str) -> None:
+    if task == "lm" and not config.tie_word_embeddings:
+        names["lm_head.weight"] = "lm_head.weight"
 
 
 def _gpt2_map(config: PretrainedConfig, task: str, pooler: bool) -> WeightMap:
@@ -211,6 +220,7 @@ def _gpt2_map(config: PretrainedConfig, task: str, pooler: bool) -> WeightMap:
         _linear(names, f"{theirs}.mlp.c_fc", f"{ours}.mlp.up")
         _linear(names, f"{theirs}.mlp.c_proj", f"{ours}.mlp.down")
     _linear(names, "ln_f", "final_norm")
+    _lm(names, config, task)
     return names
 
 
@@ -220,6 +230,16 @@ def _llama_biases(config: PretrainedConfig) -> tuple[bool, bool, bool]:
         return True, False, False
     bias = bool(config.attention_bias)
     return bias, bias, bool(config.__dict__.get("mlp_bias", False))
+
+
+def _rope(rope: dict[str, Any]) -> CoreConfig:
+    core: CoreConfig = {"rope_theta": float(rope["rope_theta"])}
+    if rope["rope_type"] in ("linear", "llama3"):
+        core["rope_factor"] = float(rope["factor"])
+    if rope["rope_type"] == "llama3":
+        core["rope_low"], core["rope_high"] = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+        core["rope_original"] = float(rope["original_max_position_embeddings"])
+    return core
 
 
 def _llama_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConfig:
@@ -238,7 +258,7 @@ def _llama_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConfig
         "embedding_norm": False,
         "final_norm": True,
         "position": "rotary",
-        "rope_theta": float(config.rope_parameters["rope_theta"]),
+        **_rope(config.rope_parameters),
         "causal": True,
         "query_key_norm": config.model_type == "qwen3",
         "attention_bias": qkv,
@@ -247,7 +267,7 @@ def _llama_core(config: PretrainedConfig, task: str, pooler: bool) -> CoreConfig
         "activation": config.activation("hidden_act"),
         "gated": True,
         "attention_dropout": float(config.attention_dropout or 0.0),
-    }
+    } | _lm_core(config, task)
 
 
 def _llama_map(config: PretrainedConfig, task: str, pooler: bool) -> WeightMap:
@@ -266,15 +286,18 @@ def _llama_map(config: PretrainedConfig, task: str, pooler: bool) -> WeightMap:
         _linear(names, f"{theirs}.input_layernorm", f"{ours}.attention.norm", False)
         _linear(names, f"{theirs}.post_attention_layernorm", f"{ours}.mlp.norm", False)
     names["norm.weight"] = "final_norm.weight"
+    _lm(names, config, task)
     return names
 
 
 # ------------------------------------------------------------------------------------------------------------------------- T5
 
 
-def t5_core(config: PretrainedConfig, stack: str) -> CoreConfig:
+def t5_core(config: PretrainedConfig, stack: str, task: str = "none") -> CoreConfig:
     """The core's config of the "encoder" or the "decoder"."""
     decoder = stack == "decoder"
+    scale = float(config.d_model) ** -0.5 if config.__dict__.get("scale_decoder_outputs") else 1.0
+    head = {**_lm_core(config, task), "logit_scale": scale} if decoder and task == "lm" else {}
     rate = float(config.dropout_rate)
     return {
         "vocab_size": config.vocab_size,
@@ -304,10 +327,11 @@ def t5_core(config: PretrainedConfig, stack: str) -> CoreConfig:
         "attention_dropout": rate,
         "mlp_dropout": rate,
         "final_dropout": rate,
+        **head,
     }
 
 
-def t5_map(config: PretrainedConfig, stack: str) -> WeightMap:
+def t5_map(config: PretrainedConfig, stack: str, task: str = "none") -> WeightMap:
     """The names of one stack, "shared.weight" first. A decoder block holds a cross attention between the two."""
     decoder = stack == "decoder"
     names: WeightMap = {"shared.weight": "embeddings.word.weight"}
@@ -329,6 +353,8 @@ def t5_map(config: PretrainedConfig, stack: str) -> WeightMap:
             _linear(names, f"{last}.DenseReluDense.{short}", f"{ours}.mlp.{part}", False)
         _linear(names, f"{last}.layer_norm", f"{ours}.mlp.norm", False)
     names[f"{stack}.final_layer_norm.weight"] = "final_norm.weight"
+    if decoder:
+        _lm(names, config, task)
     return names
 
 
@@ -350,13 +376,13 @@ FAMILIES: dict[str, Family] = {
               "predictions.decoder.bias": "predictions.bias", "predictions.bias": "predictions.decoder.bias"},
     ),
     "gpt2": Family(
-        "transformer", _gpt2_core, _gpt2_map, (r"attn\.(masked_)?bias$",), causal=True, token_types=False, tasks=("none",),
+        "transformer", _gpt2_core, _gpt2_map, (r"attn\.(masked_)?bias$",), causal=True, token_types=False, tasks=("none", "lm"),
         tied={"lm_head.weight": "wte.weight"},
     ),
     **{
         name: Family(
             "model", _llama_core, _llama_map, (r"rotary_emb\.inv_freq$",), causal=True, token_types=False, padding_row=True,
-            tasks=("none",),
+            tasks=("none", "lm"), tied={"lm_head.weight": "embed_tokens.weight"},
         )
         for name in ("llama", "qwen2", "qwen3")
     },

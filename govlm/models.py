@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from . import families
 from ._native import core as native
-from .bundled import model_folder
+from .blocks import Blocks
+from .bundled import is_gguf, model_folder
 from .checkpoint import WEIGHTS, Checkpoint, _chunks, write_atomically
 from .configuration import (
     AlbertConfig,
@@ -42,14 +43,14 @@ from .configuration import (
 from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter, Scope
-from .quantised import Packed, QuantisedCheckpoint, quantisation_of
+from .quantised import Packed, open_quantised, packed_of, quantisation_of
 from .quantised import save as save_quantised
 
 __all__ = [
     "AlbertForMaskedLM", "AlbertForSequenceClassification", "AlbertForTokenClassification", "AlbertModel", "AutoModel",
-    "AutoModelForMaskedLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "BertForMaskedLM",
-    "BertForSequenceClassification", "BertForTokenClassification", "BertModel", "GPT2Model", "LlamaModel", "Loss",
-    "ModelOutput", "Parameter", "PreTrainedModel", "Qwen2Model", "Qwen3Model", "RobertaForMaskedLM",
+    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "BertForMaskedLM",
+    "BertForSequenceClassification", "BertForTokenClassification", "BertModel", "GPT2LMHeadModel", "GPT2Model", "LlamaForCausalLM", "LlamaModel", "Loss",
+    "ModelOutput", "Parameter", "PreTrainedModel", "Qwen2ForCausalLM", "Qwen2Model", "Qwen3ForCausalLM", "Qwen3Model", "RobertaForMaskedLM",
     "RobertaForSequenceClassification", "RobertaForTokenClassification", "RobertaModel", "mean_pool", "no_grad",
 ]  # fmt: skip
 
@@ -142,6 +143,11 @@ class PreTrainedModel:
         return self.task == "sequence"
 
     @property
+    def _speaks(self) -> bool:
+        """Whether logits are over the vocabulary, and only those of labelled places are made with labels."""
+        return self.task in ("mlm", "lm")
+
+    @property
     def _pools(self) -> bool:
         return self.task == "sequence" or self._pooler
 
@@ -171,8 +177,8 @@ class PreTrainedModel:
         twin = type(self).__new__(type(self))
         twin._build(copy.deepcopy(self.config, memo), self._pooler)
         for name, parameter in self._parameters.items():
-            packed = parameter.core.quantised(parameter.core_name)
-            twin._bind(*twin._names[name], np.array(parameter.data) if packed is None else Packed(*packed))
+            packed = packed_of(parameter.core, parameter.core_name)
+            twin._bind(*twin._names[name], np.array(parameter.data) if packed is None else packed)
             if not parameter.requires_grad:
                 twin._parameters[name].requires_grad = False
         twin._loaded()
@@ -188,10 +194,12 @@ class PreTrainedModel:
     def _has_padding_row(self) -> bool:
         return self._family.padding_row
 
-    def _bind(self, part: str, core_name: str, value: F32 | Packed) -> None:
+    def _bind(self, part: str, core_name: str, value: F32 | Packed | Blocks) -> None:
         core = self._core_of(part)
         if isinstance(value, Packed):
             core.bind_quantised(core_name, *value)
+        elif isinstance(value, Blocks):
+            core.bind_blocks(core_name, *value)
         elif core.trainable:
             core.parameter(core_name)[...] = value
         else:
@@ -214,27 +222,48 @@ class PreTrainedModel:
         add_pooling_layer: bool | None = None,
         **overrides: Any,
     ) -> Any:
-        """The model in a local folder (config.json and model.safetensors, also sharded), in eval mode.
+        """The model in a local folder (config.json and model.safetensors, also sharded) or a GGUF file, in eval mode.
+
+        dtype: "float32" makes a GGUF file's matrices float32; by default those of Q4_0, Q4_1 and Q8_0 stay as they are.
 
         overrides: config fields (num_labels=…, hidden_dropout_prob=…). A head that the checkpoint lacks is initialised at
         random with a warning that names it; tensors that the model does not have are named in a warning; a missing body, a
         tensor of another shape (unless ignore_mismatched_sizes: then it is initialised), a damaged file, a pickle or another
         architecture raises FileNotFoundError or ValueError with the file and the tensor named, and nothing is loaded.
         """
-        for name, accepted in (("dtype", ("float32", "auto")), ("torch_dtype", ("float32", "auto"))):
-            kind = overrides.pop(name, None)
-            if kind is not None and str(kind).removeprefix("torch.") not in accepted:
+        whole = False
+        for name in ("dtype", "torch_dtype"):
+            kind = str(overrides.pop(name, None) or "auto").removeprefix("torch.")
+            if kind not in ("float32", "auto"):
                 raise ValueError(f"{name} = {kind} is not supported: weights are float32 here")
+            whole |= kind == "float32"
         if config is None:
             config = cls.config_class.from_pretrained(path, **overrides)
         elif overrides:
             raise ValueError(f"give {next(iter(overrides))} in the config, not beside it")
-        settings, path = quantisation_of(config), model_folder(path)
-        checkpoint = Checkpoint(path) if settings is None else QuantisedCheckpoint(path, settings)
+        checkpoint = _opened(model_folder(path), config, whole)
         model = cls.__new__(cls)
         model._build(config, add_pooling_layer)
+        if model._has_own_head(checkpoint):
+            config = copy.deepcopy(config)
+            config.tie_word_embeddings = False
+            model._build(config, add_pooling_layer)
         model._load(checkpoint, ignore_mismatched_sizes)
         return model
+
+    def _has_own_head(self, checkpoint: Any) -> bool:
+        """Whether the checkpoint holds a head over the vocabulary that is not its embeddings, though the config ties them (mT5 and
+        T5 1.1 do so). Then it is no longer tied, as in transformers."""
+        if self.task != "lm" or not self.config.tie_word_embeddings:
+            return False
+        names = {families.normalise(name, self._load_prefix()): name for name in checkpoint.names()}
+        head, word = names.get("lm_head.weight"), names.get(self._tied()["lm_head.weight"])
+        if head is None or word is None or checkpoint.shape(head) != checkpoint.shape(word):
+            return False
+        theirs, ours = checkpoint.tensor(head), checkpoint.tensor(word)
+        if isinstance(theirs, np.ndarray) and isinstance(ours, np.ndarray):
+            return not np.array_equal(theirs, ours)
+        return type(theirs) is not type(ours) or not np.array_equal(theirs[0], ours[0])
 
     def _tied(self) -> dict[str, str]:
         return self._family.tied
@@ -246,7 +275,7 @@ class PreTrainedModel:
         """A parameter's name without the prefix, as in the weight map."""
         return families.normalise(name, self._prefix)
 
-    def _load(self, checkpoint: Checkpoint | QuantisedCheckpoint, ignore_mismatched_sizes: bool) -> None:
+    def _load(self, checkpoint: Any, ignore_mismatched_sizes: bool) -> None:
         import re
 
         prefix = self._load_prefix()
@@ -314,7 +343,7 @@ class PreTrainedModel:
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Writes config.json and model.safetensors (names and layout as transformers'), atomically: a failure, such as a full
-        disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8.safetensors).
+        disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8 or .int4.safetensors).
 
         dtype: float32, or float16 for half the size (values beyond 65504 are refused: ValueError names the tensor).
         """
@@ -323,7 +352,7 @@ class PreTrainedModel:
             raise ValueError(f"dtype must be float32 or float16, not {dtype!r}")
         if self.quantised:
             if dtype != "float32":
-                raise ValueError("a quantised model is saved in 8 bits: train it or load the float32 one for float16")
+                raise ValueError("a quantised model is saved as it is: train it or load the float32 one for float16")
             save_quantised(self, folder, [type(self).__name__])
             return
         self.config.__dict__.pop("quantization_config", None)
@@ -347,7 +376,7 @@ class PreTrainedModel:
 
     @property
     def quantised(self) -> bool:
-        """Whether any parameter is held in 8 bits (a folder of `govlm quantize`); training makes all of them float32."""
+        """Whether any parameter is held in 8 or 4 bits (a folder of `govlm quantize`); training makes all of them float32."""
         return any(self._core_of(part).quantised(name) is not None for part, name in self._names.values())
 
     def state_dict(self) -> dict[str, F32]:
@@ -401,7 +430,7 @@ class PreTrainedModel:
         return self
 
     def train(self, mode: bool = True) -> PreTrainedModel:
-        """Switches dropout on (or off). A quantised model becomes float32 when it is switched on: 8 bits do not train."""
+        """Switches dropout on (or off). A quantised model becomes float32 when it is switched on: few bits do not train."""
         self.training = bool(mode)
         if mode and self.quantised:
             for part in {part for part, _ in self._names.values()}:
@@ -507,6 +536,7 @@ class PreTrainedModel:
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         *,
+        logits_to_keep: Any = 0,
         packed: Any = None,
         class_weights: Any = None,
         seed: int | None = None,
@@ -519,8 +549,10 @@ class PreTrainedModel:
         the first argument): an object with ids [T] and row_splits [B+1], such as tokenizer.encode_packed(texts).
 
         labels: [B] integers (single label), [B, num_labels] floats (multi-label), [B] or [B, num_labels] floats (regression),
-        [B, S] integers, -100 ignored (token, masked LM; [T] for packed input). class_weights: [num_labels], single label and
-        token. seed, step, samples: where in the stream of dropout's numbers this forward stands (a resumed or data-parallel run
+        [B, S] integers, -100 ignored (token, masked LM; [T] for packed input; causal LM: those of input_ids, each is what the place
+        before it should say). class_weights: [num_labels], single label and
+        token. logits_to_keep, of causal LMs: the last so many columns (0 = all), or the columns, whose logits are made:
+        [B, kept, V]; not beside labels. seed, step, samples: where in the stream of dropout's numbers this forward stands (a resumed or data-parallel run
         says so): default dropout_seed, dropout_step and 0..B-1; samples is [B], one number a sequence.
         Returns a ModelOutput (return_dict=False: a tuple). Errors: ValueError (shapes, ranges, an unsupported argument),
         TypeError (dtypes), IndexError (an id beyond the vocabulary); each names the argument.
@@ -539,13 +571,17 @@ class PreTrainedModel:
         hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         attentions = self.config.output_attentions if output_attentions is None else output_attentions
         want = self._want(bool(hidden), bool(attentions), labels is not None, batch)
-        if labelled is not None and want.rows == "labelled" and 4 * len(labelled) * self.config.vocab_size <= _HELD_LOGITS:
-            want = replace(want, logits=True)  # backward needs them: computing them anew is a sixteenth of a step of 4x312
+        if labelled is not None and want.rows == "labelled":
+            want = self._holding(want, labelled)
+        kept = self._kept(logits_to_keep, batch, labels)
+        if kept is not None:
+            want = Want("kept")
         fields = self._fields(bool(hidden), bool(attentions), labels is not None)
         save = grad_enabled() and (self.training or labels is not None)
         self._last.output = None  # gives its workspace back before this forward takes one
         core = self._core_of("")
-        output = ModelOutput(self, Call(core, batch, arguments, getattr(core, "version", None)), fields, want, labelled, save)
+        call = Call(core, batch, arguments, getattr(core, "version", None))
+        output = ModelOutput(self, call, fields, want, labelled, save, kept)
         self._last.output = output if save else output._recipe()
         return output if return_dict or (return_dict is None and self.config.return_dict) else output.to_tuple()
 
@@ -572,9 +608,31 @@ class PreTrainedModel:
     def _want(self, hidden: bool, attentions: bool, labels: bool, batch: Batch) -> Want:
         if self.task == "sequence" and (batch.with_first is not None or not (hidden or attentions)):
             return Want("first", labels=labels)
-        if self.task == "mlm" and labels and not (hidden or attentions):
+        if self._speaks and labels and not (hidden or attentions):
             return Want("labelled", logits=False, labels=True)
-        return Want("all", hidden, attentions, logits=self.task != "mlm" or not labels, labels=labels)
+        return Want("all", hidden, attentions, logits=not self._speaks or not labels, labels=labels)
+
+    def _kept(self, wanted: Any, batch: Batch, labels: Any) -> NDArray[np.intp] | None:
+        """The columns of the padded input whose logits are asked for; None = all."""
+        columns = as_array(wanted, "logits_to_keep")
+        if columns.ndim == 0 and not columns:
+            return None
+        if self.task != "lm":
+            raise ValueError(f"logits_to_keep is not supported by {type(self).__name__}")
+        if labels is not None:
+            raise ValueError("give either labels or logits_to_keep, not both")
+        if columns.dtype.kind not in "iu" or columns.ndim > 1 or (columns.ndim == 0 and columns < 0):
+            raise ValueError("logits_to_keep is a number of columns from the end, or an array of columns")
+        length = batch.shape[1]
+        if columns.ndim == 0:
+            return np.arange(max(length - int(columns), 0), length)
+        if ((columns < -length) | (columns >= length)).any():
+            raise ValueError(f"logits_to_keep names a column beyond the input's {length}")
+        return np.where(columns < 0, columns + length, columns).astype(np.intp)
+
+    def _holding(self, want: Want, labelled: Any) -> Want:
+        """Backward needs the logits: computing them anew is a sixteenth of a step of 4x312. They are kept where they are not too large."""
+        return replace(want, logits=4 * len(labelled) * self.config.vocab_size <= _HELD_LOGITS)
 
     def _labels(self, labels: Any, batch: Batch, packed: bool) -> tuple[dict[str, Any], Any]:
         """The core's labels (and loss), and the labelled rows of a masked LM."""
@@ -605,7 +663,12 @@ class PreTrainedModel:
         flat = np.ascontiguousarray(flat, np.int64)
         if self.task == "token":
             return {"labels": flat, "loss": "single_label"}, None
+        flat = self._targets(flat, batch)
         return {"labels": flat, "loss": "single_label"}, np.flatnonzero(flat != -100).astype(np.int32)
+
+    def _targets(self, labels: NDArray[np.int64], batch: Batch) -> NDArray[np.int64]:
+        """What each token's logits should say, [T]: of a causal model the label after it."""
+        return batch.following(labels) if self.task == "lm" else labels
 
     def _sequence_labels(self, array: NDArray[Any], count: int) -> dict[str, Any]:
         config, classes = self.config, self.config.num_labels
@@ -740,6 +803,16 @@ def mean_pool(outputs: Any, attention_mask: Any = None) -> F32:
     return np.einsum("bsh,bs->bh", hidden, mask) / np.maximum(mask.sum(axis=1, keepdims=True), 1e-9)
 
 
+def _opened(path: Path, config: PretrainedConfig, whole: bool) -> Any:
+    """The weights at `path`, as the config says that they are held."""
+    if is_gguf(path):
+        from .gguf.checkpoint import GGUFCheckpoint
+
+        return GGUFCheckpoint(path, whole)
+    settings = quantisation_of(config)
+    return Checkpoint(path) if settings is None else open_quantised(path, settings)
+
+
 def _listed(names: Sequence[str]) -> str:
     text = ", ".join(names[:_NAMED])
     return text if len(names) <= _NAMED else f"{text} and {len(names) - _NAMED} more"
@@ -761,6 +834,7 @@ _SEQUENCE = (
 )
 _TOKEN = "A token classifier on {}; outputs: loss, logits [B, S, num_labels]."
 _MLM = "A masked language model on {}. With labels only the labelled places are computed; logits [B, S, V] when they are read."
+_LM = "A causal language model on {}. With labels only the labelled places are computed; logits [B, S, V] when they are read."
 _BASE = "{} without a head; outputs: last_hidden_state [B, S, H]{}."
 _POOLED = " and pooler_output [B, H]"
 
@@ -786,6 +860,10 @@ GPT2Model = _define("GPT2Model", GPT2Config, "none", False, _BASE.format("GPT-2"
 LlamaModel = _define("LlamaModel", LlamaConfig, "none", False, _BASE.format("Llama", ""))
 Qwen2Model = _define("Qwen2Model", Qwen2Config, "none", False, _BASE.format("Qwen2", ""))
 Qwen3Model = _define("Qwen3Model", Qwen3Config, "none", False, _BASE.format("Qwen3", ""))
+GPT2LMHeadModel = _define("GPT2LMHeadModel", GPT2Config, "lm", False, _LM.format("GPT-2"))
+LlamaForCausalLM = _define("LlamaForCausalLM", LlamaConfig, "lm", False, _LM.format("Llama"))
+Qwen2ForCausalLM = _define("Qwen2ForCausalLM", Qwen2Config, "lm", False, _LM.format("Qwen2"))
+Qwen3ForCausalLM = _define("Qwen3ForCausalLM", Qwen3Config, "lm", False, _LM.format("Qwen3"))
 
 
 class _Auto:
@@ -819,7 +897,7 @@ class AutoModel(_Auto):
 
     _classes: ClassVar[dict[str, str]] = {
         "bert": "BertModel", "roberta": "RobertaModel", "albert": "AlbertModel", "gpt2": "GPT2Model", "llama": "LlamaModel",
-        "qwen2": "Qwen2Model", "qwen3": "Qwen3Model", "t5": "T5Model",
+        "qwen2": "Qwen2Model", "qwen3": "Qwen3Model", "t5": "T5Model", "mt5": "MT5Model",
     }  # fmt: skip
 
 
@@ -848,9 +926,23 @@ class AutoModelForMaskedLM(_Auto):
     }
 
 
+class AutoModelForCausalLM(_Auto):
+    """The language model that says what follows."""
+
+    _classes: ClassVar[dict[str, str]] = {
+        "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+    }  # fmt: skip
+
+
+class AutoModelForSeq2SeqLM(_Auto):
+    """The language model that answers a text with a text."""
+
+    _classes: ClassVar[dict[str, str]] = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration"}
+
+
 def __getattr__(name: str) -> Any:
     """T5's classes stand in a module of their own."""
-    if name in ("T5Model", "T5EncoderModel"):
+    if name.removeprefix("M") in ("T5Model", "T5EncoderModel", "T5ForConditionalGeneration"):
         from . import t5
 
         return getattr(t5, name)

@@ -162,7 +162,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Want:
-    """Which pass answers a question. rows: "all", "first" (of every sequence), "labelled"."""
+    """Which pass answers a question. rows: "all", "first" or "last" (of every sequence), "labelled", "kept"."""
 
     rows: str
     hidden: bool = False
@@ -178,11 +178,15 @@ class ModelOutput(Mapping[str, Any]):
     `backward(…)` takes gradients at any of them, shaped as they are.
     """
 
-    def __init__(self, model: Any, call: Call, fields: tuple[str, ...], first: Want, labelled: Any = None, save: bool = False):
+    def __init__(
+        self, model: Any, call: Call, fields: tuple[str, ...], first: Want, labelled: Any = None, save: bool = False,
+        kept: Any = None,
+    ):  # fmt: skip
         self._model = model
         self._call = call
         self._fields = fields
-        self._labelled = labelled  # rows of the packed batch that have a label (MLM)
+        self._labelled = labelled  # rows of the packed batch that have a label (language models)
+        self._kept = kept  # columns of the padded batch, in any order, whose logits alone are made
         self._primary = first
         self._cache: dict[str, Any] = {}
         self._passes: dict[Want, Any] = {}
@@ -206,7 +210,10 @@ class ModelOutput(Mapping[str, Any]):
         if self._begun:
             self._check_version()
         self._begun = True
-        rows = {"all": lambda: None, "first": call.batch.first_tokens, "labelled": lambda: self._labelled}[want.rows]()
+        rows = {
+            "all": lambda: None, "first": call.batch.first_tokens, "labelled": lambda: self._labelled,
+            "kept": lambda: call.batch.rows_of(self._kept)[1],
+        }[want.rows]()  # fmt: skip
         made = call.run(
             rows=rows, hidden=want.hidden, attentions=want.attentions, logits=want.logits, labels=want.labels, save=save,
             labelled=want.rows == "labelled",
@@ -290,6 +297,11 @@ class ModelOutput(Mapping[str, Any]):
         if not want.logits:  # a masked LM with labels held none
             want = Want("all")
         logits = self._pass(want).logits
+        if want.rows == "kept":
+            batch = self._call.batch
+            out = np.zeros((batch.shape[0] * len(self._kept), logits.shape[1]), np.float32)
+            out[batch.rows_of(self._kept)[0]] = logits
+            return out.reshape(batch.shape[0], len(self._kept), -1)
         return logits if self._model._first_only else self._batch_of(want).scatter(logits)
 
     def _read_last(self) -> F32:
@@ -388,15 +400,7 @@ class ModelOutput(Mapping[str, Any]):
         self._check_fresh()
         layers = self._layer_gradients(hidden, last_hidden_state)
         maps = self._attention_gradients(attention)
-        head: dict[str, Any] = {}
-        if loss is not None:
-            if "loss" not in self._fields:
-                raise RuntimeError("this forward has no loss: pass labels")
-            head["scale"] = float(loss)
-        if logits is not None:
-            if "logits" not in self._fields:
-                raise ValueError(f"{type(self._model).__name__} has no logits")
-            head["logits"] = self._logit_gradient(logits)
+        head = self._head_gradients(loss, logits)
         if pooler_output is not None:
             if "pooler_output" not in self._fields:
                 raise ValueError(f"{type(self._model).__name__} has no pooler_output")
@@ -410,6 +414,18 @@ class ModelOutput(Mapping[str, Any]):
         for done, arguments in made:
             done.backward(arguments.pop("scale", None), **arguments)
         self._model._after_backward(self._call)
+
+    def _head_gradients(self, loss: float | None, logits: Any) -> dict[str, Any]:
+        head: dict[str, Any] = {}
+        if loss is not None:
+            if "loss" not in self._fields:
+                raise RuntimeError("this forward has no loss: pass labels")
+            head["scale"] = float(loss)
+        if logits is not None:
+            if "logits" not in self._fields:
+                raise ValueError(f"{type(self._model).__name__} has no logits")
+            head["logits"] = self._logit_gradient(logits)
+        return head
 
     def _plan(self, head: dict[str, Any], layers: Any, maps: Any) -> list[tuple[Want, dict[str, Any]]]:
         """Which passes get which gradients: one pass wherever one can take them all."""
@@ -432,7 +448,7 @@ class ModelOutput(Mapping[str, Any]):
         full = self._fit_want(self._full() if not head else head_want, taps)
         if not head:
             return [(full, taps)]
-        if self._call.batch.with_first is not None and head_want.rows == "first":
+        if head_want.rows == "kept" or (self._call.batch.with_first is not None and head_want.rows == "first"):
             return [(head_want, head), (self._fit_want(self._full(), taps), taps)]
         return [(replace(full, rows="all", logits=True), {**head, **taps})]
 
@@ -446,9 +462,12 @@ class ModelOutput(Mapping[str, Any]):
 
     def _logit_gradient(self, value: Any) -> F32:
         core, batch = self._call.core.config, self._call.batch
-        columns = int(core["vocab_size"] if core["head"] == "mlm" else core["num_labels"])
+        columns = int(core["vocab_size"] if core["head"] in ("mlm", "lm") else core["num_labels"])
         if self._model._first_only:
             return self._gradient(value, "logits", (batch.shape[0], columns))
+        if self._kept is not None:
+            array = self._gradient(value, "logits", (batch.shape[0], len(self._kept), columns))
+            return np.ascontiguousarray(array.reshape(-1, columns)[batch.rows_of(self._kept)[0]])
         return batch.gather(self._gradient(value, "logits", (*batch.shape, columns)))
 
 

@@ -222,6 +222,26 @@ class Batch:
         flat = padded.reshape(-1, *padded.shape[2:])
         return np.ascontiguousarray(flat if self.places is None else flat[self.places])
 
+    def following(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[T]: the label of the column after each token's, -100 where that is masked or there is none. What the first token of a
+        sequence should be is asked of nobody, unlike in transformers, where a masked column on its left says it."""
+        shifted = np.full_like(labels, -100)
+        if len(labels) > 1:
+            shifted[:-1] = labels[1:]
+            if self.places is not None:
+                shifted[:-1][np.diff(self.places) != 1] = -100
+        ends = self.row_splits[1:]
+        shifted[ends[np.diff(self.row_splits) > 0] - 1] = -100
+        return shifted
+
+    def rows_of(self, columns: NDArray[np.intp]) -> tuple[NDArray[np.intp], I32]:
+        """Of the places [B, columns] that hold a token: which ones (flat), and their packed rows."""
+        rows = np.full(self.shape[0] * self.shape[1], -1, np.int64)
+        rows[slice(None) if self.places is None else self.places] = np.arange(len(self.ids))
+        wanted = rows.reshape(self.shape)[:, columns].reshape(-1)
+        there = np.flatnonzero(wanted >= 0)
+        return there, _i32(wanted[there])
+
     def columns(self, sequence: int) -> NDArray[np.int64]:
         """The columns of a sequence's tokens."""
         begin, end = int(self.row_splits[sequence]), int(self.row_splits[sequence + 1])

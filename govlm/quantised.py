@@ -1,4 +1,4 @@
-"""Models in 8 bits on disk: one file that is mapped, not copied, beside a config.json that says so.
+"""Models in 8 or 4 bits on disk: one file that is mapped, not copied, beside a config.json that says so.
 
 `config.json` has `"quantization_config": {"quant_method": "govlm-int8", "version": 1, "layout": …, "group": …, "levels": …}`,
 and `model.int8.safetensors` holds, under transformers' names, every parameter: as F32 where it stays float32 (biases, norms, a
@@ -11,6 +11,10 @@ small classifier), else as
 
 The layout is the same for AVX2, AVX-512 VNNI and the scalar kernels, so one file serves all of them; what the integers must
 keep (no 16-bit sum overflows) is written in csrc/kernels/simd_quantised.h, and `round_weights` keeps it.
+
+Weights in blocks of 32 (govlm/blocks.py) have `"quant_method": "govlm-int4"` and `model.int4.safetensors`, with
+
+    NAME.blocks  U8   [slices * panels * blocks * record]   bits and whether there are minimums: in the metadata's `kinds`
 """
 
 from __future__ import annotations
@@ -24,18 +28,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .blocks import BLOCK, Blocks
 from .checkpoint import _File, _header_bytes, write_atomically
 
 __all__ = [
-    "FILE", "LAYOUT", "METHOD", "Packed", "QuantisedCheckpoint", "codes_of", "lane_sums", "pack", "quantisation_of",
-    "round_weights", "save",
+    "FILE", "FILE4", "LAYOUT", "METHOD", "METHOD4", "BlocksCheckpoint", "Packed", "QuantisedCheckpoint", "codes_of",
+    "lane_sums", "open_quantised", "pack", "packed_of", "quantisation_of", "round_weights", "save",
 ]  # fmt: skip
 
 FILE = "model.int8.safetensors"
 METHOD = "govlm-int8"
 VERSION = 1
 LAYOUT = "panel16-k4-pair8"
+FILE4 = "model.int4.safetensors"
+METHOD4 = "govlm-int4"
+LAYOUT4 = "panel16-block32"
 PANEL, STEP = 16, 8
+_KINDS = {"4": (4, False), "4+minimum": (4, True), "8": (8, False)}
 _PARTS = ("panels", "sums", "scales", "smooth")
 F32 = NDArray[np.float32]
 
@@ -113,55 +122,56 @@ def quantisation_of(config: Any) -> dict[str, Any] | None:
     if settings is None:
         return None
     where = f"{config.name_or_path}/config.json: quantization_config" if config.name_or_path else "quantization_config"
-    if not isinstance(settings, Mapping) or settings.get("quant_method") != METHOD:
-        method = settings.get("quant_method") if isinstance(settings, Mapping) else settings
+    method = settings.get("quant_method") if isinstance(settings, Mapping) else settings
+    if method not in (METHOD, METHOD4) or not isinstance(settings, Mapping):
         raise ValueError(
-            f"{where} asks for {method!r}; govlm reads {METHOD!r}: quantize the float32 model with `govlm quantize`"
+            f"{where} asks for {method!r}; govlm reads {METHOD!r} and {METHOD4!r}: quantize the float32 model with "
+            "`govlm quantize`"
         )
-    for name, ours in (("version", VERSION), ("layout", LAYOUT)):
+    for name, ours in (("version", VERSION), ("layout", LAYOUT if method == METHOD else LAYOUT4)):
         if settings.get(name) != ours:
             raise ValueError(
                 f"{where} has {name} {settings.get(name)!r}, this govlm reads {ours!r}: quantize the float32 model again"
             )
-    for name, most in (("group", 256), ("levels", 255)):
+    for name, most in (("group", 256), ("levels", 255)) if method == METHOD else ():
         value = settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise ValueError(f"{where} has {name} {value!r}, which must be a whole number up to {most}")
     return dict(settings)
 
 
-class QuantisedCheckpoint:
-    """The parameters of a quantised folder, with checkpoint.Checkpoint's methods; `tensor` gives a Packed where it is one.
+class _PackedCheckpoint:
+    """The parameters of a quantised folder, with checkpoint.Checkpoint's methods.
 
     Errors: FileNotFoundError; ValueError naming the file and the tensor for damage, truncation, another version or layout.
     """
 
-    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+    name, method, layout = FILE, METHOD, LAYOUT
+    parts: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        file = self.folder / FILE
+        file = self.folder / self.name
         if not file.exists():
             raise FileNotFoundError(f"{file} is missing, though config.json says that the model is quantised")
         self.files = [file]
         self._opened = _File(file)
-        metadata = self._opened.metadata
-        for name, ours in (("format", METHOD), ("version", str(VERSION)), ("layout", LAYOUT)):
-            if metadata.get(name) != ours:
+        self.metadata = self._opened.metadata
+        for name, ours in (("format", self.method), ("version", str(VERSION)), ("layout", self.layout)):
+            if self.metadata.get(name) != ours:
                 raise ValueError(
-                    f"{file} has {name} {metadata.get(name)!r}, this govlm reads {ours!r}: quantize the model again"
+                    f"{file} has {name} {self.metadata.get(name)!r}, this govlm reads {ours!r}: quantize the model again"
                 )
-        for name in ("group", "levels"):
-            if metadata.get(name) != str(settings[name]):
-                raise ValueError(f"{file} has {name} {metadata.get(name)!r}, but config.json says {settings[name]}")
-        self._group, self._levels = int(settings["group"]), int(settings["levels"])
         try:
-            self._shapes = {str(k): tuple(int(n) for n in v) for k, v in json.loads(metadata["shapes"]).items()}
+            self._shapes = {str(k): tuple(int(n) for n in v) for k, v in json.loads(self.metadata["shapes"]).items()}
         except (KeyError, ValueError, TypeError, AttributeError):
             raise ValueError(f"{file} has no readable table of shapes in its metadata") from None
         for name in self._shapes:
-            for part in _PARTS[:3]:
+            for part in self.needed:
                 if f"{name}.{part}" not in self._opened.entries:
                     raise ValueError(f"{file} has no tensor {name + '.' + part!r}")
-        parts = {f"{name}.{part}" for name in self._shapes for part in _PARTS}
+        parts = {f"{name}.{part}" for name in self._shapes for part in self.parts}
         self._plain = [name for name in self._opened.entries if name not in parts]
 
     def names(self) -> list[str]:
@@ -176,23 +186,75 @@ class QuantisedCheckpoint:
     def file(self, name: str) -> Path:
         return self.files[0]
 
+    def _part(self, full: str, kind: str) -> Any:
+        """A view of one packed array."""
+        there = self._opened.entries[full]["dtype"]
+        if there != kind:
+            raise ValueError(f"{self.files[0]}: tensor {full!r} has dtype {there}, it must be {kind}")
+        array = self._opened.raw(full)
+        return array if array.flags.aligned else array.copy()
+
+    def _packed(self, name: str) -> Any:
+        raise NotImplementedError
+
     def tensor(self, name: str) -> Any:
-        """A float32 array, or a Packed of views into the mapped file."""
-        if name not in self._shapes:
-            return self._opened.tensor(name)
-        arrays: list[Any] = []
+        """A float32 array, or a Packed or Blocks of views into the mapped file."""
+        return self._packed(name) if name in self._shapes else self._opened.tensor(name)
+
+
+class QuantisedCheckpoint(_PackedCheckpoint):
+    """A folder of the 8-bit format: tensors are Packed."""
+
+    parts = _PARTS
+    needed = _PARTS[:3]
+
+    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder)
+        for name in ("group", "levels"):
+            if self.metadata.get(name) != str(settings[name]):
+                raise ValueError(
+                    f"{self.files[0]} has {name} {self.metadata.get(name)!r}, but config.json says {settings[name]}"
+                )
+        self._group, self._levels = int(settings["group"]), int(settings["levels"])
+
+    def _packed(self, name: str) -> Packed:
+        parts: list[Any] = []
         for part, kind in zip(_PARTS, ("I8", "I16", "F32", "F32"), strict=True):
             full = f"{name}.{part}"
-            if full not in self._opened.entries:
-                arrays.append(None)  # smooth
-                continue
-            there = self._opened.entries[full]["dtype"]
-            if there != kind:
-                raise ValueError(f"{self.files[0]}: tensor {full!r} has dtype {there}, it must be {kind}")
-            array = self._opened.raw(full)
-            arrays.append(array if array.flags.aligned else array.copy())
-        panels, sums, scales, smooth = arrays
+            parts.append(self._part(full, kind) if full in self._opened.entries else None)  # smooth may be missing
+        panels, sums, scales, smooth = parts
         return Packed(panels, sums, scales, smooth, self._group, self._levels)
+
+
+class BlocksCheckpoint(_PackedCheckpoint):
+    """A folder of the format in blocks of 32: tensors are Blocks."""
+
+    name, method, layout = FILE4, METHOD4, LAYOUT4
+    parts = needed = ("blocks",)
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder)
+        try:
+            kinds = json.loads(self.metadata["kinds"])
+            self._kinds = {name: _KINDS[kinds[name]] for name in self._shapes}
+        except (KeyError, ValueError, TypeError):
+            raise ValueError(f"{self.files[0]} has no readable table of kinds in its metadata") from None
+
+    def _packed(self, name: str) -> Blocks:
+        return Blocks(self._part(f"{name}.blocks", "U8"), *self._kinds[name])
+
+
+def open_quantised(folder: str | Path, settings: Mapping[str, Any]) -> QuantisedCheckpoint | BlocksCheckpoint:
+    """The checkpoint in `folder` that the config's settings (`quantisation_of`) ask for."""
+    return BlocksCheckpoint(folder) if settings["quant_method"] == METHOD4 else QuantisedCheckpoint(folder, settings)
+
+
+def packed_of(core: Any, core_name: str) -> Packed | Blocks | None:
+    """How a core holds a parameter: None = float32."""
+    held = core.quantised(core_name)
+    if held is None:
+        return None
+    return Blocks(*held) if len(held) == len(Blocks._fields) else Packed(*held)
 
 
 def _pieces(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> Iterator[Any]:
@@ -216,34 +278,43 @@ def save(model: Any, folder: str | Path, architectures: list[str]) -> None:
     tensors: dict[str, NDArray[Any]] = {}
     shapes: dict[str, list[int]] = {}
     settings: set[tuple[int, int]] = set()
+    kinds: dict[str, str] = {}
     for name, (part, core_name) in model._names.items():
         core = model._core_of(part)
-        packed = core.quantised(core_name)
+        packed = packed_of(core, core_name)
         if packed is None:
             tensors[name] = np.asarray(core.parameter(core_name))
             continue
-        packed = Packed(*packed)
         shapes[name] = [int(n) for n in core.shape(core_name)]
+        if isinstance(packed, Blocks):
+            kinds[name] = next(word for word, kind in _KINDS.items() if kind == packed[1:])
+            tensors[f"{name}.blocks"] = packed.data
+            continue
         settings.add((packed.group, packed.levels))
         for which in _PARTS:
             array = getattr(packed, which)
             if array is not None:
                 tensors[f"{name}.{which}"] = array
-    if len(settings) != 1:
-        raise ValueError("the quantised parameters of one model share one group and one number of levels")
-    group, levels = settings.pop()
-    metadata = {
-        "format": METHOD, "version": str(VERSION), "layout": LAYOUT, "group": str(group), "levels": str(levels),
-        "shapes": json.dumps(shapes, separators=(",", ":")),
-    }  # fmt: skip
+    if len(settings) + (1 if kinds else 0) != 1:
+        raise ValueError("the quantised parameters of one model share one method, one group and one number of levels")
+    table = {"shapes": json.dumps(shapes, separators=(",", ":"))}
+    described: dict[str, Any]
+    if kinds:
+        file, method, layout = FILE4, METHOD4, LAYOUT4
+        table["kinds"] = json.dumps(kinds, separators=(",", ":"))
+        described = {"bits": 4, "group": BLOCK}
+    else:
+        file, method, layout = FILE, METHOD, LAYOUT
+        group, levels = settings.pop()
+        table |= {"group": str(group), "levels": str(levels)}
+        described = {"bits": 8, "group": group, "levels": levels}
+    metadata = {"format": method, "version": str(VERSION), "layout": layout, **table}
     config = model.config
     config.architectures = architectures
     config.dtype = "float32"
-    config.quantization_config = {
-        "quant_method": METHOD, "version": VERSION, "layout": LAYOUT, "bits": 8, "group": group, "levels": levels,
-    }  # fmt: skip
+    config.quantization_config = {"quant_method": method, "version": VERSION, "layout": layout, **described}
     write_atomically(
-        {folder / FILE: _pieces(tensors, metadata), folder / "config.json": config.to_json_string().encode("utf-8")}
+        {folder / file: _pieces(tensors, metadata), folder / "config.json": config.to_json_string().encode("utf-8")}
     )
 
 

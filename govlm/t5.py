@@ -9,16 +9,25 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import families
 from ._native import core as native
-from .configuration import T5Config
+from .configuration import MT5Config, T5Config
 from .models import PreTrainedModel, _refuse_unknown
 from .outputs import Call, ModelOutput, Want, grad_enabled
-from .packing import Batch, Rules
+from .packing import Batch, Rules, as_array
 from .parameters import Parameter
 
-__all__ = ["T5EncoderModel", "T5Model", "T5ModelOutput"]
+__all__ = [
+    "MT5EncoderModel",
+    "MT5ForConditionalGeneration",
+    "MT5Model",
+    "T5EncoderModel",
+    "T5ForConditionalGeneration",
+    "T5Model",
+    "T5ModelOutput",
+]
 
 _WORD = "embeddings.word.weight"
 
@@ -31,8 +40,8 @@ class T5EncoderModel(PreTrainedModel):
 
     def _make_cores(self) -> None:
         for stack in self.stacks:
-            self._cores[stack] = native.Model(families.t5_core(self.config, stack))
-            for name, core_name in families.t5_map(self.config, stack).items():
+            self._cores[stack] = native.Model(families.t5_core(self.config, stack, self.task))
+            for name, core_name in families.t5_map(self.config, stack, self.task).items():
                 self._names.setdefault(name, (stack, core_name))
         self._rules = Rules(None, None, False, False, "t5")
 
@@ -54,14 +63,14 @@ class T5EncoderModel(PreTrainedModel):
         return families.T5_TIED
 
     def _ignored(self) -> tuple[str, ...]:
-        return () if "decoder" in self.stacks else (r"^decoder\.",)
+        return (r"EncDecAttention\.relative_attention_bias",) if "decoder" in self.stacks else (r"^decoder\.",)
 
     def _deviation(self, name: str, shape: tuple[int, ...]) -> float:
         config = self.config
         factor, width, inner = float(config.initializer_factor), config.d_model, config.num_heads * config.d_kv
         deviations = {
             "shared": 1.0, "q": (width * config.d_kv) ** -0.5, "k": width**-0.5, "v": width**-0.5, "o": inner**-0.5,
-            "relative_attention_bias": width**-0.5, "wo": config.d_ff**-0.5,
+            "lm_head": 1.0, "relative_attention_bias": width**-0.5, "wo": config.d_ff**-0.5,
         }  # fmt: skip
         return factor * deviations.get(name.split(".")[-2], width**-0.5)
 
@@ -71,12 +80,14 @@ class T5EncoderModel(PreTrainedModel):
 
 
 class T5ModelOutput(ModelOutput):
-    """last_hidden_state, decoder_hidden_states, decoder_attentions, cross_attentions, encoder_last_hidden_state,
+    """last_hidden_state (with a head: loss and logits), decoder_hidden_states, decoder_attentions, cross_attentions, encoder_last_hidden_state,
     encoder_hidden_states, encoder_attentions (those that were asked for)."""
 
-    def __init__(self, model: Any, call: Call, fields: tuple[str, ...], first: Want, encoder: ModelOutput, save: bool) -> None:
+    def __init__(
+        self, model: Any, call: Call, fields: tuple[str, ...], first: Want, labelled: Any, encoder: ModelOutput, save: bool
+    ) -> None:
         self._encoder = encoder
-        super().__init__(model, call, fields, first, None, save)
+        super().__init__(model, call, fields, first, labelled, save)
 
     def _recipe(self) -> ModelOutput:
         twin = super()._recipe()
@@ -108,6 +119,8 @@ class T5ModelOutput(ModelOutput):
     def backward(  # type: ignore[override]
         self,
         *,
+        loss: float | None = None,
+        logits: Any = None,
         last_hidden_state: Any = None,
         hidden: Any = None,
         attention: Any = None,
@@ -124,16 +137,19 @@ class T5ModelOutput(ModelOutput):
         encoder = self._encoder
         below = encoder._layer_gradients(encoder_hidden, encoder_last_hidden_state)
         below_maps = encoder._attention_gradients(encoder_attention)
-        if not layers and not maps and not below and not below_maps:
-            raise ValueError("backward needs a gradient: last_hidden_state, hidden, attention or one of the encoder's")
-        taps: dict[str, Any] = {**({"hidden": layers} if layers else {}), **({"attention": maps} if maps else {})}
-        done = self._pass(self._fit_want(self._full(), taps), save=True) if taps else None
+        head = self._head_gradients(loss, logits)
+        if not head and not layers and not maps and not below and not below_maps:
+            raise ValueError(
+                "backward needs a gradient: loss, logits, last_hidden_state, hidden, attention or one of the encoder's"
+            )
+        jobs = self._plan(head, layers, maps) if head or layers or maps else []
+        made = [(self._pass(want, save=True), arguments) for want, arguments in jobs]
         lower_taps: dict[str, Any] = {"attention": below_maps} if below_maps else {}
         lower = encoder._pass(encoder._fit_want(encoder._full(), lower_taps), save=True)
         self._spent = encoder._spent = True
-        if done is not None:
-            memory = done.backward(None, memory=True, **taps)
-            top = encoder._layers()
+        top = encoder._layers()
+        for done, arguments in made:
+            memory = done.backward(arguments.pop("scale", None), memory=True, **arguments)
             below[top] = below[top] + memory if top in below else memory
         lower.backward(None, hidden=below, **lower_taps)
         self._model._after_backward(self._call)
@@ -190,13 +206,17 @@ class T5Model(T5EncoderModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         *,
+        labels: Any = None,
         seed: int | None = None,
         step: int | None = None,
         samples: Any = None,
         **unknown: Any,
     ) -> Any:
-        """input_ids, attention_mask: [B, S]; decoder_input_ids, decoder_attention_mask: [B, D]. Errors as in the base."""
+        """input_ids, attention_mask: [B, S]; decoder_input_ids, decoder_attention_mask: [B, D]. labels: [B, D] integers, -100 ignored, of a
+        model with a head; what the decoder is given (default) is the labels moved right. Errors as in the base."""
         _refuse_unknown(type(self).__name__, unknown)
+        if labels is not None and decoder_input_ids is None and self._speaks:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         for name, value in (("input_ids", input_ids), ("decoder_input_ids", decoder_input_ids)):
             if value is None:
                 raise ValueError(f"{name} is missing")
@@ -210,26 +230,77 @@ class T5Model(T5EncoderModel):
         attentions = bool(self.config.output_attentions if output_attentions is None else output_attentions)
         self._share()
         dropout = self._dropout(seed, step, samples)
-        save = grad_enabled() and self.training
+        save = grad_enabled() and (self.training or labels is not None)
         self._last.output = None
-        want = Want("all", hidden, attentions)
+        whole = Want("all", hidden, attentions)
         layer_fields = (*(["hidden_states"] if hidden else []), *(["attentions"] if attentions else []))
         core = self._cores["encoder"]
         call = Call(core, batch, dropout, getattr(core, "version", None))
-        encoder = ModelOutput(self, call, ("last_hidden_state", *layer_fields), want, None, save)
+        encoder = ModelOutput(self, call, ("last_hidden_state", *layer_fields), whole, None, save)
         arguments = dict(dropout)
         if "seed" in arguments:
             arguments["seed"] = (arguments["seed"] + 0x9E3779B9) % 2**32  # the decoder's dropout is its own
-        arguments["memory"] = encoder._pass(want).hidden(-1)
+        arguments["memory"] = encoder._pass(whole).hidden(-1)
         arguments["memory_splits"] = batch.row_splits
+        labelled = None
+        if labels is not None:
+            found, labelled = self._labels(labels, target, False)
+            arguments.update(found)
+        want = self._want(hidden, attentions, labels is not None, target)
+        if labelled is not None and want.rows == "labelled":
+            want = self._holding(want, labelled)
         core = self._cores["decoder"]
         fields = (
-            "last_hidden_state",
+            *(["loss"] if labels is not None else []),
+            "logits" if self._speaks else "last_hidden_state",
             *(f"decoder_{name}" for name in layer_fields),
             *(["cross_attentions"] if attentions else []),
             "encoder_last_hidden_state",
             *(f"encoder_{name}" for name in layer_fields),
         )
-        output = T5ModelOutput(self, Call(core, target, arguments, getattr(core, "version", None)), fields, want, encoder, save)
+        output = T5ModelOutput(
+            self, Call(core, target, arguments, getattr(core, "version", None)), fields, want, labelled, encoder, save
+        )
         self._last.output = output if save else output._recipe()
         return output if return_dict or (return_dict is None and self.config.return_dict) else output.to_tuple()
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Any) -> NDArray[np.int64]:
+        """[B, D]: the labels moved right, decoder_start_token_id first, pad_token_id for -100."""
+        config = self.config
+        start, pad = config.__dict__.get("decoder_start_token_id"), config.__dict__.get("pad_token_id")
+        if start is None or pad is None:
+            raise ValueError("the config needs decoder_start_token_id and pad_token_id to make the decoder's input from labels")
+        array = as_array(labels, "labels")
+        if array.ndim != 2:
+            raise ValueError(f"labels has shape {list(array.shape)}, the decoder needs [B, D]")
+        moved = np.full(array.shape, start, np.int64)
+        moved[:, 1:] = np.where(array == -100, pad, array)[:, :-1]
+        return moved
+
+
+class T5ForConditionalGeneration(T5Model):
+    """T5 with its head over the vocabulary, tied to the embeddings; outputs: loss (the mean over labels), logits [B, D, V] and what
+    T5Model gives of both stacks. With labels only the labelled places are computed."""
+
+    task = "lm"
+
+    def _targets(self, labels: NDArray[np.int64], batch: Batch) -> NDArray[np.int64]:
+        return labels  # the decoder is given them moved right
+
+
+class MT5EncoderModel(T5EncoderModel):
+    """mT5's encoder."""
+
+    config_class = MT5Config
+
+
+class MT5Model(T5Model):
+    """mT5, encoder and decoder."""
+
+    config_class = MT5Config
+
+
+class MT5ForConditionalGeneration(T5ForConditionalGeneration):
+    """mT5 with its head over the vocabulary, which has a matrix of its own where the checkpoint has."""
+
+    config_class = MT5Config

@@ -160,7 +160,8 @@ def sound(driver: Any) -> None:
     """axe finds nothing serious."""
     driver.execute_script(_axe())
     found = driver.execute_async_script(
-        "axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
+        """const settled = Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+        settled.then(() => axe.run(document, {resultTypes: ['violations']})).then(arguments[arguments.length - 1])"""
     )
     serious = [
         (violation["id"], node["html"][:200], node.get("failureSummary", "")[:300])

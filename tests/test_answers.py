@@ -197,6 +197,19 @@ def test_what_is_missing_comes_with_the_number_to_call():
     assert "原文未提及：收费情况" in part(answer, "fee") and "0000-5550100" in part(answer, "fee")
 
 
+def test_how_much_one_gets_is_no_fee():
+    item = replace(SUBSIDY, kind="行政给付", fee="不收费", notes=("每人每月补300元", "带上户口簿"))
+    for question in ("托老补贴一个月能领多少钱", "托老补贴多少钱一个月", "托老补贴每月发几百块钱", "托老补贴一个月能拿多少"):
+        answer = ask(question, item, Records(item))
+        assert "每人每月补300元" in part(answer, "payment") and kinds(answer) == ["item", "payment"], question
+        assert "户口簿" not in part(answer, "payment")
+    assert kinds(ask("托老补贴多少钱", item, Records(item))) == ["item", "fee", "payment"]  # it may mean both
+    bare = replace(item, notes=(), conditions=(), steps=(), result="")
+    assert "原文未提及：能领多少" in part(ask("托老补贴能拿多少钱", bare, Records(bare)), "payment")
+    paid_for = replace(item, kind="公共服务")
+    assert kinds(ask("办托老补贴要交多少钱", paid_for, Records(paid_for))) == ["item", "fee"]
+
+
 def test_without_steps_it_is_said_how_it_can_be_done():
     item = replace(SUBSIDY, steps=())
     said = part(ask("托老补贴怎么办理", item, Records(item)), "steps")

@@ -312,7 +312,7 @@ def test_a_line_that_a_power_cut_tore_is_told_and_the_next_is_whole(local: Place
         handle.write('{"at":"2026-03')
     local.filled()
     found = local.verify()
-    assert found.sound and found.chains == 2 and "torn" in found.told[0]
+    assert found.sound and found.chains == 2 and "torn" in found.told[0].text
 
 
 def test_a_key_is_never_made_beside_anchors(local: Place) -> None:
@@ -331,7 +331,7 @@ def test_another_machines_chains_are_told(local: Place, tmp_path: Path) -> None:
     theirs.record("elsewhere", CLERK).result(30)
     theirs.close()
     found = local.verify()
-    assert found.sound and found.chains == 2 and "another machine" in found.told[0]
+    assert found.sound and found.chains == 2 and "another machine" in found.told[0].text
 
 
 # ---- faults -------------------------------------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ def test_what_a_killed_worker_wrote_is_there_and_told(local: Place, tmp_path: Pa
     assert done.returncode == -9, done.stderr
     assert len(local.rows()) == 20
     found = local.verify()
-    assert found.sound and "entries after its last anchor are accepted" in found.told[0]
+    assert found.sound and "entries after its last anchor are accepted" in found.told[0].text
 
 
 def test_a_full_disk_delays_entries_and_loses_none(local: Place, monkeypatch: pytest.MonkeyPatch) -> None:

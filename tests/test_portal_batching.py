@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[portal]"')
 
+from govlm._native import core
 from govlm.models import AutoModel
 from govlm.portal.batching import Batcher, Ready
 from govlm.portal.errors import PortalError
@@ -160,6 +162,23 @@ def test_the_result_is_that_of_the_call_alone() -> None:
     batcher.close()
 
 
+def test_a_full_gate_refuses_at_once_and_takes_again() -> None:
+    hold = threading.Event()
+
+    async def overrun() -> None:
+        gate = Gate(threads=1, queue=2)
+        tasks = [asyncio.create_task(gate.run(hold.wait, WAIT)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(PortalError) as error:
+            await gate.run(hold.wait, WAIT)
+        assert error.value.code == "busy" and error.value.retry_after > 0
+        hold.set()
+        assert await asyncio.gather(*tasks) == [True] * 3 and await gate.run(int, "1") == 1
+        gate.close()
+
+    run(overrun())
+
+
 def test_work_whose_client_left_while_it_waited_never_begins() -> None:
     begun: list[int] = []
     hold = threading.Event()
@@ -184,3 +203,73 @@ def test_work_whose_client_left_while_it_waited_never_begins() -> None:
 
     run(leave())
     assert begun == [1, 3]
+
+
+class Long:
+    """A lane whose pass is one call of a model that takes seconds. ended: how each pass ended."""
+
+    def __init__(self) -> None:
+        self.model = core.Model(
+            {
+                "vocab_size": 50,
+                "hidden_size": 256,
+                "num_layers": 8,
+                "num_heads": 4,
+                "intermediate_size": 1024,
+                "max_positions": 512,
+            }
+        )
+        for name in self.model.names():
+            self.model.bind(name, np.full(self.model.shape(name), 0.01, np.float32))
+        self.begun = threading.Event()
+        self.ended: list[str] = []
+
+    def prepare(self, texts: Sequence[str]) -> list[Ready]:
+        return [Ready(len(text), text) for text in texts]
+
+    def work(self, ready: Sequence[Ready] = ()) -> list[str]:
+        ids, splits = np.zeros(200 * 512, np.int32), np.arange(201, dtype=np.int64) * 512
+        self.begun.set()
+        try:
+            self.model.forward(ids, splits, save=False)
+        except core.Cancelled:
+            self.ended.append("given up")
+            raise
+        self.ended.append("through")
+        return [entry.data for entry in ready]
+
+
+def test_a_pass_that_nobody_waits_for_is_given_up() -> None:
+    lane, batcher, short = Long(), Batcher(latency=0.0, queue=10), Counted()
+
+    async def leave() -> list[str]:
+        both = [asyncio.create_task(batcher.run(lane, lane.prepare(["a"]))) for _ in range(2)]
+        await asyncio.to_thread(lane.begun.wait, WAIT)
+        for task in both:
+            task.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+        return await batcher.run(short, short.prepare(["next"]))
+
+    assert run(leave()) == ["NEXT"]
+    assert lane.ended and set(lane.ended) == {"given up"}
+    batcher.close()
+
+
+def test_work_whose_client_left_stops_within_the_model() -> None:
+    lane = Long()
+    heard: list[Any] = []
+
+    async def leave() -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+        gate = Gate(threads=1, queue=10)
+        task = asyncio.create_task(gate.run(lane.work))
+        await asyncio.to_thread(lane.begun.wait, WAIT)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        found = await gate.run(int, "7")  # the one thread is free again
+        gate.close()
+        return found
+
+    assert run(leave()) == 7
+    gc.collect()
+    assert lane.ended == ["given up"] and not heard

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
@@ -133,10 +134,15 @@ def shot(browser: Any, name: str) -> None:
         over = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert over <= 0, f"{name} at {width} px is {over} px too wide"
         if folder := os.environ.get("GOVLM_SCREENSHOTS"):
+            browser.execute_async_script(f"{STILL}.then(arguments[arguments.length - 1])")
             height = browser.execute_script("return document.documentElement.scrollHeight")
             wide(browser, width, max(640, height))
             Path(folder, f"console-{name}-{width}.png").write_bytes(browser.get_screenshot_as_png())
     wide(browser, WIDTHS[0])
+
+
+# a colour half-way to another is neither: what changes by and by has come to its end
+STILL = "Promise.allSettled(document.getAnimations().map((a) => a.finished))"
 
 
 def sound(browser: Any) -> None:
@@ -149,7 +155,7 @@ def sound(browser: Any) -> None:
         wide(browser, width)
         browser.execute_script(script)
         found = browser.execute_async_script(
-            "axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
+            f"{STILL}.then(() => axe.run(document, {{resultTypes: ['violations']}})).then(arguments[arguments.length - 1])"
         )
         serious = [
             (v["id"], n["html"][:200], n.get("failureSummary", "")[:300])
@@ -317,10 +323,14 @@ def test_the_audit_is_read_and_verified(console: Any) -> None:
     section(console, "审计")
     press(console, find(console, "#verify"))
     shows(console, "完整")
+    told = find(console, "main [role=status]").text
+    assert not re.search("[a-z]{4}", re.sub(r"链 [0-9a-zT-]+", "", told)), told  # all of it is for people here
     find(console, "input[placeholder='如 account']").send_keys("import")
     press(console, named(console, "查询"))
     shows(console, "import.publish")
     until(console, lambda b: b.find_elements(By.CSS_SELECTOR, "main table tbody tr"))
+    high = "return [...document.querySelectorAll('tbody .whole')].map((e) => e.getClientRects().length)"
+    assert set(console.execute_script(high)) == {1}, "a time or the name of an action is broken in two"
     sound(console)
     shot(console, "audit")
 

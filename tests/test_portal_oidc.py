@@ -16,8 +16,10 @@ from joserfc.jwk import RSAKey
 from oidc_provider import CLIENT, SECRET, Provider, provider
 from portal_server import client
 
+from govlm.portal.security import oidc
+from govlm.portal.security.access import VISITOR
+from govlm.portal.security.csrf import HEADER
 from govlm.portal.security.logins import COOKIE
-from govlm.portal.security.oidc import COOKIE as UNDER_WAY
 from govlm.portal.settings import RATES, Settings, SettingsError
 
 LOGIN, CALLBACK = "/v1/auth/oidc/login", "/v1/auth/oidc/callback"
@@ -59,7 +61,7 @@ def test_there_and_back(found: TestClient, there: Provider) -> None:
     me = found.get("/v1/me").json()
     assert (me["kind"], me["roles"], me["must_change"]) == ("account", ["citizen"], False)
     first = found.cookies[COOKIE]
-    assert UNDER_WAY not in found.cookies
+    assert oidc.Provider.COOKIE not in found.cookies
     # the same person again is the same account, in a new login; another is another
     finish(found, go(found))
     assert found.get("/v1/me").json()["name"] == me["name"] and found.cookies[COOKIE] != first
@@ -79,6 +81,21 @@ def test_there_and_back(found: TestClient, there: Provider) -> None:
     there.person = "3601-77"
     portal.accounts.update(account.id, portal.clock(), disabled=True)
     assert finish(found, go(found)).status_code == 403
+
+
+@pytest.mark.parametrize("attach", [True, False])
+def test_what_a_visitor_left_comes_along_if_they_want_it(tmp_path: Path, there: Provider, attach: bool) -> None:
+    given = {"oidc_discovery": f"{there.issuer}/.well-known/openid-configuration", "oidc_client": CLIENT, "oidc_secret": SECRET}
+    with client(tmp_path, sample=False, rates=dict.fromkeys(RATES, ""), **given) as found:  # on loopback there are visitors
+        found.get("/")
+        head = {HEADER: found.get("/v1/me").json()["csrf"]}
+        assert found.post("/v1/me/consent", json={"purpose": "profile", "version": "1"}, headers=head).is_success
+        away = found.get(LOGIN, params={"then": "/", "attach": attach}, follow_redirects=False).headers["location"]
+        back = urlsplit(httpx.get(away, trust_env=False).headers["location"])
+        assert finish(found, f"{back.path}?{back.query}").status_code == 303
+        assert found.get("/v1/me").json()["kind"] == "account"
+        assert len(found.get("/v1/me/export").json()["consents"]) == attach
+        assert (VISITOR in found.cookies) == attach
 
 
 @pytest.mark.parametrize(
@@ -125,20 +142,20 @@ def test_a_provider_with_new_keys_is_asked_again(found: TestClient, there: Provi
 
 def test_only_the_browser_that_began_it_can_finish_it(found: TestClient, there: Provider) -> None:
     path = go(found)
-    kept = found.cookies[UNDER_WAY]
+    kept = found.cookies[oidc.Provider.COOKIE]
     found.cookies.clear()
     refused(finish(found, path), found)  # login CSRF: an attacker's own code in another's browser
     go(found)
     refused(finish(found, path), found)  # a browser with another login under way
     for forged in (kept[:-4] + "AAAA", "", "v1.x.y"):
         found.cookies.clear()
-        found.cookies.set(UNDER_WAY, forged)
+        found.cookies.set(oidc.Provider.COOKIE, forged)
         refused(finish(found, path), found)
     found.cookies.clear()
-    found.cookies.set(UNDER_WAY, kept)
+    found.cookies.set(oidc.Provider.COOKIE, kept)
     assert finish(found, path).status_code == 303
     found.cookies.clear()
-    found.cookies.set(UNDER_WAY, kept)
+    found.cookies.set(oidc.Provider.COOKIE, kept)
     refused(finish(found, path), found)  # a code is for one time
     assert there.refused == ["code"]
 

@@ -214,6 +214,28 @@ def test_medical_bills_on_a_phone_with_a_reload(driver: Any, base: str) -> None:
     quiet(driver)
 
 
+@pytest.mark.parametrize(
+    ("name", "who", "keys"),
+    [
+        ("低保，一句话说了好几项", "张秀兰", True),
+        ("医保报销，平铺直叙", "杨帆", True),
+        ("退休金，一口气都说了", "周国平", False),
+    ],
+)
+def test_the_stories_the_other_way(driver: Any, base: str, name: str, who: str, keys: bool) -> None:
+    """Those that were told by mouse, by keyboard alone, and the other way round."""
+    begin(driver, base)
+    if keys:
+        tab_to(driver, ".skip").send_keys(Keys.ENTER)
+    tell(driver, STORIES[name]["turns"][:-1], keys=keys)
+    for css in ("#form .primary", "dialog .row .primary"):
+        tab_to(driver, css).send_keys(Keys.ENTER) if keys else find(driver, css).click()
+        if css.startswith("#form"):
+            assert who in find(driver, "dialog .check").text
+    handed_in(driver)
+    quiet(driver)
+
+
 # ---- what happens on the way
 
 
@@ -348,6 +370,10 @@ def test_what_is_wrong_in_the_form_is_told_at_the_field(driver: Any, base: str) 
     told = driver.find_element(By.ID, field.get_attribute("aria-describedby"))
     assert "校验" in told.text and told.is_displayed()
     laid_out(driver, "desk")
+    ring = """
+        const e = document.activeElement, s = getComputedStyle(e), label = document.querySelector(`label[for=${e.id}]`);
+        return e.getBoundingClientRect().top - parseFloat(s.outlineWidth) - parseFloat(s.outlineOffset) - label.getBoundingClientRect().bottom"""
+    assert driver.execute_script(ring) >= -1, "the ring around the field covers its label"
     sound(driver)
     shot(driver, "problem")
     before = count(driver, ANSWERED)
@@ -362,6 +388,10 @@ def test_what_is_wrong_in_the_form_is_told_at_the_field(driver: Any, base: str) 
     webdriver.ActionChains(driver).send_keys("区幸福路12号", Keys.TAB).perform()
     answered(driver, before + 1)
     assert {"mobile": "13973112233", "household_address": "示例市河东区幸福路12号"}.items() <= form(driver).items()
+    said = texts(driver, "#turns > li")
+    assert said[-2].endswith("（在表格里填写：户籍地址）") and texts(driver, "#spoken > *"), "what was done is not told"
+    load(driver, base)
+    assert texts(driver, "#turns > li") == said
     quiet(driver)
 
 

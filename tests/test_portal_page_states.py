@@ -14,13 +14,16 @@ from portal_server import serving
 pytest.importorskip("selenium", reason="tests of pages need selenium")
 
 from portal_browser import NEEDED, browser, find, laid_out, quiet, resize, shot, sound, texts, until
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from govlm.hall.hall import Hall
 from govlm.portal.operations.switches import Switches
+from govlm.portal.security.accounts import Accounts, utc
 from govlm.portal.store.handoffs import Handoffs
 
 pytestmark = NEEDED
+PASSWORD = "Right-password-77"
 ANSWERED = ".hall:not([aria-busy]) > .foot"
 
 
@@ -163,3 +166,31 @@ def test_a_guide_on_paper(driver: Any, place: Place) -> None:
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     paper = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 5})["data"])
     assert len(re.findall(rb"/Type\s*/Page\b", paper)) > 1, "what does not fit on the first sheet is cut off"
+
+
+def test_who_logs_in_is_asked_what_comes_along(driver: Any, place: Place) -> None:
+    begin(driver, place)
+    driver.get(f"{place.base}/login")
+    find(driver, "#name")
+    assert not driver.find_element(By.ID, "before").is_displayed(), "nothing was begun"
+    assert find(driver, "#lead").text == "工作人员登录"
+    with Hall.open(place.hall) as hall:
+        accounts = Accounts(hall.store.database, hall.vault)
+        account, told = accounts.create("chenxi", ["citizen"], utc())
+        accounts.change(account, told, PASSWORD, utc())
+    load(driver, place)
+    ask(driver, "低保怎么申请")
+    driver.get(f"{place.base}/login?then=/")
+    assert find(driver, "#attach").is_selected() and "公用电脑" in find(driver, "#before").text
+    assert find(driver, "#lead").text == "登录后继续"
+    for size in ("phone", "desk"):
+        laid_out(driver, size)
+        sound(driver)
+        shot(driver, f"login-{size}")
+    find(driver, "#name").send_keys("chenxi")
+    find(driver, "#password").send_keys(PASSWORD, Keys.ENTER)
+    until(driver, lambda d: d.execute_script("return document.documentElement.dataset.ready"), "the page is ready")
+    assert len(texts(driver, ".hall")) == 1, "the conversation goes on"
+    export = "const done = arguments[0]; fetch('/v1/me/export').then((r) => r.json()).then((all) => done(all.sessions.length))"
+    assert driver.execute_async_script(export) == 1
+    quiet(driver)

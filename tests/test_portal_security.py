@@ -1,7 +1,9 @@
 """Who may do what in the portal: each route for each kind of caller, logins, keys, other sites' requests, limits, headers."""
 
 import asyncio
+import contextlib
 import copy
+import functools
 import http.client
 import itertools
 import json
@@ -10,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,18 +24,21 @@ import pytest
 
 pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[portal]"')
 
+import httpx
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 from portal_matrix import ROLES, SCOPES, Filler, Route, Unfilled, routes
 from portal_server import client, serving
 
-from govlm.portal.application import ROUTERS, Application, create_app
+from govlm.hall.protection.sessions import Submission
+from govlm.portal.application import Application, create_app
 from govlm.portal.errors import MESSAGES, PortalError
 from govlm.portal.security import csrf, passwords
 from govlm.portal.security.access import VISITOR, Principal, allow, new_session, owned, signature
 from govlm.portal.security.accounts import MOST, Account, utc
-from govlm.portal.security.limits import Proxies
+from govlm.portal.security.counters import Counters, fresh_file
+from govlm.portal.security.limits import Limits, Proxies
 from govlm.portal.security.logins import COOKIE, _digest
 from govlm.portal.settings import RATES, Settings, SettingsError
 from govlm.portal.store.tables import tables
@@ -198,7 +204,7 @@ def test_no_route_is_outside_the_matrix(tmp_path: Path) -> None:
     """Pages that the document does not show are known by name, and change nothing."""
     app = create_app(Settings(data=tmp_path))
     shown = {(method.upper(), path) for path, operations in app.openapi()["paths"].items() for method in operations}
-    listed = [entry for router in ROUTERS for entry in router.routes] + [r for r in app.routes if hasattr(r, "path")]
+    listed = [entry for router in app.complete() for entry in router.routes] + [r for r in app.routes if hasattr(r, "path")]
     for entry in listed:
         if entry.path.startswith("/web"):
             continue
@@ -283,7 +289,11 @@ def test_a_login_begins_ends_and_is_kept_as_a_digest(tmp_path: Path) -> None:
         account = account_of(portal, "clerk", name="wang.fang")
         assert found.get("/v1/me").json()["kind"] == "anonymous"
         response = login(found, "wang.fang")
-        assert response.status_code == 200 and response.json() == {"roles": ["citizen", "clerk"], "must_change": False}
+        assert response.status_code == 200 and response.json() == {
+            "roles": ["citizen", "clerk"],
+            "must_change": False,
+            "attached": False,
+        }
         cookie = response.headers["set-cookie"]
         assert "HttpOnly" in cookie and "SameSite=lax" in cookie and "Secure" not in cookie and "Domain" not in cookie
         given = found.cookies[COOKIE]
@@ -457,6 +467,74 @@ def test_who_logs_in_keeps_what_was_begun_as_a_visitor(tmp_path: Path) -> None:
         assert [found.get(f"/v1/sessions/{id}").status_code for id in (session, own)] == [404, 404]
 
 
+def begun_as_a_visitor(found: TestClient) -> str:
+    """A visitor who has talked, asked for a person, rated, and told something; the conversation's number."""
+    found.get("/")
+    head = token(found)
+    session = str(found.post("/v1/sessions", headers=head).json()["id"])
+    said = found.post(f"/v1/sessions/{session}/turns", json={"text": "低保要哪些材料哟"}, headers=head)
+    assert said.status_code == 200, said.text
+    assert found.post(f"/v1/sessions/{session}/turns/1/feedback", json={"rating": "up"}, headers=head).status_code == 204
+    assert found.post(f"/v1/sessions/{session}/handoff", json={"reason": "想问人"}, headers=head).is_success
+    assert found.post("/v1/me/consent", json={"purpose": "profile", "version": "1"}, headers=head).is_success
+    assert found.put("/v1/me/profile", json={"values": {"employment": "失业"}}, headers=head).is_success
+    return session
+
+
+def rows(portal: Any) -> dict[str, int]:
+    """How much of people the database holds."""
+    names = ("sessions", "turns", "people", "profile_values", "consents", "portal_feedback", "portal_handoffs")
+    with portal.database.read() as connection:
+        return {name: connection.execute(sa.text(f"SELECT COUNT(*) FROM {name}")).scalar() for name in names}
+
+
+def test_what_a_visitor_left_is_the_accounts_to_see_and_to_erase(tmp_path: Path) -> None:
+    with client(tmp_path, rates=FREE) as found:
+        portal = portal_of(found)
+        account = account_of(portal, "citizen", name="chen")
+        session = begun_as_a_visitor(found)
+        assert login(found, "chen").json()["attached"] is True
+        with portal.database.read() as connection:
+            told = connection.execute(sa.text("SELECT object, detail FROM portal_audit WHERE action = 'person.attach'")).all()
+        assert not told or account.id not in str(told)
+        kept = found.get("/v1/me/export").json()
+        assert [turn["message"] for turn in kept["sessions"][0]["turns"]] == ["低保要哪些材料哟"]
+        assert kept["profile"] == {"employment": "失业"} and kept["handoffs"][0]["reason"] == "想问人" and kept["feedback"]
+        assert found.get(f"/v1/sessions/{session}").status_code == 200, "it can be gone on with"
+        assert login(found, "chen").json()["attached"] is False
+        erased = found.delete("/v1/me", headers=token(found)).json()["erased"]
+        assert erased["sessions"] == 1 and erased["handoffs"] == 1 and erased["feedback"] == 1
+        assert set(rows(portal).values()) == {0}, rows(portal)
+
+
+def test_a_visitor_who_does_not_want_it_is_left_behind(tmp_path: Path) -> None:
+    with client(tmp_path, rates=FREE) as found:
+        portal = portal_of(found)
+        account_of(portal, "citizen", name="chen")
+        session = begun_as_a_visitor(found)
+        given = found.post("/v1/login", json={"name": "chen", "password": PASSWORD, "attach": False})
+        assert given.json()["attached"] is False
+        kept = found.get("/v1/me/export").json()
+        assert not kept["sessions"] and not kept["profile"] and not kept["handoffs"]
+        assert found.get(f"/v1/sessions/{session}").status_code == 404
+        assert rows(portal)["sessions"] == 1  # until retention erases it
+
+
+def test_what_the_law_keeps_stays_when_a_person_is_erased(tmp_path: Path) -> None:
+    with client(tmp_path, rates=FREE, retention={"submissions_kept": "100"}) as found:
+        portal = portal_of(found)
+        found.get("/")
+        head = token(found)
+        session = found.post("/v1/sessions", headers=head).json()["id"]
+        assert found.post(f"/v1/sessions/{session}/turns", json={"text": "我想申请低保"}, headers=head).is_success
+        handed = Submission("once", "A", "1", "dibao", "1", {"receipt": "20260302-1"})
+        kept = portal.hall.sessions.load(session)
+        portal.hall.sessions.save(session, kept.version, kept.state, kept.values, now=utc(), submission=handed)
+        gone = found.delete("/v1/me", headers=head).json()
+        assert gone["kept"]["submissions"]["rows"] == 1 and "100天" in gone["kept"]["submissions"]["why"]
+        assert gone["erased"]["sessions"] == 1 and "submissions" not in gone["erased"]
+
+
 def test_ownership_is_signed() -> None:
     secret, me, other = b"s" * 32, Principal("account:1", frozenset()), Principal("account:2", frozenset())
     session = new_session(secret, me)
@@ -484,7 +562,7 @@ def test_first_start_tells_a_password_for_one_time(tmp_path: Path) -> None:
         assert base and "password" not in (tmp_path / "serve.log").read_text("utf-8")  # once
     with client(tmp_path, rates=FREE) as found:
         response = login(found, "admin", told[0])
-        assert response.json() == {"roles": ["administrator", "citizen"], "must_change": True}
+        assert response.json() == {"roles": ["administrator", "citizen"], "must_change": True, "attached": False}
         page = token(found)
         assert found.get("/v1/me").json()["must_change"] is True
         for path in ("/v1/admin/accounts", "/v1/admin/keys"):
@@ -731,6 +809,65 @@ def test_rates_are_limited_for_each_person_each_key_and_each_address(tmp_path: P
         assert lie.status_code == 429
 
 
+def test_workers_count_together(tmp_path: Path) -> None:
+    """Two of them, each on a thread of its own; what they refuse does not depend on which is asked."""
+    fresh_file(tmp_path)
+    workers = [Limits({"chat": "30/minute", "login": "100/hour"}, Counters(tmp_path, b"seed")) for _ in range(2)]
+    taken: list[str] = []
+
+    def ask(limits: Limits, kind: str, who: str) -> None:
+        for _ in range(40):
+            with contextlib.suppress(PortalError):
+                limits.hit(kind, who)
+                taken.append(f"{kind} {who}")
+
+    asking = [("chat", "one"), ("chat", "two"), ("login", "one")]
+    threads = [threading.Thread(target=ask, args=(limits, *what)) for limits in workers for what in asking]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {name: taken.count(name) for name in taken} == {"chat one": 30, "chat two": 30, "login one": 80}
+    with pytest.raises(PortalError) as refused:
+        workers[1].hit("chat", "one")
+    assert refused.value.code == "too_many_requests" and 1 <= refused.value.retry_after <= 61
+    assert b"one" not in (tmp_path / "limits").read_bytes()
+
+
+def test_counters_slide_and_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [6000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    counters = Counters(None, b"seed")
+    take = functools.partial(counters.take, "k", 10, 60)
+    assert [take() for _ in range(10)] == [0.0] * 10 and take() == 60.0
+    now[0] += 60.5  # of the window before, all but a half second still counts
+    assert take() == 0.0
+    left = take()
+    assert 0 < left <= 6.0
+    now[0] += left + 0.01
+    assert take() == 0.0
+    now[0] += 29.5 - left  # half of it still counts
+    assert [bool(take()) for _ in range(5)] == [False] * 4 + [True]
+    now[0] += 600
+    assert [bool(take()) for _ in range(11)] == [False] * 10 + [True]
+    for number in range(100_000):  # more than there is room for
+        assert not counters.take(f"other {number}", 1, 60)
+    now[0] += 1
+    assert [bool(counters.take("late", 1, 60)) for _ in range(2)] == [False, True]
+
+
+def test_two_workers_limit_as_one(tmp_path: Path) -> None:
+    rates = {"GOVLM_PORTAL_RATES": "chat=20/hour"}
+    with serving(tmp_path, workers=2, environment=rates) as base, httpx.Client(base_url=base, trust_env=False) as page:
+        page.get("/")
+        head = {csrf.HEADER: page.get("/v1/me").json()["csrf"]}
+        cookies = dict(page.cookies)
+        codes = [
+            httpx.post(f"{base}/v1/sessions", headers=head, cookies=cookies, trust_env=False).status_code for _ in range(40)
+        ]  # each on a connection of its own, that either worker may take
+    assert codes == [201] * 20 + [429] * 20
+
+
 def test_addresses_are_believed_from_known_proxies_only() -> None:
     from starlette.datastructures import Headers
 
@@ -818,6 +955,10 @@ def test_every_answer_has_the_headers(tmp_path: Path) -> None:
             raise RuntimeError("as unforeseen")
 
         login(found, "x", "y")
+        for path in ("/", "/widget", "/login", "/console", "/web/app.js"):
+            # a page from the browser's cache would bring no cookie, and its visitor be nobody, the same nobody as others
+            assert found.get(path).headers["Cache-Control"] == "no-cache", path
+        found.cookies.clear()
         answers = {
             200: found.get("/healthz"),
             201: found.post("/v1/sessions"),

@@ -307,15 +307,22 @@ def test_an_error_of_the_database_tells_no_value(place: Place) -> None:
 
 
 def test_closing_writes_what_is_waiting_and_refuses_the_rest(local: Place) -> None:
-    gate, results = threading.Event(), []
-    threads = [threading.Thread(target=local.writer.submit, args=(lambda connection: gate.wait(60),))]
+    gate, begun, results = threading.Event(), threading.Event(), []
+
+    def hold(connection: object) -> None:
+        begun.set()
+        gate.wait(60)
+
+    threads = [threading.Thread(target=local.writer.submit, args=(hold,))]
+    threads[0].start()
+    assert begun.wait(60)  # the others wait behind it, not beside it
     threads += [
         threading.Thread(target=lambda n=n: results.append(local.sessions.save(f"s{n}", 0, {}, {}, now=NOW))) for n in range(5)
     ]
-    for thread in threads:
+    for thread in threads[1:]:
         thread.start()
-    while local.writer._jobs.qsize() < 5 and not gate.is_set():
-        time.sleep(0.01)
+    while local.writer._jobs.qsize() < 5 and not gate.wait(0.01) and any(thread.is_alive() for thread in threads[1:]):
+        pass
     closing = threading.Thread(target=local.writer.close)
     closing.start()
     gate.set()
@@ -455,6 +462,42 @@ def test_all_of_a_person_is_handed_out_and_erased_and_nobody_elses(place: Place)
     assert place.people.delete("p", now=NOW).erased == {}
 
 
+def test_who_was_known_by_another_number_is_one_person(place: Place) -> None:
+    people = place.people
+    full(place, "visitor", "s")
+    full(place, "other", "t")
+    people.consent("me", "profile", "2", now=NOW)
+    people.put_profile("me", {"region": "4401"}, now=NOW)
+    untouched = people.export("other")
+    moved = people.merge("me", "visitor", now=NOW)
+    assert moved == {"consents": 2, "events": 2, "sessions": 1, "submissions": 1, "profile_values": 2}
+    out = json.loads(people.export("me"))
+    assert out["profile"] == {"region": "4401", "id_number": CARD, "event.残疾": "2026-03-01"}  # what was told here stays
+    assert out["sessions"][0]["values"] == VALUES and out["submissions"][0]["values"] == VALUES
+    assert [entry["code"] for entry in out["events"]] == ["A", "B"] and len(out["consents"]) == 3
+    nothing = {"person": {}, "consents": [], "profile": {}, "events": [], "sessions": [], "submissions": []}
+    assert json.loads(people.export("visitor")) == nothing and people.export("other") == untouched
+    assert people.merge("me", "visitor", now=NOW) == {} == people.merge("me", "me", now=NOW)
+    assert json.loads(people.export("me")) == out
+    assert people.delete("me", now=NOW).erased["submissions"] == 1 and place.store.check() == []
+    assert json.loads(people.export("me")) == nothing
+
+
+def test_a_no_of_either_number_holds_for_both(place: Place) -> None:
+    people = place.people
+    people.consent("me", "profile", "1", now=NOW)
+    people.withdraw("me", "profile", now=NOW + timedelta(2))
+    for visitor, day in (("earlier", 1), ("later", 3)):
+        people.consent(visitor, "profile", "1", now=NOW + timedelta(day))
+        people.put_profile(visitor, {"age": "70"}, now=NOW + timedelta(day))
+    people.opt_out("earlier", now=NOW)
+    people.merge("me", "earlier", now=NOW + timedelta(4))
+    assert people.profile("me") == {} and people.opted_out("me")
+    assert json.loads(people.export("me"))["profile"] == {}, "kept without a consent"
+    people.merge("me", "later", now=NOW + timedelta(4))
+    assert people.profile("me") == {"age": "70"} and people.opted_out("me")
+
+
 def test_what_the_law_keeps_is_kept_and_said(place: Place) -> None:
     full(place)
     policy = Policy(submissions_kept=100)
@@ -582,18 +625,48 @@ def test_the_command_shows_and_rotates_keys(tmp_path: Path, capsys: pytest.Captu
             assert cli.main(["hall", "keys", str(tmp_path / "h"), "--json", *more]) == 0
             return json.loads(capsys.readouterr().out)
 
-        assert keys() == {"changed": 0, "keys": [{"key": old, "cipher": "AES-256-GCM", "current": True, "values": 450}]}
+        assert keys() == {
+            "changed": 0,
+            "retired": [],
+            "keys": [{"key": old, "cipher": "AES-256-GCM", "current": True, "values": 450}],
+        }
         found = keys("--rotate")
         new = hall.vault.ring.current  # the open hall goes on with it
         assert found["changed"] == 450 and new != old
         assert [(each["key"], each["current"], each["values"]) for each in found["keys"]] == [(old, False, 0), (new, True, 450)]
         assert hall.people.profile("p")["name7"] == CARD
         hall.people.put_profile("p", {"other": CARD}, now=NOW)
+        retired = keys("--retire")
+        assert retired["retired"] == [old] and [each["key"] for each in retired["keys"]] == [new]
+        assert keys("--retire")["retired"] == [] and hall.people.profile("p")["other"] == CARD
     assert cli.main(["hall", "keys", str(tmp_path / "h"), "--rotate", "--progress"]) == 0
     told = capsys.readouterr()
     assert "451 values are written with the new key" in told.out and "/451" in told.err
     secrets_ = [key.secret for key in Vault.open(tmp_path / "h" / "keys.json").ring.keys.values()]
     assert not any(base64.b64encode(secret).decode() in told.out + told.err for secret in secrets_)
+
+
+def test_a_key_that_is_in_use_is_not_retired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Hall.create(tmp_path / "h") as hall:
+        hall.people.consent("p", "profile", "2026-1", now=NOW)
+        for _ in range(3):
+            hall.people.put_profile("p", {f"of {hall.vault.ring.current}": CARD}, now=NOW)
+            hall.vault.add_key()
+        before = (tmp_path / "h" / "keys.json").read_bytes()
+        assert cli.main(["hall", "keys", str(tmp_path / "h"), "--retire"]) == 1
+        assert "rotate first" in capsys.readouterr().err
+        assert (tmp_path / "h" / "keys.json").read_bytes() == before, "not even those that are not"
+
+
+def test_to_look_at_keys_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Hall.create(tmp_path / "h").close()
+    assert cli.main(["hall", "keys", str(tmp_path / "h")]) == 0
+    assert "no keys yet" in capsys.readouterr().out
+    assert cli.main(["hall", "keys", str(tmp_path / "h"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"changed": 0, "retired": [], "keys": []}
+    for word in ("--rotate", "--retire"):
+        assert cli.main(["hall", "keys", str(tmp_path / "h"), word]) == 2
+    assert not (tmp_path / "h" / "keys.json").exists()
 
 
 def test_keys_are_rotated_while_others_read_and_write(place: Place, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ COMPILER = shutil.which("gcc") or shutil.which("clang")
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (gcc or clang)")
 @pytest.mark.parametrize("extra", [[], ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]], ids=["plain", "address"])
-def test_text(extra: list[str], tmp_path: Path) -> None:
-    program = tmp_path / "test_text"
-    inputs = [*map(str, SOURCES), str(ROOT / "tests" / "c" / "test_text.c")]
+@pytest.mark.parametrize("name", ["test_text", "test_unigram"])
+def test_text(name: str, extra: list[str], tmp_path: Path) -> None:
+    program = tmp_path / name
+    inputs = [*map(str, SOURCES), str(ROOT / "tests" / "c" / f"{name}.c"), "-lm"]
     includes = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'include'}"]
     built = subprocess.run(
         [str(COMPILER), *FLAGS, *extra, *includes, *inputs, "-o", str(program)], capture_output=True, text=True, check=False

@@ -125,6 +125,7 @@ typedef struct gv_model gv_model;
 typedef struct gv_pass gv_pass;       /* one forward: its workspace, until freed */
 typedef struct gv_moments gv_moments; /* AdamW's state of one model */
 typedef struct gv_config gv_config;
+typedef struct gv_cache gv_cache; /* keys and values of growing sequences: govlm_generate.h */
 
 gv_status gv_config_create(gv_config **out, const gv_allocator *allocator, gv_error *error); /* all defaults */
 void gv_config_free(gv_config *config);
@@ -165,6 +166,14 @@ typedef struct {
     int levels;
 } gv_quantised_arrays;
 gv_status gv_model_bind_quantised(gv_model *model, int64_t index, const gv_quantised_arrays *arrays, gv_error *error);
+/* The same in blocks of 32 inputs, of 4 or 8 bits: `slices` parts of `bytes` one after another, as kernels/kernels.h lays down
+ * for gv_blocks. */
+typedef struct {
+    int64_t slices, bytes, outputs, inputs; /* bytes, outputs and inputs of one slice */
+} gv_blocks_sizes;
+gv_status gv_model_blocks_sizes(gv_blocks_sizes *out, const gv_model *model, int64_t index, int bits, bool minimum,
+                                gv_error *error);
+gv_status gv_model_bind_blocks(gv_model *model, int64_t index, const uint8_t *data, int bits, bool minimum, gv_error *error);
 /* Copies the inputs of the layer with this matrix, in every forward from now on, to rows[most, inputs] until it is full; rows
  * NULL ends it. For studying a model: one forward at a time. */
 gv_status gv_model_capture(gv_model *model, int64_t index, float *rows, int64_t most, gv_error *error);
@@ -205,6 +214,8 @@ typedef struct {
     const float *label_values;     /* [B, num_labels] for multi-label and regression, or NULL */
     const float *class_weights;    /* [num_labels] or NULL */
     const uint32_t *samples;       /* [B] or NULL = 0.. */
+    gv_cache *cache; /* or NULL. With it the tokens follow those that cache_sequences hold, which they join when the */
+    const int64_t *cache_sequences; /* forward succeeds; [B], each once; no save, training, attentions, memory, positions */
     gv_loss_kind loss;
     bool hidden_states, attentions, logits, training, save;
     uint32_t seed, step;

@@ -109,3 +109,37 @@ void gv_attention_backward_scalar(float *dquery, float *dkey, float *dvalue, flo
         }
     }
 }
+
+/* One key or value of a page: element (row, c) of keys lies at c * GV_PAGE_ROWS + row, of values at row * head_dim + c. */
+static float gv_paged_value(const gv_paged_attention *a, const char *part, bool value, int64_t row, int64_t c) {
+    int64_t at = value ? row * a->head_dim + c : c * GV_PAGE_ROWS + row;
+    if (!a->bits8) return ((const float *)(const void *)part)[at];
+    const float *scale = (const float *)(const void *)(part + a->head_dim * GV_PAGE_ROWS);
+    return (float)((const int8_t *)part)[at] * scale[row];
+}
+
+void gv_attention_pages_scalar(const gv_paged_attention *a, float *scratch) {
+    for (int64_t i = 0; i < a->rows; i++) {
+        float *p = scratch, *to = a->out[i], top = -INFINITY;
+        double sum = 0.0;
+        for (int64_t j = 0; j < a->visible[i]; j++) {
+            const char *keys = a->pages[j / GV_PAGE_ROWS] + a->key_offset;
+            float dot = 0.0f;
+            for (int64_t c = 0; c < a->head_dim; c++)
+                dot += a->query[i][c] * gv_paged_value(a, keys, false, j % GV_PAGE_ROWS, c);
+            p[j] = dot * a->scale + (a->bias != NULL ? a->bias[i][j] : 0.0f);
+            top = p[j] > top ? p[j] : top;
+        }
+        for (int64_t j = 0; j < a->visible[i]; j++) {
+            p[j] = expf(p[j] - top);
+            sum += (double)p[j];
+        }
+        memset(to, 0, (size_t)a->head_dim * sizeof *to);
+        float inverse = (float)(1.0 / sum);
+        for (int64_t j = 0; j < a->visible[i]; j++) {
+            const char *values = a->pages[j / GV_PAGE_ROWS] + a->value_offset;
+            for (int64_t c = 0; c < a->head_dim; c++)
+                to[c] += p[j] * inverse * gv_paged_value(a, values, true, j % GV_PAGE_ROWS, c);
+        }
+    }
+}

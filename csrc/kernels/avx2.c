@@ -160,6 +160,7 @@ GV_INLINE void v_philox(vi out[4], uint32_t first, uint32_t position, uint32_t s
 #define PRODUCT_NN_ROWS 6
 #define PRODUCT_NN_MOST 12
 #define GV_PRODUCT_QUANTISED simd_product_quantised
+#define GV_PRODUCT_BLOCKS simd_product_blocks
 #define GV_ISA_WORD "avx2"
 #define GV_ISA_TABLE gv_kernels_avx2
 

@@ -158,11 +158,14 @@ GV_INLINE void v_philox(vi out[4], uint32_t first, uint32_t position, uint32_t s
 #define PRODUCT_NN_ROWS 12
 #define PRODUCT_NN_MOST 12
 #define GV_PRODUCT_QUANTISED gv_product_quantised_512
+#define GV_PRODUCT_BLOCKS gv_product_blocks_512
 #define GV_ISA_WORD "avx512"
 #define GV_ISA_TABLE gv_kernels_avx512
 
 static void gv_product_quantised_512(float *y, int64_t y_stride, const gv_quantised_rows *x, int64_t rows,
                                      const gv_quantised *w, int64_t first, int64_t cols, const float *bias);
+static void gv_product_blocks_512(float *y, int64_t y_stride, const gv_block_rows *x, int64_t rows, const gv_quantised *w,
+                                  int64_t first, int64_t cols, const float *bias);
 
 #include "kernels/simd_all.h"
 
@@ -172,6 +175,15 @@ static void gv_product_quantised_512(float *y, int64_t y_stride, const gv_quanti
         gv_vnni_product(y, y_stride, x, rows, w, first, cols, bias);
     } else {
         simd_product_quantised(y, y_stride, x, rows, w, first, cols, bias);
+    }
+}
+
+static void gv_product_blocks_512(float *y, int64_t y_stride, const gv_block_rows *x, int64_t rows, const gv_quantised *w,
+                                  int64_t first, int64_t cols, const float *bias) {
+    if (gv_cpu_vnni()) {
+        gv_vnni_product_blocks(y, y_stride, x, rows, w, first, cols, bias);
+    } else {
+        simd_product_blocks(y, y_stride, x, rows, w, first, cols, bias);
     }
 }
 

@@ -49,6 +49,10 @@ gv_status gv_quantised_forward(float *const y[], const int64_t y_stride[], float
                                int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation,
                                gv_error *error);
 
+/* The same for weights that all lie in blocks; blocks.c. gv_quantised_forward calls it. */
+gv_status gv_blocks_forward(float *const y[], const int64_t y_stride[], float *const before[], const gv_weight weights[],
+                            int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation, gv_error *error);
+
 /* What `govlm info` prints about matmul: "forward: dnnl_sgemm 3.2.0 (avx2) for m >= 65, own (avx2) below; ...". */
 const char *gv_gemm_description(void);
 

@@ -43,6 +43,31 @@ typedef struct {
     uint32_t sample;
 } gv_attention_head;
 
+/* Queries against the keys and values of one kv head that lie in pages of GV_PAGE_ROWS rows (model/cache.c holds them):
+ *   keys[head_dim][GV_PAGE_ROWS], values[GV_PAGE_ROWS][head_dim]
+ * in float32, or (`bits8`) both in int8, each followed by GV_PAGE_ROWS float32 scales, one a row. Query row i looks at the first
+ * visible[i] >= 1 keys; score = scale * q.k + bias[i][key]. A row's result does not depend on the rows beside it. */
+enum { GV_PAGE_ROWS = 32 };
+typedef struct {
+    const char *const *pages;
+    int64_t key_offset, value_offset; /* bytes from the start of a page */
+    bool bits8;
+    int64_t rows, head_dim;
+    const float *const *query; /* [rows] of [head_dim] */
+    float *const *out;         /* [rows] of [head_dim] */
+    const int64_t *visible;    /* [rows] */
+    const float *const *bias;  /* [rows] of [visible], or NULL */
+    float scale;
+} gv_paged_attention;
+/* Floats of scratch for rows that see at most `keys` keys. */
+static inline int64_t gv_paged_scratch(int64_t keys, int64_t head_dim) {
+    return 4 * ((keys + GV_PAGE_ROWS - 1) / GV_PAGE_ROWS * GV_PAGE_ROWS) + GV_PAGE_ROWS * head_dim;
+}
+/* Bytes of the keys (or the values) of one page and kv head. */
+static inline int64_t gv_page_bytes(int64_t head_dim, bool bits8) {
+    return bits8 ? (head_dim + 4) * GV_PAGE_ROWS : head_dim * GV_PAGE_ROWS * 4;
+}
+
 /* AdamW as torch.optim.AdamW computes it (Loshchilov & Hutter, arXiv:1711.05101); `step` counts from 1. In double,
  * as Python holds them: 1 - 0.999f is off by 1.3e-5. */
 typedef struct {
@@ -61,6 +86,36 @@ static inline int64_t gv_packed_floats(int64_t k) {
     return (k + GV_PACKED_DEPTH - 1) / GV_PACKED_DEPTH * GV_PACKED_DEPTH * GV_PACKED_ROWS;
 }
 
+/* One weight [n, k] in blocks of 32 inputs that share a scale, as GGUF's Q4_0, Q4_1 and Q8_0 have them, value for value:
+ *   bits 4:            w = (code - 8) * scale        codes 0..15
+ *   bits 4, minimum:   w = code * scale + minimum
+ *   bits 8:            w = (code - 128) * scale      codes 0..255
+ * k is padded to whole blocks, n with scales of 0 to whole panels of 16 outputs. A record for each panel and block, panel by
+ * panel, so that a product reads one stream:
+ *   codes; scale[16] as IEEE half; minimum[16] likewise when there is one
+ * Codes of 4 bits: byte [s 0..3][o % 16][i 0..3] holds input 8 s + i in its low half, input 8 s + 4 + i in its high one.
+ * Codes of 8 bits: byte [s 0..7][o % 16][i 0..3] is input 4 s + i. Not owned: the array lies in a mapped file. */
+enum { GV_BLOCK = 32 };
+typedef struct {
+    const uint8_t *data; /* [panels][blocks][gv_block_record()], 32-byte aligned or not */
+    int bits;            /* 4 or 8 */
+    bool minimum;
+} gv_blocks;
+static inline int64_t gv_block_count(int64_t k) {
+    return (k + GV_BLOCK - 1) / GV_BLOCK;
+}
+static inline int64_t gv_block_record(int bits, bool minimum) {
+    return 16 * (GV_BLOCK / 8) * bits + (minimum ? 64 : 32);
+}
+
+/* Rows of activations for such weights: x ~ q * scale, a scale for each row and block; q is in -127..127. */
+typedef struct {
+    int8_t *q;      /* [rows, blocks * 32], zeros behind k */
+    float *scale;   /* [rows, blocks] */
+    float *sum;     /* [rows, blocks] scale * (sum of q) */
+    int32_t *lanes; /* [rows, blocks] two int16: -8 * the sum of the q of inputs 0, 1 of every four, and of inputs 2, 3 */
+} gv_block_rows;
+
 /* One weight [n, k] in 8 bits. Rounded so that no 16-bit sum can overflow (simd_quantised.h says when); packed in panels of 16
  * outputs, four inputs of each side by side, k padded with 0 to a multiple of 8 and n to one of 16:
  *   panels[o / 16][i / 4][o % 16][i % 4] = round(w[o, i] / (scale[o] * smooth[i]))
@@ -74,6 +129,7 @@ typedef struct {
     const float *smooth; /* [k]: inputs are multiplied by it before they are rounded; NULL = 1 */
     int64_t n, k, group; /* group: inputs that share an activation's scale, a multiple of 8, at most 256 */
     int levels;          /* activations are 0..levels, at most 255 */
+    gv_blocks blocks;    /* `data` not NULL: the weight lies in blocks, and only n and k are set beside it */
 } gv_quantised;
 static inline int64_t gv_quantised_depth(int64_t k) {
     return (k + GV_QUANTISED_STEP - 1) / GV_QUANTISED_STEP * GV_QUANTISED_STEP;
@@ -156,6 +212,8 @@ typedef struct {
     void (*attention_backward)(float *dquery, float *dkey, float *dvalue, float *dbias, const float *dout, const float *out,
                                int64_t out_stride, const float *lse, const float *dprobs, const gv_attention_head *head,
                                float *scratch);
+    /* Forward only; scratch: gv_paged_scratch floats. */
+    void (*attention_pages)(const gv_paged_attention *attention, float *scratch);
 
     /* -- losses --------------------------------------------------------------------------------------------------- */
     /* p = softmax(x) per row (may alias). Returns nothing; lse: [rows] or NULL. */
@@ -187,7 +245,17 @@ typedef struct {
                               int64_t first, int64_t cols, const float *bias);
     /* y[0..k) = (add ? y : 0) + factor * w[row, :]: a row of an embedding, or of a weight that becomes float32 again. */
     void (*quantised_row)(float *y, float factor, const gv_quantised *w, int64_t row, bool add);
+    /* The same three for weights in blocks. A block of x with anything not finite has scale and sum NaN and q 0. */
+    void (*block_rows)(const gv_block_rows *out, const float *x, int64_t x_stride, int64_t rows, int64_t k);
+    void (*product_blocks)(float *y, int64_t y_stride, const gv_block_rows *x, int64_t rows, const gv_quantised *w,
+                           int64_t first, int64_t cols, const float *bias);
+    void (*blocks_row)(float *y, float factor, const gv_quantised *w, int64_t row, bool add);
 } gv_kernels;
+
+/* quantised_row or blocks_row, as the weight is packed. */
+static inline void gv_any_row(const gv_kernels *kernels, float *y, float factor, const gv_quantised *w, int64_t row, bool add) {
+    (w->blocks.data != NULL ? kernels->blocks_row : kernels->quantised_row)(y, factor, w, row, add);
+}
 
 /* The table for the ISA that cpu.h chose; made once. */
 const gv_kernels *gv_kernels_get(void);

@@ -75,7 +75,7 @@ static void gv_quantised_tile(void *context, int64_t tile, int worker) {
 
 /* Whether one rounding of x serves both. */
 static bool gv_round_alike(const gv_quantised *a, const gv_quantised *b) {
-    if (a->k != b->k || a->group != b->group || a->levels != b->levels) return false;
+    if (b->blocks.data != NULL || a->k != b->k || a->group != b->group || a->levels != b->levels) return false;
     if (a->smooth == b->smooth) return true;
     if (a->smooth == NULL || b->smooth == NULL) return false;
     return memcmp(a->smooth, b->smooth, (size_t)a->k * sizeof *a->smooth) == 0;
@@ -125,6 +125,13 @@ gv_status gv_quantised_forward(float *const y[], const int64_t y_stride[], float
     gv_status status = GV_OK;
     for (int i = 0; i < count && m > 0 && status == GV_OK;) {
         int alike = 1;
+        if (weights[i].quantised->blocks.data != NULL) {
+            while (i + alike < count && weights[i + alike].quantised->blocks.data != NULL) alike++;
+            status = gv_blocks_forward(y + i, y_stride + i, before != NULL ? before + i : NULL, weights + i, alike, x, x_stride,
+                                       m, activation, error);
+            i += alike;
+            continue;
+        }
         while (i + alike < count && gv_round_alike(weights[i].quantised, weights[i + alike].quantised)) alike++;
         gv_quantised_job job = {.kernels = gv_kernels_get(), .weights = weights + i, .count = alike, .m = m};
         job.activation = activation;

@@ -395,6 +395,7 @@ const gv_kernels gv_kernels_scalar = {
     .attention_scratch = gv_attention_scratch_scalar,
     .attention = gv_attention_scalar,
     .attention_backward = gv_attention_backward_scalar,
+    .attention_pages = gv_attention_pages_scalar,
     .softmax = scalar_softmax,
     .cross_entropy = scalar_cross_entropy,
     .adamw = scalar_adamw,
@@ -403,4 +404,7 @@ const gv_kernels gv_kernels_scalar = {
     .quantise_rows = scalar_quantise_rows,
     .product_quantised = scalar_product_quantised,
     .quantised_row = scalar_quantised_row,
+    .block_rows = gv_block_rows_scalar,
+    .product_blocks = gv_product_blocks_scalar,
+    .blocks_row = gv_blocks_row_scalar,
 };

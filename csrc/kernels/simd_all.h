@@ -23,12 +23,14 @@ static void gv_transpose8(float *to, int64_t to_stride, const float *from, int64
     }
 }
 
+#include "kernels/simd_blocks.h"
 #include "kernels/simd_math.h"
 #include "kernels/simd_product.h"
 #include "kernels/simd_quantised.h"
 #include "kernels/simd_rows.h"
 /* after both */
 #include "kernels/simd_attention.h"
+#include "kernels/simd_pages.h"
 
 const gv_kernels GV_ISA_TABLE = {
     .isa = GV_ISA_WORD,
@@ -53,6 +55,7 @@ const gv_kernels GV_ISA_TABLE = {
     .attention_scratch = simd_attention_scratch,
     .attention = simd_attention,
     .attention_backward = simd_attention_backward,
+    .attention_pages = simd_attention_pages,
     .softmax = simd_softmax,
     .cross_entropy = simd_cross_entropy,
     .adamw = simd_adamw,
@@ -61,4 +64,7 @@ const gv_kernels GV_ISA_TABLE = {
     .quantise_rows = simd_quantise_rows,
     .product_quantised = GV_PRODUCT_QUANTISED,
     .quantised_row = simd_quantised_row,
+    .block_rows = simd_block_rows,
+    .product_blocks = GV_PRODUCT_BLOCKS,
+    .blocks_row = simd_blocks_row,
 };

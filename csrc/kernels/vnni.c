@@ -107,6 +107,101 @@ void gv_vnni_product(float *y, int64_t y_stride, const gv_quantised_rows *x, int
     }
 }
 
+/* ------------------------------------------------------------------------------- weights in blocks of 32 inputs -- */
+
+/* total[rows][16] of one panel, constant rows, bits and minimum. VPDPBUSD takes codes of 8 bits whole. */
+GV_INLINE void gv_v_records(int rows, int bits, bool minimum, float *total, const gv_block_rows *x, int64_t row,
+                            const gv_quantised *w, int64_t panel) {
+    const __m512i mask = _mm512_set1_epi8(15), ones = _mm512_set1_epi16(1);
+    const int64_t blocks = gv_block_count(w->k), size = gv_block_record(bits, minimum);
+    const uint8_t *record = w->blocks.data + panel * blocks * size;
+    __m512 t[GV_V_ROWS];
+    GV_UNROLL for (int r = 0; r < rows; r++) t[r] = _mm512_setzero_ps();
+    for (int64_t g = 0; g < blocks; g++, record += size) {
+        const int64_t at = row * blocks + g;
+        __m512i sum[GV_V_ROWS];
+        GV_UNROLL for (int r = 0; r < rows; r++) {
+            sum[r] = _mm512_setzero_si512();
+            if (!minimum) sum[r] = _mm512_madd_epi16(_mm512_set1_epi32(x->lanes[at + r * blocks]), ones);
+            if (bits == 8) sum[r] = _mm512_slli_epi32(sum[r], 4);
+        }
+        GV_UNROLL for (int s = 0; s < bits; s++) {
+            __m512i both = _mm512_loadu_si512(record + 64 * s);
+            __builtin_prefetch(record + 64 * s + 2048, 0, 3);
+            GV_UNROLL for (int r = 0; r < rows; r++) {
+                const int8_t *q = x->q + (at + r * blocks) * GV_BLOCK + s * (32 / bits);
+                int32_t a, b;
+                memcpy(&a, q, sizeof a);
+                if (bits == 8) {
+                    sum[r] = _mm512_dpbusd_epi32(sum[r], both, _mm512_set1_epi32(a));
+                    continue;
+                }
+                memcpy(&b, q + 4, sizeof b);
+                sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_and_si512(both, mask), _mm512_set1_epi32(a));
+                __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+                sum[r] = _mm512_dpbusd_epi32(sum[r], high, _mm512_set1_epi32(b));
+            }
+        }
+        const uint8_t *halves = record + 64 * bits;
+        __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)halves)), least = scale;
+        if (minimum) least = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(halves + 32)));
+        GV_UNROLL for (int r = 0; r < rows; r++) {
+            __m512 step = _mm512_mul_ps(scale, _mm512_set1_ps(x->scale[at + r * blocks]));
+            t[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r]), step, t[r]);
+            if (minimum) t[r] = _mm512_fmadd_ps(least, _mm512_set1_ps(x->sum[at + r * blocks]), t[r]);
+        }
+    }
+    GV_UNROLL for (int r = 0; r < rows; r++) _mm512_storeu_ps(total + r * GV_PANEL, t[r]);
+}
+
+#define GV_V_RECORDS(R)                                          \
+    case R:                                                      \
+        gv_v_records(R, bits, minimum, total, x, row, w, panel); \
+        break
+
+GV_INLINE void gv_v_blocks(int bits, bool minimum, float *y, int64_t y_stride, const gv_block_rows *x, int64_t rows,
+                           const gv_quantised *w, int64_t first, int64_t cols, const float *bias) {
+    float total[GV_V_ROWS * GV_PANEL];
+    const int64_t parts = (rows + GV_V_ROWS - 1) / GV_V_ROWS;
+    for (int64_t c = 0; c < cols; c += GV_PANEL) {
+        const int64_t panel = first + c / GV_PANEL, width = cols - c < GV_PANEL ? cols - c : GV_PANEL;
+        const __mmask16 lanes = (__mmask16)((1u << width) - 1u);
+        int64_t row = 0;
+        for (int64_t b = 0; b < parts; b++) {
+            int64_t taken = (rows - row + parts - b - 1) / (parts - b);
+            switch (taken) {
+                GV_V_RECORDS(1);
+                GV_V_RECORDS(2);
+                GV_V_RECORDS(3);
+                GV_V_RECORDS(4);
+                GV_V_RECORDS(5);
+                GV_V_RECORDS(6);
+                GV_V_RECORDS(7);
+                GV_V_RECORDS(8);
+                default:
+                    break;
+            }
+            for (int64_t r = 0; r < taken; r++) {
+                __m512 t = _mm512_loadu_ps(total + r * GV_PANEL);
+                if (bias != NULL) t = _mm512_add_ps(t, _mm512_maskz_loadu_ps(lanes, bias + c));
+                _mm512_mask_storeu_ps(y + (row + r) * y_stride + c, lanes, t);
+            }
+            row += taken;
+        }
+    }
+}
+
+void gv_vnni_product_blocks(float *y, int64_t y_stride, const gv_block_rows *x, int64_t rows, const gv_quantised *w,
+                            int64_t first, int64_t cols, const float *bias) {
+    if (w->blocks.bits == 8) {
+        gv_v_blocks(8, false, y, y_stride, x, rows, w, first, cols, bias);
+    } else if (w->blocks.minimum) {
+        gv_v_blocks(4, true, y, y_stride, x, rows, w, first, cols, bias);
+    } else {
+        gv_v_blocks(4, false, y, y_stride, x, rows, w, first, cols, bias);
+    }
+}
+
 #if defined(__clang__)
 #pragma clang attribute pop
 #else

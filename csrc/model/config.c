@@ -18,7 +18,7 @@ typedef struct {
 
 static const char *const gv_norm_words[] = {"layer", "rms", NULL};
 static const char *const gv_position_words[] = {"learned", "rotary", "relative", "none", NULL};
-static const char *const gv_head_words[] = {"none", "sequence", "token", "mlm", NULL};
+static const char *const gv_head_words[] = {"none", "sequence", "token", "mlm", "lm", NULL};
 /* In the order of gv_activation. */
 static const char *const gv_activation_words[] = {"none", "gelu", "gelu_tanh", "relu", "silu", "tanh", NULL};
 
@@ -53,8 +53,13 @@ static const gv_field gv_fields[] = {
     GV_REAL(norm_eps, 1e-12),
     GV_REAL(head_norm_eps, -1),
     GV_REAL(rope_theta, 10000.0),
+    GV_REAL(rope_factor, 1),
+    GV_REAL(rope_low, 0),
+    GV_REAL(rope_high, 0),
+    GV_REAL(rope_original, 0),
     GV_REAL(attention_scale, -1),
     GV_REAL(embedding_scale, 1),
+    GV_REAL(logit_scale, 1),
     GV_SWITCH(pre_norm, 0),
     GV_SWITCH(embedding_norm, 1),
     GV_SWITCH(final_norm, 0),
@@ -156,6 +161,18 @@ static gv_status gv_need_positive(const char *name, int64_t value, gv_error *err
     return gv_fail(error, GV_ERR_VALUE, "model configuration: %s must be at least 1, got %lld", name, (long long)value);
 }
 
+/* In float32, as the reference. */
+float gv_rotary_inverse(const gv_config *config, int64_t i) {
+    float inverse = (float)(1.0 / pow(config->rope_theta, (double)(2 * i) / (double)config->head_dim));
+    float scaled = inverse / (float)config->rope_factor;
+    if (config->rope_original <= 0) return scaled;
+    double turns = config->rope_original * (double)inverse / (2 * 3.14159265358979323846);
+    if (turns < config->rope_low) return scaled;
+    if (turns > config->rope_high) return inverse;
+    double smooth = (turns - config->rope_low) / (config->rope_high - config->rope_low);
+    return (float)((1 - smooth) * (double)scaled + smooth * (double)inverse);
+}
+
 gv_status gv_config_finish(gv_config *config, gv_error *error) {
     gv_status status = GV_OK;
     if ((status = gv_need_positive("vocab_size", config->vocab_size, error)) != GV_OK) return status;
@@ -179,6 +196,9 @@ gv_status gv_config_finish(gv_config *config, gv_error *error) {
         return gv_fail(error, GV_ERR_VALUE, "model configuration: rotary positions need an even head_dim, got %lld",
                        (long long)config->head_dim);
     }
+    if (!(config->rope_factor > 0) || (config->rope_original > 0 && !(config->rope_low < config->rope_high))) {
+        return gv_fail(error, GV_ERR_VALUE, "model configuration: rope_factor must be positive and rope_low below rope_high");
+    }
     if (config->fused_qkv && config->num_kv_heads != config->num_heads) {
         return gv_fail(error, GV_ERR_VALUE, "model configuration: fused_qkv needs num_kv_heads = num_heads");
     }
@@ -194,6 +214,9 @@ gv_status gv_config_finish(gv_config *config, gv_error *error) {
     if (config->attention_scale < 0) config->attention_scale = 1.0 / sqrt((double)config->head_dim);
     if (config->head == GV_HEAD_SEQUENCE || config->head == GV_HEAD_TOKEN) {
         if ((status = gv_need_positive("num_labels", config->num_labels, error)) != GV_OK) return status;
+    }
+    if (config->head == GV_HEAD_LM && config->embedding_size != config->hidden_size) {
+        return gv_fail(error, GV_ERR_VALUE, "model configuration: a language model's embedding_size must be its hidden_size");
     }
     if (config->norm == GV_NORM_RMS) config->norm_bias = false;
     if (config->embedding_dropout < 0) config->embedding_dropout = config->hidden_dropout;

@@ -1,6 +1,6 @@
-/* heads.c - pooler, sequence and token classification, masked LM; their losses and gradients.
+/* heads.c - pooler, sequence and token classification, masked and causal LM; their losses and gradients.
  *
- * The masked-LM logits are made in chunks of rows: forwards for the loss, backwards once more for the gradient, so that
+ * Logits over the vocabulary are made in chunks of rows: forwards for the loss, backwards once more for the gradient, so that
  * [rows, vocabulary] is never held whole unless the caller asked for the logits.
  */
 #include <math.h>
@@ -15,7 +15,7 @@ enum { GV_CHUNK_ROWS = 64 };
 void gv_head_take_results(gv_pass *pass, gv_arena *arena, bool want_logits) {
     const gv_config *c = &pass->model->config;
     if (c->pooler) pass->pooled = gv_arena_floats(arena, pass->sequences * c->hidden_size);
-    if (c->head == GV_HEAD_SEQUENCE || c->head == GV_HEAD_TOKEN || (c->head == GV_HEAD_MLM && want_logits)) {
+    if (c->head == GV_HEAD_SEQUENCE || c->head == GV_HEAD_TOKEN || (gv_speaks(c) && want_logits)) {
         pass->logits = gv_arena_floats(arena, pass->head_set.count * pass->logit_cols);
     }
 }
@@ -33,6 +33,9 @@ void gv_head_take(gv_pass *pass, gv_arena *arena) {
         pass->mlm_before = gv_arena_floats(arena, r * e);
         pass->mlm_act = gv_arena_floats(arena, r * e);
         pass->mlm_out = gv_arena_floats(arena, r * e);
+    }
+    if (c->head == GV_HEAD_LM && c->logit_scale != 1) pass->mlm_out = gv_arena_floats(arena, r * h);
+    if (gv_speaks(c)) {
         pass->chunk = gv_arena_floats(arena, (r < GV_CHUNK_ROWS ? r : GV_CHUNK_ROWS) * c->vocab_size);
     }
     if (c->head != GV_HEAD_NONE) {
@@ -135,15 +138,32 @@ static gv_status gv_decode(float *logits, gv_pass *pass, int64_t first, int64_t 
     return gv_linear(logits, model, decoder, model->config.vocab_size, e, pass->mlm_out + first * e, rows, error);
 }
 
-static gv_status gv_mlm_forward(gv_pass *pass, gv_error *error) {
+/* What the decoder multiplies: of a masked LM the transformed rows, of a causal one the last hidden state itself. */
+static gv_status gv_transform_forward(gv_pass *pass, gv_error *error) {
     gv_status status = GV_OK;
     const gv_model *model = pass->model;
     const gv_config *c = &model->config;
-    int64_t r = pass->selected.count, e = c->embedding_size, v = c->vocab_size;
+    int64_t r = pass->selected.count, e = c->embedding_size;
+    if (c->head == GV_HEAD_LM) {
+        if (c->logit_scale == 1) {
+            pass->mlm_out = pass->last;
+        } else {
+            gv_kernels_get()->scale(pass->mlm_out, (float)c->logit_scale, pass->last, r * e);
+        }
+        return GV_OK;
+    }
     gv_norm norm = {gv_data(model, model->mlm_norm), gv_data(model, model->mlm_norm_bias), (float)c->head_norm_eps, false};
     GV_TRY(gv_linear(pass->mlm_before, model, model->mlm_dense, e, c->hidden_size, pass->last, r, error));
     GV_TRY(gv_activate_rows(pass->mlm_act, NULL, pass->mlm_before, (gv_activation)c->head_activation, NULL, r, e));
     GV_TRY(gv_norm_forward(pass->mlm_out, pass->mlm_act, &norm, r, e));
+done:
+    return status;
+}
+
+static gv_status gv_vocabulary_forward(gv_pass *pass, gv_error *error) {
+    gv_status status = GV_OK;
+    int64_t r = pass->selected.count, v = pass->model->config.vocab_size;
+    GV_TRY(gv_transform_forward(pass, error));
     if (pass->logits != NULL) GV_TRY(gv_decode(pass->logits, pass, 0, r, error));
     if (pass->labels == NULL) goto done;
     for (int64_t first = 0; first < r; first += GV_CHUNK_ROWS) {
@@ -166,14 +186,14 @@ gv_status gv_head_forward(gv_pass *pass, gv_error *error) {
     if (pass->pooler_in != NULL) GV_TRY(gv_first_forward(pass, error));
     if (c->head == GV_HEAD_SEQUENCE) GV_TRY(gv_classifier_forward(pass, c->pooler ? pass->pooled : pass->pooler_in, error));
     if (c->head == GV_HEAD_TOKEN) GV_TRY(gv_classifier_forward(pass, pass->last, error));
-    if (c->head == GV_HEAD_MLM) GV_TRY(gv_mlm_forward(pass, error));
+    if (gv_speaks(c)) GV_TRY(gv_vocabulary_forward(pass, error));
     if (pass->label_values != NULL) {
         pass->loss = gv_value_loss(NULL, pass, 0);
         pass->has_loss = true;
     }
     if (pass->labels != NULL) {
         int64_t rows = pass->head_set.count;
-        if (c->head != GV_HEAD_MLM) {
+        if (!gv_speaks(c)) {
             GV_TRY(gv_entropy(pass->row_loss, pass->logits, pass->labels, NULL, rows, pass->logit_cols));
         }
         double total = 0;
@@ -212,7 +232,7 @@ static gv_status gv_logit_gradient(float *out, gv_pass *pass, const gv_backward_
     return status;
 }
 
-static gv_status gv_mlm_backward(float *dlast, gv_pass *pass, const gv_backward_args *args, gv_error *error) {
+static gv_status gv_vocabulary_backward(float *dlast, gv_pass *pass, const gv_backward_args *args, gv_error *error) {
     gv_status status = GV_OK;
     gv_model *model = pass->model;
     const gv_config *c = &model->config;
@@ -232,6 +252,11 @@ static gv_status gv_mlm_backward(float *dlast, gv_pass *pass, const gv_backward_
         GV_TRY(gv_logit_gradient(pass->chunk, pass, args, first, rows));
         GV_TRY(gv_linear_backward(dout + first * e, false, model, decoder, v, e, pass->chunk, pass->mlm_out + first * e, rows,
                                   error));
+    }
+    if (c->head == GV_HEAD_LM) {
+        if (c->logit_scale != 1) gv_kernels_get()->scale(dout, (float)c->logit_scale, dout, r * e);
+        gv_kernels_get()->add(dlast, dlast, dout, r * e);
+        goto done;
     }
     GV_TRY(gv_norm_backward(dout, gv_grad_added(model, model->mlm_norm), gv_grad_added(model, model->mlm_norm_bias), dout,
                             pass->mlm_act, &norm, r, e, stats));
@@ -276,8 +301,8 @@ gv_status gv_head_backward(float *dlast, gv_pass *pass, const gv_backward_args *
     gv_arena arena = {0};
     memset(dlast, 0, (size_t)(pass->selected.count * h) * sizeof(float));
     if (through_logits && pass->labels != NULL) gv_row_scales(pass, args->has_scale ? args->scale : 0);
-    if (c->head == GV_HEAD_MLM) {
-        if (through_logits && pass->selected.count > 0) GV_TRY(gv_mlm_backward(dlast, pass, args, error));
+    if (gv_speaks(c)) {
+        if (through_logits && pass->selected.count > 0) GV_TRY(gv_vocabulary_backward(dlast, pass, args, error));
         if (args->pooled == NULL) goto done;
     }
     if (rows == 0 && pass->sequences == 0) goto done;

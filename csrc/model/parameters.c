@@ -123,6 +123,10 @@ static void gv_register_all(gv_model *model) {
         model->parameters[model->mlm_decoder].linear = true;
         model->mlm_bias = gv_register(model, c->vocab_size, 0, "mlm.bias");
     }
+    if (c->head == GV_HEAD_LM) {
+        model->mlm_decoder = c->tied_decoder ? model->word : gv_register(model, c->vocab_size, h, "lm_head.weight");
+        model->parameters[model->mlm_decoder].linear = true;
+    }
 }
 
 gv_status gv_model_create(gv_model **out, const gv_config *config, const gv_allocator *allocator, gv_error *error) {

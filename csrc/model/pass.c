@@ -7,6 +7,7 @@
 
 #include "base/parallel.h"
 #include "base/try.h"
+#include "model/cache.h"
 
 /* ---- arguments ---------------------------------------------------------------------------------------------------- */
 
@@ -41,7 +42,7 @@ static gv_status gv_check_labels(const gv_model *model, const gv_forward_args *a
                        "real-valued labels need a sequence classification head and a multi-label or regression loss");
     }
     if (args->labels == NULL) return GV_OK;
-    int64_t limit = c->head == GV_HEAD_MLM ? c->vocab_size : c->num_labels;
+    int64_t limit = gv_speaks(c) ? c->vocab_size : c->num_labels;
     int64_t count = c->head == GV_HEAD_SEQUENCE ? args->sequences : args->rows != NULL ? args->row_count : args->tokens;
     for (int64_t i = 0; i < count; i++) {
         if (args->labels[i] != -100 && (args->labels[i] < 0 || args->labels[i] >= limit)) {
@@ -50,6 +51,46 @@ static gv_status gv_check_labels(const gv_model *model, const gv_forward_args *a
         }
     }
     return GV_OK;
+}
+
+/* What goes with a cache, and that each of its sequences is there, once, with room for its positions. Under the cache's lock. */
+static gv_status gv_check_cache(const gv_model *model, const gv_forward_args *args, gv_error *error) {
+    gv_status status = GV_OK;
+    const gv_config *c = &model->config;
+    const char *stray = args->save             ? "save"
+                        : args->training       ? "training"
+                        : args->attentions     ? "attentions"
+                        : args->position_ids   ? "position_ids"
+                        : args->token_type_ids ? "token_type_ids"
+                        : args->key_counts     ? "key_counts"
+                        : args->memory         ? "memory (the cache remembers it)"
+                                               : NULL;
+    if (stray != NULL) return gv_fail(error, GV_ERR_VALUE, "a forward with a cache takes no %s", stray);
+    if (args->cache->model != model) return gv_fail(error, GV_ERR_VALUE, "the cache belongs to another model");
+    GV_TRY(gv_cache_fresh(args->cache, error));
+    for (int64_t b = 0; b < args->sequences; b++) {
+        gv_cache_sequence *s;
+        GV_TRY(gv_cache_find(&s, args->cache, args->cache_sequences[b], error));
+        for (int64_t i = 0; i < b; i++) {
+            if (args->cache_sequences[i] != args->cache_sequences[b]) continue;
+            status = gv_fail(error, GV_ERR_VALUE, "the cache's sequence %lld stands twice in the batch",
+                             (long long)args->cache_sequences[b]);
+            goto done;
+        }
+        int64_t length = s->length + args->row_splits[b + 1] - args->row_splits[b];
+        if (c->position == GV_POSITION_LEARNED && length > c->max_positions) {
+            status = gv_fail(error, GV_ERR_INDEX, "sequence %lld grows to %lld tokens, but the model has %lld positions",
+                             (long long)b, (long long)length, (long long)c->max_positions);
+            goto done;
+        }
+        if (c->cross_attention && s->memory_length < 0) {
+            status = gv_fail(error, GV_ERR_STATE, "the cache's sequence %lld has no memory for the cross attention yet",
+                             (long long)args->cache_sequences[b]);
+            goto done;
+        }
+    }
+done:
+    return status;
 }
 
 static gv_status gv_check_args(const gv_model *model, const gv_forward_args *args, gv_error *error) {
@@ -65,7 +106,7 @@ static gv_status gv_check_args(const gv_model *model, const gv_forward_args *arg
         if (args->position_ids != NULL) {
             GV_TRY(gv_check_ids("position_ids", args->position_ids, args->tokens, c->max_positions, error));
         }
-        for (int64_t b = 0; args->position_ids == NULL && b < args->sequences; b++) {
+        for (int64_t b = 0; args->position_ids == NULL && args->cache == NULL && b < args->sequences; b++) {
             int64_t length = args->row_splits[b + 1] - args->row_splits[b];
             if (length > c->max_positions) {
                 status =
@@ -96,7 +137,8 @@ static gv_status gv_check_args(const gv_model *model, const gv_forward_args *arg
             goto done;
         }
     }
-    if (c->cross_attention && args->memory == NULL) {
+    if (args->cache != NULL) GV_TRY(gv_check_cache(model, args, error));
+    if (c->cross_attention && args->memory == NULL && args->cache == NULL) {
         status = gv_fail(error, GV_ERR_VALUE, "a model with cross attention needs memory and memory_splits");
         goto done;
     }
@@ -120,10 +162,11 @@ static void *gv_copy_in(gv_arena *arena, const void *source, int64_t count, size
     return target;
 }
 
-static void gv_fill_rotary(float *cosine, float *sine, const int32_t *position, int64_t rows, int64_t dim, double theta) {
+static void gv_fill_rotary(float *cosine, float *sine, const int32_t *position, int64_t rows, const gv_config *c) {
+    int64_t dim = c->head_dim;
     for (int64_t i = 0; i < dim / 2; i++) {
         /* float32 as the reference: the angle is rounded before cos and sin */
-        float inverse = (float)(1.0 / pow(theta, (double)(2 * i) / (double)dim));
+        float inverse = gv_rotary_inverse(c, i);
         for (int64_t r = 0; r < rows; r++) {
             double angle = (double)((float)position[r] * inverse);
             cosine[r * (dim / 2) + i] = (float)cos(angle);
@@ -136,7 +179,7 @@ static void gv_take_rotary(gv_row_set *rows, gv_arena *arena, const gv_config *c
     if (c->position != GV_POSITION_ROTARY) return;
     size_t size = (size_t)(rows->count * (c->head_dim / 2)) * sizeof(float);
     float *cosine = gv_arena_take(arena, size), *sine = gv_arena_take(arena, size);
-    if (cosine != NULL && sine != NULL) gv_fill_rotary(cosine, sine, rows->position, rows->count, c->head_dim, c->rope_theta);
+    if (cosine != NULL && sine != NULL) gv_fill_rotary(cosine, sine, rows->position, rows->count, c);
     rows->cosine = cosine;
     rows->sine = sine;
 }
@@ -153,10 +196,12 @@ static void gv_take_inputs(gv_pass *pass, gv_arena *arena, const gv_forward_args
     uint32_t *samples = gv_copy_in(arena, args->samples, b, sizeof(uint32_t));
     uint32_t *token_sample = gv_arena_take(arena, (size_t)t * sizeof(uint32_t));
     pass->key_counts = args->key_counts != NULL ? gv_copy_in(arena, args->key_counts, b, sizeof(int64_t)) : NULL;
+    pass->cache_sequences = args->cache != NULL ? gv_copy_in(arena, args->cache_sequences, b, sizeof(int64_t)) : NULL;
     for (int64_t s = 0; real && s < b; s++) {
+        int64_t before = args->cache != NULL ? args->cache->sequences[args->cache_sequences[s]].length : 0;
         if (args->samples == NULL) samples[s] = (uint32_t)s;
         for (int64_t i = splits[s]; i < splits[s + 1]; i++) {
-            if (args->position_ids == NULL) position[i] = (int32_t)(i - splits[s]);
+            if (args->position_ids == NULL) position[i] = (int32_t)(before + i - splits[s]);
             token_sample[i] = samples[s];
         }
     }
@@ -194,7 +239,7 @@ static void gv_take_inputs(gv_pass *pass, gv_arena *arena, const gv_forward_args
     pass->first = first;
     bool per_sequence = c->head == GV_HEAD_SEQUENCE || (c->head == GV_HEAD_NONE && c->pooler);
     pass->head_set = per_sequence ? (gv_row_set){b, NULL, NULL, zero, samples, NULL, NULL} : pass->selected;
-    pass->logit_cols = c->head == GV_HEAD_MLM ? c->vocab_size : c->num_labels;
+    pass->logit_cols = gv_speaks(c) ? c->vocab_size : c->num_labels;
     pass->labels = args->labels != NULL ? gv_copy_in(arena, args->labels, pass->head_set.count, sizeof(int64_t)) : NULL;
     pass->label_values =
         args->label_values != NULL ? gv_copy_in(arena, args->label_values, b * c->num_labels, sizeof(float)) : NULL;
@@ -286,6 +331,7 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     if (pass == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a forward pass");
     pass->model = model;
     pthread_rwlock_rdlock(&model->weights);
+    if (args->cache != NULL) pthread_mutex_lock(&args->cache->lock);
     GV_TRY(gv_check_args(model, args, error));
     pass->version = model->version;
     pass->width = gv_parallel_width();
@@ -298,6 +344,10 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     pass->seed = args->seed;
     pass->step = args->step;
     pass->loss_kind = args->loss;
+    if (args->cache != NULL) {
+        GV_TRY(gv_cache_reserve(args->cache, args->cache_sequences, args->row_splits, args->sequences, error));
+        pass->cache = args->cache;
+    }
     gv_take_inputs(pass, &plan, args);
     GV_TRY(gv_workspaces_borrow(&pass->inputs, model->workspaces, plan.used, error));
     gv_take_inputs(pass, &pass->inputs, args);
@@ -315,7 +365,12 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     gv_forward_temps_take(&temps, &temporary, pass);
     GV_TRY(gv_run_forward(pass, &temps, error));
     if (!pass->save && !pass->keep_attention) gv_workspaces_return(model->workspaces, &pass->arena);
+    for (int64_t b = 0; args->cache != NULL && b < args->sequences; b++) {
+        args->cache->sequences[args->cache_sequences[b]].length += args->row_splits[b + 1] - args->row_splits[b];
+    }
 done:
+    pass->cache = NULL; /* it may be freed before the pass is */
+    if (args->cache != NULL) pthread_mutex_unlock(&args->cache->lock);
     pthread_rwlock_unlock(&model->weights);
     gv_workspaces_return(model->workspaces, &temporary);
     if (status != GV_OK) {

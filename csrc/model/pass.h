@@ -63,6 +63,8 @@ struct gv_pass {
     const int64_t *memory_splits;
     const int32_t *memory_position;
     const int32_t *relative_bucket;
+    gv_cache *cache; /* while a step over it runs */
+    const int64_t *cache_sequences;
     const int32_t *first;   /* [B]: row of a sequence's first token among the selected rows, -1 = none */
     gv_row_set head_set;    /* the rows the head works on, for dropout */
     gv_layer_state *layers; /* [L] when saved, else all the same */
@@ -70,7 +72,7 @@ struct gv_pass {
     float **hidden;         /* [L+1], NULL where not kept; [L] is always there */
     float *last;            /* [R, H]: what the head sees, = hidden[L] */
     float *last_raw;        /* before the final norm */
-    /* heads */
+    /* heads; mlm_out: what the decoder multiplies, = last of a causal LM whose logits are not scaled */
     gv_loss_kind loss_kind;
     int64_t logit_cols;
     float *pooler_in, *pooler_before, *pooled, *head_in, *logits, *mlm_before, *mlm_act, *mlm_out, *chunk, *row_loss,

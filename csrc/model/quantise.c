@@ -1,4 +1,4 @@
-/* quantise.c - parameters in 8 bits: their sizes, binding what a file holds, and the way back to float32.
+/* quantise.c - parameters in 8 or 4 bits: their sizes, binding what a file holds, and the way back to float32.
  *
  * Rounding and packing are done once, when a model is quantised, by govlm/train/quantise.py; here the packed arrays are used
  * where the file maps them.
@@ -21,13 +21,17 @@ static void gv_slice_shape(int64_t *n, int64_t *k, const gv_model *model, const 
     *k = p->shape[transposed ? 0 : 1];
 }
 
+static gv_status gv_check_quantisable(const gv_parameter *p, gv_error *error) {
+    if (p->linear || p->embedding) return GV_OK;
+    return gv_fail(error, GV_ERR_VALUE, "%s is no matrix of a linear layer and no embedding: it stays float32", p->name);
+}
+
 gv_status gv_model_quantised_sizes(gv_quantised_sizes *out, const gv_model *model, int64_t index, int64_t group,
                                    gv_error *error) {
     const gv_parameter *p = &model->parameters[index];
     int64_t n, k;
-    if (!p->linear && !p->embedding) {
-        return gv_fail(error, GV_ERR_VALUE, "%s is no matrix of a linear layer and no embedding: it stays float32", p->name);
-    }
+    gv_status status = gv_check_quantisable(p, error);
+    if (status != GV_OK) return status;
     if (group < GV_QUANTISED_STEP || group > 256 || group % GV_QUANTISED_STEP != 0) {
         return gv_fail(error, GV_ERR_VALUE, "%s: a group of %lld inputs is not a multiple of 8 up to 256", p->name,
                        (long long)group);
@@ -40,6 +44,24 @@ gv_status gv_model_quantised_sizes(gv_quantised_sizes *out, const gv_model *mode
                                 .scales = panels * GV_PANEL,
                                 .smooth = k};
     return GV_OK;
+}
+
+/* Takes `made`, [slices], also when it fails. */
+static gv_status gv_put_quantised(gv_model *model, int64_t index, gv_quantised *made, gv_error *error) {
+    gv_parameter *p = &model->parameters[index];
+    gv_status status = GV_OK;
+    pthread_rwlock_wrlock(&model->weights);
+    if (model->flat != NULL) {
+        status = gv_fail(error, GV_ERR_STATE, "%s: the model is trainable, so its weights are float32", p->name);
+        gv_release(model->allocator, made, (size_t)p->slices * sizeof *made);
+    } else {
+        gv_forget_quantised(model, index);
+        p->data = NULL;
+        p->quantised = made;
+        model->version++;
+    }
+    pthread_rwlock_unlock(&model->weights);
+    return status;
 }
 
 gv_status gv_model_bind_quantised(gv_model *model, int64_t index, const gv_quantised_arrays *arrays, gv_error *error) {
@@ -64,18 +86,38 @@ gv_status gv_model_bind_quantised(gv_model *model, int64_t index, const gv_quant
                                  .group = arrays->group,
                                  .levels = arrays->levels};
     }
-    pthread_rwlock_wrlock(&model->weights);
-    if (model->flat != NULL) {
-        status = gv_fail(error, GV_ERR_STATE, "%s: the model is trainable, so its weights are float32", p->name);
-        gv_release(model->allocator, made, (size_t)p->slices * sizeof *made);
-    } else {
-        gv_forget_quantised(model, index);
-        p->data = NULL;
-        p->quantised = made;
-        model->version++;
+    return gv_put_quantised(model, index, made, error);
+}
+
+gv_status gv_model_blocks_sizes(gv_blocks_sizes *out, const gv_model *model, int64_t index, int bits, bool minimum,
+                                gv_error *error) {
+    const gv_parameter *p = &model->parameters[index];
+    gv_status status = gv_check_quantisable(p, error);
+    if (status != GV_OK) return status;
+    if ((bits != 4 && bits != 8) || (bits == 8 && minimum)) {
+        return gv_fail(error, GV_ERR_VALUE, "%s: blocks have 4 bits, or 8 without a minimum, not %d%s", p->name, bits,
+                       minimum ? " with one" : "");
     }
-    pthread_rwlock_unlock(&model->weights);
-    return status;
+    *out = (gv_blocks_sizes){.slices = p->slices};
+    gv_slice_shape(&out->outputs, &out->inputs, model, p);
+    int64_t panels = (out->outputs + GV_PANEL - 1) / GV_PANEL;
+    out->bytes = panels * gv_block_count(out->inputs) * gv_block_record(bits, minimum);
+    return GV_OK;
+}
+
+gv_status gv_model_bind_blocks(gv_model *model, int64_t index, const uint8_t *data, int bits, bool minimum, gv_error *error) {
+    gv_parameter *p = &model->parameters[index];
+    gv_blocks_sizes sizes;
+    gv_status status = gv_model_blocks_sizes(&sizes, model, index, bits, minimum, error);
+    if (status != GV_OK) return status;
+    gv_quantised *made = gv_alloc(model->allocator, (size_t)p->slices * sizeof *made);
+    if (made == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for the table of a quantised weight");
+    for (int i = 0; i < p->slices; i++) {
+        made[i] = (gv_quantised){.n = sizes.outputs,
+                                 .k = sizes.inputs,
+                                 .blocks = {.data = data + i * sizes.bytes, .bits = bits, .minimum = minimum}};
+    }
+    return gv_put_quantised(model, index, made, error);
 }
 
 const gv_quantised *gv_quantised_of(const gv_model *model, int64_t index) {
@@ -121,6 +163,19 @@ typedef struct {
     bool transposed;
 } gv_dequantise_job;
 
+/* out[p * stride] = w[o, p] */
+static void gv_scatter_blocks(float *out, int64_t stride, const gv_quantised *w, int64_t o) {
+    int64_t blocks = gv_block_count(w->k), size = gv_block_record(w->blocks.bits, w->blocks.minimum);
+    gv_quantised one = {.n = GV_PANEL, .blocks = w->blocks};
+    float values[GV_BLOCK];
+    for (int64_t g = 0; g < blocks; g++) {
+        one.k = w->k - g * GV_BLOCK < GV_BLOCK ? w->k - g * GV_BLOCK : GV_BLOCK;
+        one.blocks.data = w->blocks.data + (o / GV_PANEL * blocks + g) * size;
+        gv_kernels_get()->blocks_row(values, 1.0f, &one, o % GV_PANEL, false);
+        for (int64_t i = 0; i < one.k; i++) out[(g * GV_BLOCK + i) * stride] = values[i];
+    }
+}
+
 static void gv_dequantise_tile(void *context, int64_t tile, int worker) {
     (void)worker;
     const gv_dequantise_job *job = context;
@@ -128,11 +183,15 @@ static void gv_dequantise_tile(void *context, int64_t tile, int worker) {
     int64_t total = w->n * job->parameter->slices, end = (tile + 1) * GV_ROW_TILE < total ? (tile + 1) * GV_ROW_TILE : total;
     for (int64_t row = tile * GV_ROW_TILE; row < end; row++) {
         if (!job->transposed) {
-            gv_kernels_get()->quantised_row(job->out + row * w->k, 1.0f, w + row / w->n, row % w->n, false);
+            gv_any_row(gv_kernels_get(), job->out + row * w->k, 1.0f, w + row / w->n, row % w->n, false);
             continue;
         }
         const gv_quantised *part = w + row / w->n;
         int64_t o = row % w->n;
+        if (part->blocks.data != NULL) {
+            gv_scatter_blocks(job->out + row, total, part, o);
+            continue;
+        }
         const int8_t *from = part->panels + o / GV_PANEL * gv_quantised_depth(w->k) * GV_PANEL + o % GV_PANEL * 4;
         for (int64_t p = 0; p < w->k; p++) {
             float v = (float)from[p / 4 * 4 * GV_PANEL + p % 4] * part->scale[o];

@@ -10,6 +10,7 @@
 
 #include "base/parallel.h"
 #include "base/try.h"
+#include "model/cache.h"
 #include "model/pass.h"
 #include "nn/embedding.h"
 
@@ -147,6 +148,7 @@ static gv_attention_batch gv_batch_of(const gv_pass *pass, int64_t layer, const 
 
 static int64_t gv_scratch_floats(const gv_pass *pass) {
     int64_t most = 0;
+    if (pass->cache != NULL) return gv_decode_scratch(pass);
     for (int cross = 0; cross <= (pass->model->config.cross_attention ? 1 : 0); cross++) {
         gv_attention_batch batch = gv_batch_of(pass, 0, &pass->all, cross != 0);
         /* Planning happens before parameters are looked at: a relative table counts when the configuration has one. */
@@ -372,6 +374,7 @@ done:
 
 static gv_status gv_attend(gv_pass *pass, int64_t layer, gv_attention_state *s, const gv_row_set *rows, bool cross,
                            float *scratch) {
+    if (pass->cache != NULL) return gv_decode_attend(pass, layer, s, rows, cross, scratch);
     gv_attention_batch batch = gv_batch_of(pass, layer, rows, cross);
     return gv_attention_forward(s->context, pass->save ? s->lse : NULL, s->probs, s->probs_offset, s->query, s->key, s->value,
                                 &batch, scratch);
@@ -389,6 +392,7 @@ static gv_status gv_cross_forward(gv_pass *pass, int64_t layer, const float *bas
     gv_row_dropout dropout = gv_pass_dropout(pass, layer, GV_SITE_CROSS_OUTPUT, c->hidden_dropout, rows);
     GV_TRY(gv_norm_forward(t->normed, base, &norm, rows->count, h));
     GV_TRY(gv_linear(s->query, model, ids->query, inner, h, t->normed, rows->count, error));
+    /* Of a cached sequence they were made once; memory_rows is 0. */
     GV_TRY(gv_linear(s->key, model, ids->key, kv, h, pass->memory, pass->memory_rows, error));
     GV_TRY(gv_linear(s->value, model, ids->value, kv, h, pass->memory, pass->memory_rows, error));
     GV_TRY(gv_attend(pass, layer, s, rows, true, t->scratch));

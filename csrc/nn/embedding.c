@@ -21,7 +21,7 @@ typedef struct {
 static void gv_table_row(const gv_kernels *k, float *y, const gv_table *table, int64_t row, float factor, bool add,
                          int64_t cols) {
     if (table->quantised != NULL) {
-        k->quantised_row(y, factor, table->quantised, row, add);
+        gv_any_row(k, y, factor, table->quantised, row, add);
     } else if (add) {
         k->add(y, y, table->rows + row * cols, cols);
     } else {

@@ -12,6 +12,8 @@ typedef struct {
     PyTypeObject *model_type;
     PyTypeObject *pass_type;
     PyTypeObject *moments_type;
+    PyTypeObject *cancel_type;
+    PyTypeObject *cache_type;
 } gv_module_state;
 
 extern struct PyModuleDef gv_module_definition;
@@ -26,8 +28,11 @@ int gv_add_bpe(PyObject *module);
 int gv_add_model(PyObject *module, gv_module_state *state);
 int gv_add_pass(PyObject *module, gv_module_state *state);
 int gv_add_moments(PyObject *module, gv_module_state *state);
+int gv_add_cancel(PyObject *module, gv_module_state *state);
+int gv_add_cache(PyObject *module, gv_module_state *state);
 int gv_add_ngrams(PyObject *module);
 int gv_add_search(PyObject *module);
+int gv_add_unigram(PyObject *module);
 
 /* A str in its own width; borrowed from it. */
 gv_text gv_text_of(PyObject *string);
@@ -49,13 +54,15 @@ int gv_add_tokens(PyObject *list, gv_add_one add, void *handle);
 void *gv_read_array(PyObject *value, int type, int dimensions, Py_ssize_t *shape, const char *name);
 
 /* Runs `expression` (a gv_status) without the GIL, with Ctrl-C cancelling the pool's jobs of this thread. On
- * cancellation the pending signal is raised as KeyboardInterrupt by gv_raise. */
+ * cancellation gv_raise raises the pending signal as KeyboardInterrupt; on other threads, Cancelled. */
 #define GV_WITHOUT_GIL(status, expression)                       \
     do {                                                         \
         const volatile int *gv_previous_ = gv_interrupt_begin(); \
         Py_BEGIN_ALLOW_THREADS(status) = (expression);           \
         Py_END_ALLOW_THREADS gv_interrupt_end(gv_previous_);     \
     } while (0)
+
+bool gv_is_main_thread(void); /* with the GIL held */
 
 /* On the main thread: catches SIGINT into a flag that the pool polls. Elsewhere: nothing. */
 const volatile int *gv_interrupt_begin(void);

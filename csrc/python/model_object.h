@@ -5,6 +5,7 @@
 
 #include <numpy/arrayobject.h>
 
+#include "govlm_generate.h"
 #include "python/bindings.h"
 
 typedef struct {
@@ -12,6 +13,11 @@ typedef struct {
     PyObject *config; /* dict */
     PyObject *bound;  /* list: the arrays that parameters point into */
 } gv_model_object;
+
+typedef struct {
+    PyObject_HEAD gv_cache *cache;
+    gv_model_object *owner;
+} gv_cache_object;
 
 /* Index of the parameter called `name` (a str), or -1 with KeyError set. */
 int64_t gv_parameter_index(gv_model_object *self, PyObject *name);

@@ -227,6 +227,40 @@ static PyObject *model_bind_quantised(gv_model_object *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *model_blocks_sizes(gv_model_object *self, PyObject *args) {
+    PyObject *name;
+    int bits, minimum;
+    gv_error error = {0};
+    gv_blocks_sizes sizes;
+    if (!PyArg_ParseTuple(args, "Uip:blocks_sizes", &name, &bits, &minimum)) return NULL;
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    if (gv_model_blocks_sizes(&sizes, self->model, index, bits, minimum != 0, &error) != GV_OK) return gv_raise(&error);
+    return Py_BuildValue("(LLLL)", (long long)sizes.slices, (long long)sizes.bytes, (long long)sizes.outputs,
+                         (long long)sizes.inputs);
+}
+
+static PyObject *model_bind_blocks(gv_model_object *self, PyObject *args) {
+    PyObject *name, *data;
+    int bits, minimum;
+    gv_error error = {0};
+    gv_blocks_sizes sizes;
+    char text[160];
+    if (!PyArg_ParseTuple(args, "UOip:bind_blocks", &name, &data, &bits, &minimum)) return NULL;
+    int64_t index = gv_parameter_index(self, name);
+    if (index < 0) return NULL;
+    if (gv_model_blocks_sizes(&sizes, self->model, index, bits, minimum != 0, &error) != GV_OK) return gv_raise(&error);
+    const npy_intp shape[1] = {(npy_intp)(sizes.slices * sizes.bytes)};
+    (void)PyOS_snprintf(text, sizeof text, "%.100s.blocks", PyUnicode_AsUTF8(name));
+    PyArrayObject *array = gv_want_array(data, text, NPY_UINT8, 1, shape);
+    if (array == NULL) return NULL;
+    if (gv_model_bind_blocks(self->model, index, PyArray_DATA(array), bits, minimum != 0, &error) != GV_OK) {
+        return gv_raise(&error);
+    }
+    if (PyDict_SetItem(self->bound, name, args) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
 /* capture(name, array | None) -> rows copied since the call before */
 static PyObject *model_capture(gv_model_object *self, PyObject *args) {
     PyObject *name, *value, *key;
@@ -253,7 +287,7 @@ static PyObject *model_capture(gv_model_object *self, PyObject *args) {
     return failed < 0 ? NULL : PyLong_FromLongLong((long long)count);
 }
 
-/* What bind_quantised was given, without the name; None when the parameter is float32. */
+/* What bind_quantised or bind_blocks was given, without the name; None when the parameter is float32. */
 static PyObject *model_quantised(gv_model_object *self, PyObject *name) {
     int64_t index = gv_parameter_index(self, name);
     if (index < 0) return NULL;
@@ -444,9 +478,11 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     static char *names[] = {"input_ids", "row_splits", "position_ids",  "token_type_ids", "key_counts",
                             "rows",      "memory",     "memory_splits", "hidden_states",  "attentions",
                             "labels",    "loss",       "class_weights", "logits",         "training",
-                            "save",      "seed",       "step",          "samples",        NULL};
+                            "save",      "seed",       "step",          "samples",        "cache",
+                            "sequences", NULL};
     PyObject *ids, *splits, *positions = Py_None, *types = Py_None, *key_counts = Py_None, *rows = Py_None, *memory = Py_None;
-    PyObject *memory_splits = Py_None, *labels = Py_None, *class_weights = Py_None, *samples = Py_None;
+    PyObject *memory_splits = Py_None, *labels = Py_None, *class_weights = Py_None, *samples = Py_None,
+             *cache = Py_None, *sequences = Py_None;
     int hidden_states = 0, attentions = 0, logits = 1, training = 0, save = 1;
     unsigned long seed = 0, step = 0;
     const char *loss = "single_label";
@@ -455,9 +491,10 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     gv_error error = {0};
     gv_status status;
     gv_pass *pass = NULL;
-    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "OO|OO$OOOOppOsOpppkkO:forward", names, &ids, &splits, &positions,
+    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "OO|OO$OOOOppOsOpppkkOOO:forward", names, &ids, &splits, &positions,
                                      &types, &key_counts, &rows, &memory, &memory_splits, &hidden_states, &attentions, &labels,
-                                     &loss, &class_weights, &logits, &training, &save, &seed, &step, &samples)) {
+                                     &loss, &class_weights, &logits, &training, &save, &seed, &step, &samples, &cache,
+                                     &sequences)) {
         return NULL;
     }
     PyArrayObject *array = gv_want_array(ids, "input_ids", NPY_INT32, 1, any);
@@ -479,6 +516,14 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     if (read_vector((const void **)&args.token_type_ids, types, "token_type_ids", NPY_INT32, args.tokens) < 0) return NULL;
     if (read_vector((const void **)&args.key_counts, key_counts, "key_counts", NPY_INT64, args.sequences) < 0) return NULL;
     if (read_vector((const void **)&args.samples, samples, "samples", NPY_UINT32, args.sequences) < 0) return NULL;
+    gv_module_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (cache != Py_None) {
+        if (!PyObject_TypeCheck(cache, state->cache_type))
+            return PyErr_Format(PyExc_TypeError, "cache must be a Cache, got %.80s", Py_TYPE(cache)->tp_name);
+        if (sequences == Py_None) return PyErr_Format(PyExc_ValueError, "cache needs sequences");
+        if (read_vector((const void **)&args.cache_sequences, sequences, "sequences", NPY_INT64, args.sequences) < 0) return NULL;
+        args.cache = ((gv_cache_object *)cache)->cache;
+    }
     if (read_vector((const void **)&args.memory_splits, memory_splits, "memory_splits", NPY_INT64, args.sequences + 1) < 0)
         return NULL;
     PyObject *width = PyDict_GetItemString(self->config, "num_labels");
@@ -504,7 +549,6 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     args.step = (uint32_t)step;
     GV_WITHOUT_GIL(status, gv_model_forward(&pass, self->model, &args, &error));
     if (status != GV_OK) return gv_raise(&error);
-    gv_module_state *state = PyType_GetModuleState(Py_TYPE(self));
     return gv_pass_object_new(state->pass_type, self, pass);
 }
 
@@ -517,7 +561,10 @@ static PyMethodDef model_methods[] = {
     {"bind_quantised", (PyCFunction)model_bind_quantised, METH_VARARGS, "Uses packed 8-bit arrays (kept alive, not copied)."},
     {"capture", (PyCFunction)model_capture, METH_VARARGS,
      "Copies a layer's inputs into an array in every forward; None ends it."},
-    {"quantised", (PyCFunction)model_quantised, METH_O, "What bind_quantised was given, or None."},
+    {"blocks_sizes", (PyCFunction)model_blocks_sizes, METH_VARARGS,
+     "(slices, bytes, outputs, inputs): what bind_blocks wants, of one slice."},
+    {"bind_blocks", (PyCFunction)model_bind_blocks, METH_VARARGS, "Uses packed blocks of 32 (kept alive, not copied)."},
+    {"quantised", (PyCFunction)model_quantised, METH_O, "What bind_quantised or bind_blocks was given, or None."},
     {"make_trainable", (PyCFunction)model_make_trainable, METH_NOARGS,
      "Moves the weights into one flat buffer with gradients."},
     {"parameter", (PyCFunction)model_parameter, METH_O, "A parameter's values, as a view."},

@@ -7,6 +7,16 @@
 #include "kernels/gemm.h"
 #include "python/bindings.h"
 
+/* Looked up: gv_raise's callers have no module at hand. */
+static PyObject *gv_raise_cancelled(const char *text) {
+    PyObject *module = PyImport_ImportModule("govlm._core");
+    PyObject *type = module ? PyObject_GetAttrString(module, "Cancelled") : NULL;
+    if (type != NULL) PyErr_SetString(type, text);
+    Py_XDECREF(type);
+    Py_XDECREF(module);
+    return NULL;
+}
+
 PyObject *gv_raise(const gv_error *error) {
     PyObject *type = PyExc_RuntimeError;
     switch (error->status) {
@@ -27,6 +37,7 @@ PyObject *gv_raise(const gv_error *error) {
             type = PyExc_OSError;
             break;
         case GV_ERR_CANCELLED:
+            if (!gv_is_main_thread()) return gv_raise_cancelled(error->text);
             if (PyErr_CheckSignals() != 0) return NULL; /* the user's own handler decided */
             type = PyExc_KeyboardInterrupt;
             break;
@@ -48,7 +59,7 @@ static void gv_on_interrupt(int number) {
     if (gv_python_action.sa_handler != SIG_DFL && gv_python_action.sa_handler != SIG_IGN) gv_python_action.sa_handler(number);
 }
 
-static bool gv_is_main_thread(void) {
+bool gv_is_main_thread(void) {
     static pthread_t main_thread;
     static bool known;
     if (!known) {
@@ -137,8 +148,11 @@ static int module_exec(PyObject *module) {
     if (gv_add_model(module, state) < 0) return -1;
     if (gv_add_pass(module, state) < 0) return -1;
     if (gv_add_moments(module, state) < 0) return -1;
+    if (gv_add_cancel(module, state) < 0) return -1;
+    if (gv_add_cache(module, state) < 0) return -1;
     if (gv_add_ngrams(module) < 0) return -1;
     if (gv_add_search(module) < 0) return -1;
+    if (gv_add_unigram(module) < 0) return -1;
     return 0;
 }
 
@@ -149,6 +163,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->model_type);
     Py_VISIT(state->pass_type);
     Py_VISIT(state->moments_type);
+    Py_VISIT(state->cancel_type);
+    Py_VISIT(state->cache_type);
     return 0;
 }
 
@@ -159,6 +175,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->model_type);
     Py_CLEAR(state->pass_type);
     Py_CLEAR(state->moments_type);
+    Py_CLEAR(state->cancel_type);
+    Py_CLEAR(state->cache_type);
     return 0;
 }
 

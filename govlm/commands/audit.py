@@ -25,8 +25,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit({"sound": found.sound, **asdict(found)})
         return int(not found.sound)
-    for text in found.told:
-        print(f"note: {text}")
+    for note in found.told:
+        print(f"note: {note.text}")
     for finding in found.findings:
         print(f"{finding.kind}: {f'chain {finding.chain}: ' if finding.chain else ''}{finding.text}")
     state = "sound" if found.sound else f"{len(found.findings)} findings"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from govlm.commands.common import add_common, emit, progress, set_threads
+from govlm.commands.common import UsageError, add_common, emit, progress, set_threads
 
 __all__ = ["open_hall", "register"]
 
@@ -126,31 +126,61 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    """Prints the keys of people's data and how many values each holds; --rotate: a new one first, and all written with it."""
-    from tqdm import tqdm
-
-    from govlm.hall.protection.rotation import held, rotate
+    """Prints the keys of people's data and how many values each holds. --rotate: a new one first, and all written with it; --retire: those
+    that hold nothing any more are taken out of the key file."""
+    from govlm.hall.protection.rotation import held
+    from govlm.hall.protection.vault import Vault
 
     with open_hall(arguments.directory) as hall:
-        changed = 0
-        if arguments.rotate:
-            hall.vault.add_key()
-            off = {None: None, True: False, False: True}[progress(arguments)]
-            with tqdm(total=held(hall.store), desc="values", unit="value", disable=off, leave=False) as bar:
-                changed = rotate(hall.store, hall.vault, hall.writer, progress=bar.update)
+        if not Vault.there(hall.folder / "keys.json"):  # to look makes none
+            if arguments.rotate or arguments.retire:
+                raise UsageError(f"{hall.folder}: there are no keys yet; the first that is kept of a person makes them")
+            if arguments.json:
+                emit({"changed": 0, "retired": [], "keys": []})
+            else:
+                print("no keys yet: the first that is kept of a person makes them")
+            return 0
+        changed = _rotate(arguments, hall) if arguments.rotate else 0
+        retired = _retire(hall) if arguments.retire else []
         ring = hall.vault.ring
         keys = [
             {"key": name, "cipher": key.cipher, "current": name == ring.current, "values": held(hall.store, name)}
             for name, key in ring.keys.items()
         ]
     if arguments.json:
-        emit({"changed": changed, "keys": keys})
+        emit({"changed": changed, "retired": retired, "keys": keys})
         return 0
     if arguments.rotate:
         print(f"{changed:,} values are written with the new key {ring.current}; copy the key file to where its copies are kept")
+    for name in retired:
+        print(f"{name} is taken out; backups from before the rotation can only be read with an older copy of the key file")
     for entry in keys:
         print(f"{entry['key']}  {entry['cipher']:<11}  {entry['values']:>9,} values{'  current' if entry['current'] else ''}")
     return 0
+
+
+def _rotate(arguments: argparse.Namespace, hall: Any) -> int:
+    from tqdm import tqdm
+
+    from govlm.hall.protection.rotation import held, rotate
+
+    hall.vault.add_key()
+    off = {None: None, True: False, False: True}[progress(arguments)]
+    with tqdm(total=held(hall.store), desc="values", unit="value", disable=off, leave=False) as bar:
+        return rotate(hall.store, hall.vault, hall.writer, progress=bar.update)
+
+
+def _retire(hall: Any) -> list[str]:
+    """Takes out every key but the current one. VaultError names one that is still in use: nothing was taken out."""
+    from govlm.hall.protection.rotation import in_use, retire
+
+    ring = hall.vault.ring
+    old = [name for name in ring.keys if name != ring.current]
+    for name in old:
+        in_use(hall.store, name)
+    for name in old:
+        retire(hall.store, hall.vault, name)
+    return old
 
 
 def _procedures(arguments: argparse.Namespace) -> int:
@@ -202,7 +232,11 @@ def register(command: Any) -> None:
     sub.add_argument("--damaged", action="store_true", help="in the place of a database that cannot be opened any more")
     add_common(sub, threads=False)
     sub = action("keys", _keys, "say which keys people's data is encrypted with, and how many values each holds")
-    sub.add_argument("--rotate", action="store_true", help="make a new key and encrypt all with it, while the hall is in use")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--rotate", action="store_true", help="make a new key and encrypt all with it, while the hall is in use")
+    which.add_argument(
+        "--retire", action="store_true", help="take the keys that nothing is written with any more out of the key file"
+    )
     add_common(sub)
     sub = action("export", _export, "write the service items to a JSONL, CSV or Excel file")
     sub.add_argument("file", metavar="FILE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ __all__ = ["register"]
 
 def _serve(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
+    gc.disable()  # nothing that is imported becomes garbage, and looking for it takes a quarter of the start; see portal.serve.app
     try:
         from govlm.portal.serve import serve
         from govlm.portal.settings import Settings, SettingsError

@@ -25,12 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.bundled import BUNDLED
+from govlm.bundled import BUNDLED, model_folder
 from govlm.hall.answers.answer import answer_choices, answer_item, answer_policy
 from govlm.hall.answers.precedence import applies
 from govlm.hall.answers.rendering import Answer, refuse
-from govlm.hall.catalogue.columns import import_items
-from govlm.hall.catalogue.documents import import_documents
 from govlm.hall.catalogue.records import Document, Item
 from govlm.hall.catalogue.report import CatalogueError, Report
 from govlm.hall.catalogue.store import Store
@@ -49,6 +47,8 @@ from govlm.hall.push.candidates import Candidates
 from govlm.hall.push.profile import check as check_profile
 from govlm.hall.push.ranking import Pushed
 from govlm.hall.push.service import Push
+from govlm.hall.retrieval.index import Encode
+from govlm.hall.retrieval.known import Known
 from govlm.hall.understanding.understand import Reading, Understanding
 
 __all__ = ["ENCODED", "Hall", "Hit", "UnknownForm"]
@@ -87,6 +87,7 @@ class Hall:
         self.folder, self.store = folder, store
         self._model = model
         self._encoder: Any = None
+        self._known: Encode | None = None
         self._library: Library | None = None
         self._candidates: tuple[Library, Candidates] | None = None
         self.writer = Writer(store)
@@ -155,6 +156,8 @@ class Hall:
     ) -> Report:
         """Adds the items of a JSONL, CSV or Excel file, replacing those of the same code. The report tells of every row that was not
         as it should be. mapping: which foreign column is which field (default: recognised by the columns)."""
+        from govlm.hall.catalogue.columns import import_items  # what reads files is not needed to answer
+
         items, report = import_items(file, mapping)
         self.store.put_items(items)
         self.reindex(progress)
@@ -162,6 +165,8 @@ class Hall:
 
     def import_policies(self, files: Path_ | Iterable[Path_], region: str = "", progress: Progress | None = None) -> Report:
         """Adds policy documents: files or folders of Markdown, HTML, PDF, Word or text. region: where they hold."""
+        from govlm.hall.catalogue.documents import import_documents
+
         documents, report = import_documents(files, region, self.store.documents())
         self.store.put_documents(documents)
         self.reindex(progress)
@@ -169,6 +174,9 @@ class Hall:
 
     def import_sample(self) -> None:
         """Adds the bundled sample: items, policies, procedures of a city that does not exist; indexed once."""
+        from govlm.hall.catalogue.columns import import_items
+        from govlm.hall.catalogue.documents import import_documents
+
         items, _ = import_items(SAMPLE / "items.jsonl")
         documents, _ = import_documents([SAMPLE / "policies"], "", self.store.documents())
         self.store.put(items, documents)
@@ -233,7 +241,7 @@ class Hall:
         with self._lock:
             with making(folder):
                 with self.store.snapshot() as view:
-                    name = build(folder, view, self._encode, progress)
+                    name = build(folder, view, self._knowing, progress)
                     library = Library.open(folder / name, view, self._encode)
                 if self.store.publish_index(name, library.version):
                     self._library = library
@@ -507,6 +515,15 @@ class Hall:
             return np.zeros((0, self.encoder.config.hidden_size), np.float32)
         found: NDArray[np.float32] = self.encoder.encode(list(texts), normalize=True, max_length=ENCODED)
         return found
+
+    def _knowing(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `_encode`, without reckoning anew what comes in the box."""
+        if not texts:
+            return self._encode(texts)
+        if self._known is None:
+            known = Known.of(model_folder(self._model))
+            self._known = known.within(self._encode) if known is not None else self._encode
+        return self._known(texts)
 
     @property
     def encoder(self) -> Any:

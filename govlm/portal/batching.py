@@ -16,9 +16,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from govlm._native import core
 from govlm.portal.errors import PortalError
+
+if TYPE_CHECKING:
+    from govlm._core import Cancel
 
 __all__ = ["Batcher", "Lane", "Ready"]
 
@@ -82,6 +86,7 @@ class Batcher:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._costs: dict[Lane, float] = {}  # seconds a token
+        self._passing: tuple[list[_Job], Cancel] | None = None  # what a pass runs for, and how it is given up
 
     @property
     def waiting(self) -> int:
@@ -109,6 +114,8 @@ class Batcher:
                 job.cancelled = True
                 if job in self._jobs:
                     self._jobs.remove(job)
+                if self._passing is not None and all(other.cancelled for other in self._passing[0]):
+                    self._passing[1].cancel()
             raise
 
     def close(self) -> None:
@@ -199,13 +206,23 @@ class Batcher:
         return chosen
 
     def _pass(self, chosen: Sequence[tuple[_Job, int]]) -> None:
-        alive = [(job, place) for job, place in chosen if not job.cancelled]
-        if not alive:
-            return
+        stop = core.Cancel()
+        with self._condition:
+            alive = [(job, place) for job, place in chosen if not job.cancelled]
+            if not alive:
+                return
+            self._passing = [job for job, _ in alive], stop
         lane = alive[0][0].lane
         ready = [job.ready[place] for job, place in alive]
         began = time.perf_counter()
-        results = lane.work(ready)
+        try:
+            with stop:
+                results = lane.work(ready)
+        except core.Cancelled:  # nobody waits for it any more
+            return
+        finally:
+            with self._condition:
+                self._passing = None
         cost = (time.perf_counter() - began) / sum(entry.tokens for entry in ready)
         self._costs[lane] = cost if lane not in self._costs else (1 - _WEIGHT) * self._costs[lane] + _WEIGHT * cost
         for (job, place), result in zip(alive, results, strict=True):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
+from govlm._native import core
 from govlm.portal.errors import PortalError
 
 __all__ = ["Gate", "attended"]
@@ -26,7 +27,8 @@ class Gate:
         self.waiting = 0
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """work(*arguments) on a thread. PortalError "busy": the queue is full. One whose client went away while it waited never begins."""
+        """work(*arguments) on a thread. PortalError "busy": the queue is full. One whose client went away while it waited never begins;
+        one that has begun stops where it is in the model (govlm._core.Cancelled, which nobody hears), and runs to its end elsewhere."""
         if self._places.locked() and self.waiting >= self._queue:
             raise PortalError("busy", retry_after=1)
         self.waiting += 1
@@ -34,9 +36,24 @@ class Gate:
             await self._places.acquire()
         finally:
             self.waiting -= 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
-        future.add_done_callback(lambda _: self._places.release())  # also when nobody waits for it any more
-        return await asyncio.shield(future)
+        stop = core.Cancel()
+
+        def within() -> T:
+            with stop:
+                return work(*arguments)
+
+        future = asyncio.get_running_loop().run_in_executor(self._pool, within)
+        future.add_done_callback(self._done)  # also when nobody waits for it any more
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            stop.cancel()
+            raise
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        self._places.release()
+        if not future.cancelled():
+            future.exception()  # heard, where nobody waits for it
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)

@@ -16,8 +16,6 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from govlm.hall.catalogue.cells import show
-from govlm.hall.catalogue.columns import import_items
-from govlm.hall.catalogue.documents import import_documents
 from govlm.hall.catalogue.passages import top
 from govlm.hall.catalogue.records import FIELDS, Document, Item, from_dict, to_dict
 from govlm.hall.catalogue.report import Report
@@ -109,6 +107,9 @@ class Imports:
     ) -> Import:  # fmt: skip
         """Reads the files (one for items) and compares them with the catalogue, which stays as it is. CatalogueError: they cannot be
         read at all. The files may go then."""
+        from govlm.hall.catalogue.columns import import_items  # what reads files is not needed to answer
+        from govlm.hall.catalogue.documents import import_documents
+
         records: Sequence[Item | Document]
         if kind == "items":
             records, report = import_items(files[0], mapping)

@@ -7,11 +7,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from govlm.portal.errors import MESSAGES
+from govlm.portal.errors import SCHEMA, ErrorBody, responses
 from govlm.portal.security.access import VISITOR
 from govlm.portal.security.logins import COOKIE
 
-__all__ = ["describe"]
+__all__ = ["document"]
 
 TAGS = {
     "chat": "Conversations and questions: messages, answers as JSON or as a stream, the form beside them, what was handed in.",
@@ -41,26 +41,19 @@ GET /v1/me gave. On a portal that only its own machine can reach neither a login
 a key is asked for."""
 
 
-def describe(app: FastAPI) -> None:
-    """Gives the application its document, made once."""
-
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _made(app)
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]
-
-
-def _made(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI) -> dict[str, Any]:
+    """Of the routes that the application has."""
     found = get_openapi(title=app.title, version=app.version, description=_INTRODUCTION, routes=app.routes)
     found["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
     used = {tag for path in found["paths"].values() for entry in path.values() for tag in entry.get("tags", ())}
     found["tags"] = [{"name": name, "description": TAGS.get(name, name)} for name in dict.fromkeys((*TAGS, *sorted(used)))]
     components = found.setdefault("components", {})
     components["securitySchemes"] = _SCHEMES
+    schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
-        components.get("schemas", {}).pop(name, None)
+        schemas.pop(name, None)
+    error = ErrorBody.model_json_schema(ref_template=SCHEMA + "{model}")
+    schemas |= {**error.pop("$defs"), ErrorBody.__name__: error}
     for path, methods in found["paths"].items():
         for method in _METHODS:
             if method in methods:
@@ -77,14 +70,8 @@ def _complete(path: str, method: str, entry: dict[str, Any]) -> None:
     if "requestBody" in entry:
         always += ["bad_request", "too_large", "unsupported_type"]
     for code in always:
-        status, message = MESSAGES[code]
-        entry["responses"].setdefault(
-            str(status),
-            {
-                "description": message,
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
-            },
-        )
+        for status, answer in responses(code).items():
+            entry["responses"].setdefault(str(status), answer)
     for status, answer in entry["responses"].items():
         answer.setdefault("headers", {})["X-Request-Id"] = {
             "description": "Names the request in the logs.", "schema": {"type": "string"},

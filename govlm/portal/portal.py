@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
@@ -25,17 +27,20 @@ from govlm.portal.operations.retention import Policy, Retention
 from govlm.portal.operations.switches import Switches
 from govlm.portal.operations.usage import Usage
 from govlm.portal.security.accounts import Accounts, utc
+from govlm.portal.security.counters import Counters
 from govlm.portal.security.keys import Keys
 from govlm.portal.security.limits import Limits, Proxies
 from govlm.portal.security.logins import Logins
-from govlm.portal.security.oidc import Provider
 from govlm.portal.settings import Settings
 from govlm.portal.store.tables import upgrade
 
 if TYPE_CHECKING:
     from govlm.portal.security.access import Principal
+    from govlm.portal.security.oidc import Provider
 
-__all__ = ["Here", "Portal", "prepare"]
+__all__ = ["Here", "Portal", "prepare", "settled"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Portal:
@@ -57,8 +62,9 @@ class Portal:
         self.accounts = Accounts(database, self.hall.vault)
         self.logins = Logins(database, settings.login_idle, settings.login_life)
         self.keys = Keys(database)
-        self.limits, self.proxies = Limits(settings.rates), Proxies(settings.proxies)
-        self.oidc = Provider(settings, self.hall.vault) if settings.oidc_discovery else None
+        self._counters = Counters(settings.data if settings.workers > 1 else None, self.secret)
+        self.limits, self.proxies = Limits(settings.rates, self._counters), Proxies(settings.proxies)
+        self.oidc = _provider(settings, self.hall)
         self.anchors = Anchors(settings.data)
         self.audit = Audit(database, writer, self.hall.vault, self.anchors)
         self.metrics = Metrics()
@@ -79,9 +85,18 @@ class Portal:
         """Finishes what is under way."""
         self.batcher.close()
         self.gate.close()
-        for part in (self._measure, self._retention, self.switches, self.usage, self.audit):
+        for part in (self._measure, self._retention, self.switches, self.usage, self.audit, self._counters):
             part.close()
         self.hall.close()
+
+
+def _provider(settings: Settings, hall: Hall) -> Provider | None:
+    """Its library is read only where there is a provider: it takes a tenth of a start."""
+    if not settings.oidc_discovery:
+        return None
+    from govlm.portal.security.oidc import Provider
+
+    return Provider(settings, hall.vault)
 
 
 def prepare(settings: Settings) -> str:
@@ -114,6 +129,13 @@ def secret(data: Path) -> bytes:
     return bytes.fromhex(file.read_text("ascii"))
 
 
+def settled(dependency: F) -> F:
+    """Reads the signature of a dependency once: FastAPI would read it, and the annotations in it, anew for each of a hundred routes."""
+    dependency.__signature__ = inspect.signature(dependency, eval_str=True)  # type: ignore[attr-defined]
+    return dependency
+
+
+@settled
 def here(request: Request) -> Portal:
     found: Portal = request.app.state.portal
     return found

@@ -16,8 +16,6 @@ from typing import Any
 
 from govlm.hall.answers.compose import KINDS
 from govlm.hall.catalogue.tables import replace_file
-from govlm.hall.evaluation import Cases, evaluate
-from govlm.hall.evaluation.cases import Case
 from govlm.hall.hall import Hall
 from govlm.portal.curated import CuratedAnswer
 
@@ -68,6 +66,9 @@ def run(hall: Hall, data: Path, answers: Iterable[CuratedAnswer], today: date) -
     failed, whatever the hall says of itself."""
     library, answers = hall.library, list(answers)
     standing = {answer.id for answer in answers if answer.now(library, today) is not None}
+    from govlm.hall.evaluation import Cases, evaluate  # not at every start of the portal
+    from govlm.hall.evaluation.cases import Case
+
     there: list[Case] = []
     failed: list[Failed] = []
     count = 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from govlm.portal.operations.metrics import fresh_folder
 from govlm.portal.operations.running import running
 from govlm.portal.portal import prepare
 from govlm.portal.security.accounts import ADMINISTRATOR
+from govlm.portal.security.counters import fresh_file
 from govlm.portal.settings import Settings
 
 __all__ = ["app", "serve"]
@@ -22,9 +25,22 @@ _SETTINGS = "GOVLM_PORTAL_SETTINGS"  # handed to the worker processes
 
 
 def app() -> Any:
-    """The application of a worker process."""
+    """The application of a worker process. What it consists of is never looked through for garbage: it stays."""
+    gc.disable()
+    try:
+        return _made()
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _made() -> Any:
+    from tqdm import tqdm
+
     from govlm.portal.application import create_app
 
+    # bm25s draws its bars with tqdm, whose lock is for all processes; a worker ends by the signal that uvicorn raises again, and would leave it
+    tqdm.set_lock(threading.RLock())
     given = json.loads(os.environ[_SETTINGS])
     configure(Path(given["log"]) if given["log"] else None)
     paths = {name: Path(given[name]) for name in ("data", "tls_cert", "tls_key", "log") if given[name]}
@@ -41,6 +57,7 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     with running(settings.data):
         fresh_folder(settings.data)
+        fresh_file(settings.data)
         password = prepare(settings)
         if password:  # told once, here; `govlm portal account reset` makes another
             print(f"administrator: {ADMINISTRATOR}   one-time password: {password}   (log in to change it)", flush=True)
@@ -54,5 +71,5 @@ def _run(uvicorn: Any, settings: Settings) -> None:
     uvicorn.run(
         "govlm.portal.serve:app", factory=True, host=settings.host, port=settings.port, workers=settings.workers,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key, timeout_graceful_shutdown=20, server_header=False,
-        access_log=False, log_config=None, proxy_headers=False,
+        access_log=False, log_config=None, proxy_headers=False, ws="none",
     )  # fmt: skip

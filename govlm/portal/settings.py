@@ -41,7 +41,7 @@ class Settings:
     X-Forwarded-For and X-Forwarded-Proto are believed. Any of these three says that others can reach a portal on loopback, too.
     oidc_discovery: URL of the provider's openid-configuration; oidc_client, oidc_secret: this portal's name and secret there.
     login_idle, login_life: seconds until an unused login, and any login, ends.
-    rates: what one may do at most, of each worker: login (an address), chat, catalogue, models, push, admin (a person each), key (an API
+    rates: what one may do at most, of all workers of a machine: login (an address), chat, catalogue, models, push, admin (a person each), key (an API
     key), address (all of an address without keys). On loopback only login counts for programs without a cookie.
     """
 

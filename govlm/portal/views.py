@@ -160,9 +160,10 @@ class AnswerView(BaseModel):
 
 
 class TurnView(BaseModel):
-    """parts: what is quoted in the text, in pieces. reason: why a question was not answered ("" where it was). label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
+    """message: what is answered, as it was kept; of an edit of the form, what was done there. parts: what is quoted in the text, in pieces. reason: why a question was not answered ("" where it was). label: what a page must show beside it (《人工智能生成合成内容标识办法》)."""
 
     number: int
+    message: str
     text: str
     citations: list[CitationView]
     parts: list[PartView]
@@ -174,8 +175,8 @@ class TurnView(BaseModel):
     @classmethod
     def of(cls, hall: Hall, turn: Turn) -> TurnView:
         return cls(
-            number=turn.version, text=turn.text, citations=cited(hall, turn.citations), parts=PartView.all(turn.parts),
-            state=StateView.of(hall, turn.state), handed_off=turn.handed_off, reason=turn.reason,
+            number=turn.version, message=turn.message, text=turn.text, citations=cited(hall, turn.citations),
+            parts=PartView.all(turn.parts), state=StateView.of(hall, turn.state), handed_off=turn.handed_off, reason=turn.reason,
         )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from govlm.tokenizers.bpe import GPT2Tokenizer, LlamaTokenizer, PreTrainedTokeni
 from govlm.tokenizers.encoding import AddedToken, BatchEncoding, Packed, PackedPairs
 from govlm.tokenizers.stream import DecodeStream, TextStreamer
 from govlm.tokenizers.train import train_bpe
+from govlm.tokenizers.unigram import T5Tokenizer, UnigramTokenizer
+from govlm.tokenizers.unigram_training import train_unigram
 
 __all__ = [
     "AddedToken",
@@ -21,7 +23,10 @@ __all__ = [
     "PreTrainedTokenizer",
     "PreTrainedTokenizerFast",
     "Qwen2Tokenizer",
+    "T5Tokenizer",
     "TextStreamer",
+    "UnigramTokenizer",
     "train_bpe",
+    "train_unigram",
     "train_wordpiece",
 ]

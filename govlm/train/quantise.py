@@ -1,4 +1,4 @@
-"""Quantisation without calibration data: float32 model in, the 8-bit folder of govlm/quantised.py out.
+"""Quantisation without calibration data: float32 model in, the 8-bit or 4-bit folder of govlm/quantised.py out.
 
 What is rounded: the matrices of linear layers (with their head's), and the embedding tables; biases, norms and matrices with
 fewer than 16 outputs (a small classifier) stay float32. Weights get one scale an output; activations are rounded while the model
@@ -8,6 +8,9 @@ A factor for each input moves what is hard to round from activations to weights 
 AWQ, Lin et al., arXiv:2306.00978): s_i = max|x_i|^0.4 / max|w_i|^0.6; the input is divided by it, its weights are multiplied. The
 largest inputs are those that the float32 model computes from random tokens (a seed fixes them), so no text is needed. Second-order
 rounding of the weights (GPTQ, arXiv:2210.17323) with the same inputs did not help: benchmarks/SPEED.md has the numbers.
+
+With `bits` 4 weights are rounded in blocks of 32 (govlm/blocks.py), each scale chosen for the least error weighed by the mean
+square of the inputs (of random tokens, as above); tables of positions and token types take 8 bits.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.quantised import FILE, Packed, codes_of, pack, round_weights
+from govlm import blocks
+from govlm.blocks import Blocks
+from govlm.quantised import FILE, FILE4, Packed, codes_of, pack, round_weights
 from govlm.train.ngrams import FILE as NGRAMS
 
 __all__ = ["QuantiseOptions", "dequantised", "quantise_folder", "quantise_model"]
@@ -38,8 +43,12 @@ _LEAST_OUTPUTS = 16
 class QuantiseOptions:
     """group: inputs that share an activation's scale (a multiple of 8, at most 256). levels: steps of an activation, 15..255;
     fewer leave the weights more: a lane of four may sum to 32767 / levels. smooth: search input factors. sequences, length: random tokens the model is studied with; seed: theirs.
+    bits: 8, or 4 in blocks of 32 (group, levels and smooth are then not used); minimum: blocks of 4 bits have one (5 bits a
+    weight instead of 4.5, and closer).
     """
 
+    bits: int = 8
+    minimum: bool = False
     group: int = 64
     levels: int = 192
     smooth: bool = True
@@ -49,6 +58,10 @@ class QuantiseOptions:
 
     def check(self) -> None:
         """ValueError naming the field."""
+        if self.bits not in (4, 8):
+            raise ValueError(f"bits must be 4 or 8, not {self.bits}")
+        if self.minimum and self.bits != 4:
+            raise ValueError("minimum is for weights of 4 bits: give bits 4, too")
         if self.group % 8 or not 8 <= self.group <= 256:
             raise ValueError(f"group must be a multiple of 8 from 8 to 256, not {self.group}")
         if not 15 <= self.levels <= 255:
@@ -220,10 +233,13 @@ def quantise_model(
         for core_name, layer in there.items():
             together.setdefault((part, _sharing(core_name)), []).append(layer)
     jobs: Iterable[Any] = list(together.items())
-    packed: list[tuple[_Layer, str, Packed]] = []
+    packed: list[tuple[_Layer, str, Packed | Blocks]] = []
     for key, group in progress(jobs) if progress is not None else jobs:
         x = inputs.get(key)
         table = group[0].core_name.startswith("embeddings.") and "projection" not in group[0].core_name
+        if options.bits == 4:
+            packed += [(layer, key[0], _blocks_of(layer, x, options)) for layer in group]
+            continue
         s = None if x is None or table or not options.smooth else _search(x, [layer.weights for layer in group], options)
         for layer in group:
             weights = layer.weights if s is None else layer.weights * s
@@ -234,6 +250,18 @@ def quantise_model(
         model._bind(part, layer.core_name, value)
     model._loaded()
     return model.train(was) if was else model
+
+
+def _blocks_of(layer: _Layer, x: F32 | None, options: QuantiseOptions) -> Blocks:
+    """One layer in blocks. x: inputs that it was seen with, [rows, k], or None."""
+    table = layer.core_name in ("embeddings.position.weight", "embeddings.token_type.weight")
+    bits, minimum = (8, False) if table else (4, options.minimum)
+    importance: F32 | None = None if x is None else np.square(x).mean(axis=0).astype(np.float32)
+    try:
+        values = blocks.round_blocks(layer.weights, bits, minimum, importance)
+    except ValueError as error:
+        raise ValueError(f"{layer.core_name}: {error}") from None
+    return blocks.pack(values, bits, layer.slices)
 
 
 def dequantised(packed: Packed, n: int, k: int, slices: int = 1) -> F32:
@@ -250,9 +278,9 @@ def quantise_folder(
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> dict[str, Any]:
     """Quantises the model in folder `source` into folder `out` (made when missing; not the same): config.json,
-    model.int8.safetensors, and the other files of the folder (tokenizer, labels) as they are.
+    model.int8.safetensors or model.int4.safetensors, and the other files of the folder (tokenizer, labels) as they are.
 
-    Returns {"out", "float32_bytes", "int8_bytes", "ratio", "agreement", "options"}; agreement is the mean cosine between the
+    Returns {"out", "float32_bytes", "quantised_bytes", "ratio", "agreement", "options"}; agreement is the mean cosine between the
     last hidden states of both on random tokens. Errors: ValueError, FileNotFoundError, OSError.
     """
     from govlm.configuration import AutoConfig
@@ -273,15 +301,17 @@ def quantise_folder(
         np.mean(np.sum(before * after, -1) / (np.linalg.norm(before, axis=-1) * np.linalg.norm(after, axis=-1) + 1e-30))
     )
     model.save_pretrained(out)
-    skip = {"config.json", "model.safetensors", "model.safetensors.index.json", FILE}
+    skip = {"config.json", "model.safetensors", "model.safetensors.index.json", FILE, FILE4}
     for file in sorted(source.iterdir()):
         wanted = file.suffix in (".json", ".txt", ".model", ".jinja", ".md") or file.name == NGRAMS
         if file.is_file() and file.name not in skip and wanted:
             shutil.copyfile(file, out / file.name)
     big = sum(int(np.prod(p.shape)) for p in model.parameters()) * 4
-    small = (out / FILE).stat().st_size
+    written, other = (FILE4, FILE) if options.bits == 4 else (FILE, FILE4)
+    (out / other).unlink(missing_ok=True)  # of an earlier run
+    small = (out / written).stat().st_size
     return {
-        "out": str(out), "float32_bytes": big, "int8_bytes": small, "ratio": small / big, "agreement": agreement,
+        "out": str(out), "float32_bytes": big, "quantised_bytes": small, "ratio": small / big, "agreement": agreement,
         "options": asdict(options),
     }  # fmt: skip
 

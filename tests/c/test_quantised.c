@@ -59,7 +59,9 @@ static packed pack(const int8_t *plain, int64_t n, int64_t k, int64_t group, int
     }
     for (int64_t o = 0; o < panels * 16; o++) p.scale[o] = o < n ? (float)(1 + any(100)) / 1000.0f : 0.0f;
     for (int64_t i = 0; i < k; i++) p.smooth[i] = (float)(1 + any(200)) / 100.0f;
-    p.w = (gv_quantised){p.panels, p.sums, p.scale, smooth ? p.smooth : NULL, n, k, group, levels};
+    p.w =
+        (gv_quantised){.panels = p.panels, .sums = p.sums, .scale = p.scale, .n = n, .k = k, .group = group, .levels = levels};
+    if (smooth) p.w.smooth = p.smooth;
     return p;
 }
 

@@ -40,6 +40,7 @@ STAGES: dict[str, dict[str, Any]] = {  # each is what differs from PRETRAINING, 
     "stage-2": {"steps": 7600},
     "stage-3": {"steps": 4000},
     "stage-4": {"steps": 2000},
+    "stage-5": {"steps": 4500, "decay": 0.5},  # what a stage gains, it gains while its rate falls
 }
 EMBEDDING: dict[str, Any] = {"epochs": 1, "batch_size": 64, "lr": 2e-4, "max_length": 64, "mlm_weight": 0.5, "seed": 20}
 NAMED = 6  # a colloquial name of a real item teaches ranking as much as so many requests for the sample hall
@@ -161,7 +162,30 @@ class Run:
             [*taught, *named * NAMED], [*scope, *named], passages, fitting.act_cases(encode, characters)
         )
         weights.save(examples.FOLDER)
+        self.vectors()
         return examples.FOLDER
+
+    def vectors(self) -> Path:
+        """File of the vectors that come in the box: all that indexing the sample hall asks for."""
+        import tempfile
+
+        from govlm.bundled import BUNDLED
+        from govlm.hall import Hall
+        from govlm.hall.retrieval.known import FILE, Known
+
+        FILE.unlink(missing_ok=True)
+        asked: list[str] = []
+        with tempfile.TemporaryDirectory() as folder, Hall.create(Path(folder) / "hall") as hall:
+            encode = hall._encode
+
+            def heard(texts: Any) -> Any:
+                asked.extend(texts)
+                return encode(texts)
+
+            hall._encode = heard  # type: ignore[method-assign]
+            hall.import_sample()
+            Known.make(asked, encode).save(FILE, HERE.parent / BUNDLED)
+        return FILE
 
     def tagger(self) -> Path:
         """File of the weights with which persons and organisations are found in sentences; about ten minutes."""
@@ -274,7 +298,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    steps = ["vocabulary", "corpus", *STAGES, "embeddings", "quantised", "tagger", "understanding"]
+    steps = ["vocabulary", "corpus", *STAGES, "embeddings", "quantised", "tagger", "understanding", "vectors"]
     parser = argparse.ArgumentParser(description="Makes govlm-small-zh from text.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="corpus and sets")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from govlm.hall.answers import words
@@ -14,12 +15,16 @@ FIELDS_OF = {
     "audiences": ("audiences",), "conditions": ("conditions",), "steps": ("steps",), "materials": ("materials",),
     "notes": ("notes",), "limit": ("promised_limit", "statutory_limit"), "fee": ("fee",), "places": ("places",),
     "phones": ("consult_phones", "complaint_phones"), "online": ("online", "url", "booking", "visits", "mail"),
-    "result": ("result",), "basis": ("basis",),
+    "result": ("result",), "payment": ("conditions", "steps", "notes", "result"), "basis": ("basis",),
     "about": (
         "kind", "business", "partners", "level", "region", "themes", "aliases", "base_code", "authority_code", "valid_from", "valid_to",
     ),
 }  # fmt: skip  # the fields that a part shows
 KINDS = tuple(FIELDS_OF)
+PAYS = "行政给付"  # the type of the items that give money
+_AMOUNT = re.compile(
+    r"[0-9一二两三四五六七八九十百千万]元|[%％]|百分之|差额|比例|算出|计算|计发|(?:给付|补贴|补助|津贴|发放|金|待遇)标准"
+)
 GUIDE = (
     "audiences",
     "conditions",
@@ -56,6 +61,8 @@ def compose(item: Item, kinds: Iterable[str] = ()) -> tuple[Part, ...]:
     kind that is none.
     """
     asked = set(kinds)
+    if "fee" in asked and item.kind == PAYS:  # who asks what a benefit costs or how much it is often says the same words
+        asked.add("payment")
     if asked - set(KINDS):
         raise ValueError(f"no such part: {', '.join(sorted(asked - set(KINDS)))}; there are {', '.join(KINDS)}")
     if "audiences" in asked:  # 自然人 alone says nothing
@@ -63,9 +70,12 @@ def compose(item: Item, kinds: Iterable[str] = ()) -> tuple[Part, ...]:
     quotes = Quotes(item)
     parts = [head(item, quotes)]
     for kind in KINDS:
-        if asked and kind not in asked:
+        if kind not in asked and (asked or kind == "payment"):  # which repeats what the whole guide shows
             continue
         sentences = _sentences(quotes, kind)
+        if kind == "payment":
+            parts.append(Part(kind, words.TITLES[kind], tuple(sentences or [_unpaid(quotes)])))
+            continue
         missing = not any(quotes.has(name) for name in FIELDS_OF[kind])
         if missing and (kind in asked or (not asked and kind in GUIDE)):
             sentences.insert(0, _lacking(quotes, kind, call=kind in asked and not {"phones"} & asked))
@@ -86,6 +96,12 @@ def _sentences(quotes: Quotes, kind: str) -> list[Sentence]:
         for pieces, (path, required) in zip(_materials(quotes), needed, strict=True)
         if any(isinstance(piece, Citation) for piece in pieces)
     ]
+
+
+def _unpaid(quotes: Quotes) -> Sentence:
+    return Sentence(
+        (words.TITLE_OPEN, quotes("name"), words.TITLE_CLOSE, words.LACKS, words.TITLES["payment"], words.LACKS_END)
+    )
 
 
 def _lacking(quotes: Quotes, kind: str, call: bool) -> Sentence:
@@ -180,6 +196,15 @@ def _steps(quotes: Quotes) -> list[_Pieces]:
     return found
 
 
+def _payment(quotes: Quotes) -> list[_Pieces]:
+    """The entries that name an amount or how it is worked out; the fee is none of them."""
+    found: list[_Pieces] = []
+    for name in ("conditions", "notes"):
+        found += [[quotes(f"{name}.{i}")] for i, text in enumerate(getattr(quotes.item, name)) if _AMOUNT.search(text)]
+    found += [[quotes(f"steps.{i}.text")] for i, step in enumerate(quotes.item.steps) if _AMOUNT.search(step.text)]
+    return found + ([[quotes("result")]] if _AMOUNT.search(quotes.item.result) else [])
+
+
 def _places(quotes: Quotes) -> list[_Pieces]:
     found: list[_Pieces] = []
     for i, place in enumerate(quotes.item.places):
@@ -207,5 +232,5 @@ _SHOWN: dict[str, Callable[[Quotes], list[_Pieces]]] = {
     "audiences": _labelled("audiences"), "conditions": _entries("conditions"), "steps": _steps, "materials": _materials,
     "notes": _entries("notes"), "limit": _labelled("promised_limit", "statutory_limit"), "fee": _labelled("fee"), "places": _places,
     "phones": _phones, "online": _labelled("online", "url", "booking", "visits", "mail"), "result": _labelled("result"),
-    "basis": _entries("basis"), "about": _labelled(*FIELDS_OF["about"]),
+    "payment": _payment, "basis": _entries("basis"), "about": _labelled(*FIELDS_OF["about"]),
 }  # fmt: skip

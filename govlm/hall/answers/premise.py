@@ -33,6 +33,7 @@ _PAID, _PAID_AFTER = (
     re.compile("的?(?:手续|工本|服务|登记|办证|制证)?费|押金|钱|吧|对|是"),
 )
 _OWN = re.compile("工资|收入|养老金|退休金|存款|月薪|标准|补贴|津贴|补助|保险金|救济金|贷|领|发")  # whose sum is no fee
+_SPENT = re.compile("(?:花|付|用|交|缴|垫)了[^了]{0,3}$")  # the person's own bills
 _WAITED = re.compile("(?:要|等|得|需|花|用|是|时限)[^满住缴]{0,4}$")
 _WAITED_AFTER = re.compile(
     "(?:之?内|以内|左右)?(?:就|才|便|能|可以|会)*(?:给|办|批|拿|出|下|好|到账|完|审)|吧|对|是吗|是吧|是不是"
@@ -210,10 +211,14 @@ _SILENT = _said("silent")
 
 
 def _fee(text: str, item: Item, surely: bool) -> Verdict | None:
+    if not surely:  # a question beside a story: only the clause that asks says something of the fee
+        text = "，".join(clause for clause in re.split("[，。；！,;!]", text) if _YES_NO.search(clause))
     sums = [
         amount.yuan
         for amount in find_amounts(text)
-        if _near(text, amount.start, amount.end, _PAID, _PAID_AFTER) and not _OWN.search(_said_before(text, amount.start))
+        if _near(text, amount.start, amount.end, _PAID, _PAID_AFTER)
+        and not _OWN.search(before := _said_before(text, amount.start))
+        and (surely or not _SPENT.search(before))
     ]
     if not sums:
         sums = [Decimal(str(_value(m["count"]))) for m in _BARE.finditer(text)]

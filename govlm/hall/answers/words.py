@@ -12,7 +12,7 @@ __all__ = ["PHRASES", "REFUSALS", "TITLES", "WAY_ON", "label"]
 
 TITLES = {
     "premise": "先说您提到的", "item": "您问的事项", "choices": "您要办的是哪一件？请说出它的名字", "audiences": "谁能办", "conditions": "条件", "steps": "怎么办", "materials": "材料",
-    "notes": "注意", "limit": "多久办好", "fee": "收费", "places": "去哪里办", "phones": "电话", "online": "网上办、跑几趟",
+    "notes": "注意", "limit": "多久办好", "fee": "收费", "payment": "能领多少", "places": "去哪里办", "phones": "电话", "online": "网上办、跑几趟",
     "result": "办完拿到什么", "basis": "依据", "about": "其他信息", "policy": "政策原文", "difference": "各级规定不同的地方",
 }  # fmt: skip  # the kinds of parts, in the order in which an answer shows them
 
@@ -48,7 +48,7 @@ FOLLOWS_NEWER = "新的规定在前，旧的规定写的是："
 _LABELS = {name: text for name, text in FIELDS.items()}
 
 PHRASES = frozenset(value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)) | frozenset(
-    [*_LABELS.values(), *(f"{text}：" for text in _LABELS.values())]
+    [TITLES["payment"], *_LABELS.values(), *(f"{text}：" for text in _LABELS.values())]
 )
 
 

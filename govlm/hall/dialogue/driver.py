@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any, Protocol
 
@@ -34,7 +35,7 @@ from govlm.hall.forms.bare import PROMPT
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.library import Library
-from govlm.hall.privacy import mask
+from govlm.hall.privacy import find, mask
 from govlm.hall.protection.sessions import Exchange, Saved, StaleSession, Submission
 from govlm.hall.understanding.understand import Reading
 
@@ -53,7 +54,7 @@ class Turn:
     """text: what is read. state: after the message, as it was kept; its form also shows what waits for consent. citations: [n] in the
     text is citations[n - 1]. handed_off: a person is wanted. version: of the conversation, one more after every message that was kept. kept: False where this one
     was refused, because it could not be written. parts: what was quoted, as `answers.rendering.outlined` gives it. reason: why a
-    question was not answered, a key of `answers.words.REFUSALS`.
+    question was not answered, a key of `answers.words.REFUSALS`. message: what it answers, as it was kept.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Turn:
     kept: bool = True
     parts: tuple[dict[str, Any], ...] = ()
     reason: str = ""
+    message: str = field(default="", repr=False)
 
     def reply(self) -> dict[str, Any]:
         """What is kept of it beside the state, as JSON."""
@@ -79,7 +81,7 @@ class Turn:
         reply = exchange.reply
         return cls(
             reply["text"], state, cited, reply["handed_off"], exchange.number, parts=tuple(reply.get("parts", ())),
-            reason=reply.get("reason", ""),
+            reason=reply.get("reason", ""), message=exchange.message,
         )  # fmt: skip
 
 
@@ -183,13 +185,14 @@ class Conversations:
             said, after, citations, any(effect.kind == "handoff" for effect in effects), saved.version + 1, parts=parts,
             reason=voice.reason,
         )  # fmt: skip
+        exchange = _exchange(turn, heard.text, key)
         version = self._sessions.save(
-            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=_exchange(turn, heard.text, key)
+            session_id, saved.version, clear, secrets, now=now, submission=submission, exchange=exchange
         )
         waiting = self._hold(session_id, heard, after)
         if waiting and after.top is not None:
             after = after.with_top(replace(after.top, values={**after.top.values, **waiting}))
-        return replace(turn, state=after, version=version)
+        return replace(turn, state=after, version=version, message=exchange.message)
 
     def fields(self, state: State) -> dict[str, FormField]:
         """As Hall.fields."""
@@ -236,6 +239,7 @@ class Conversations:
             by_words = ""
         said = Said()
         top = state.top
+        gives = top is None and bool(state.topic) and (bool(_INTRODUCES.search(read)) or bool(find(text[:_READ])))
         procedure = shelf.procedure(top.procedure) if top else None
         if top is not None and procedure is not None and not ordered:
             if top.pending == "consent" and by_words in ("confirm", "submit"):
@@ -256,11 +260,16 @@ class Conversations:
 
         rules = {
             "named": bool(named), "kinds": kinds, "asks": asks, "said": said, "ordinal": ordinal(read) if state.choices else 0,
-            "procedure": together, "subject": subject(read),
+            "procedure": together, "subject": subject(read), "gives": gives,
         }  # fmt: skip
-        return Hearing(
-            text, by_words, rules, act, lambda: ("", ()) if bare else _about(reading, shelf, named, together), opening
-        )
+
+        def about() -> tuple[str, tuple[str, ...]]:
+            if bare or (gives and not named and not asks):  # of what was talked about
+                item = shelf.item(state.topic)
+                return (state.topic if gives and item is not None else ""), ()
+            return _about(reading, shelf, named, together)
+
+        return Hearing(text, by_words, rules, act, about, opening)
 
     def _submission(self, effects: Sequence[Effect], before: State, after: State, shelf: Shelf) -> Submission | None:
         effect = next((effect for effect in effects if effect.kind == "submit"), None)
@@ -331,6 +340,7 @@ def _likely(scores: Any, codes: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     return (likely[0], ()) if len(likely) == 1 else ("", likely)
 
 
+_INTRODUCES = re.compile("我(?:的?名字)?叫|姓名是|我是[一-龥]{2,4}[，。]")
 _ALONE = frozenset({"confirm", "submit", "deny"})  # acts that the whole message does
 _MOVES = frozenset({"cancel", "back", "skip", "repeat", "handoff", "progress", "resume"})
 

@@ -53,6 +53,16 @@ class Heard:
     ordinal: int = 0  # 第二个 = 2, the last = -1
     procedure: str = ""  # name of the procedure of several items that it names outright
     subject: str = ""  # 换成我妈的: 妈
+    gives: bool = False  # it says who the person is, or a number of theirs
+
+    @property
+    def begins(self) -> bool:
+        """Whether its yes says what to do: 开始填, 办吧, 都符合."""
+        return bool(_BEGINS.search(self.text))
+
+    @property
+    def thanks(self) -> bool:
+        return "谢" in self.text
 
     @property
     def wants(self) -> str:
@@ -118,6 +128,7 @@ class Hearing(Heard):
         return self._said_for(self.wants)
 
 
+_BEGINS = re.compile("开始|填|办|申请|申领|提交|符合|满足|齐|都有|准备好")
 _FILLER = r"[，。！？!?,.、；;~～…\s]|[啊呀哦噢哟吧呢嘛哈咯了的]|那|那就|就|我|都|也|谢谢|麻烦|您好?|你好?|这样|了吧"
 _YES = rf"{YES}|恩|成|没有问题|没意见|确定|允许|授权|符合|满足|具备|够|条件|要求|准备|准备好|齐|备齐|带齐|知道|明白|清楚|提交|办理?|填表?|表格?|继续|接着|往下|下一步|开始|填|现在|ok|yes|okay|准确|无误|(?:没|没有)(?:填|写|说|弄|搞|记|打)错|[填写说]的(?:没错|对|是对的)|以?(?:这次|后面|后来|现在|新|刚才)(?:说)?的?这?个?为准|嘛|信息|以上|核对过|看过"
 _NO = rf"{NO}|不可以|不符合|不满足|不够|别|错了?|不确认|不提交|先不提交|还不|不准备|(?:还是)?(?:以|按|照)(?:前面|之前|原来|先前|上次|头一次|第一次)(?:说|填)?的?那?个?(?:为准|来|算)?|no"

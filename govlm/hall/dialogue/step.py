@@ -32,6 +32,8 @@ _WAIVABLE = frozenset(
 )  # rules that ask whether it is so: a yes is an answer, and the office checks it
 _SILENCE = timedelta(days=1)  # after which the person is told where things stand
 _SHORT = 12  # characters of a message that a model may take for a skip
+_ELLIPSIS = 6  # characters of a question that can only lean on what was talked about: 那材料呢？
+_NAMING = 3  # characters of a name that a question must share to be about its item
 _MISSES = 3  # answers that do not fit, after which help is offered
 
 
@@ -231,7 +233,11 @@ class _Turn:
             heard.opening.values and heard.item and not heard.asks
         ):  # 我叫张伟，想办低保: what a person gives, they want to use
             self.start(heard.wants, heard.opening)
-        elif heard.kinds and not heard.named and self.state.topic:  # 那材料呢？
+        elif heard.plain and heard.does("confirm", "submit", "apply") and self.state.topic:  # 好的; 开始填
+            self.taken_up()
+        elif heard.gives and not heard.asks and self.state.topic and not heard.named:  # there is no form to write it into
+            self.say("no_online", self.state.topic)
+        elif heard.kinds and not heard.named and self.state.topic and not self.elsewhere(self.state.topic):  # 那材料呢？
             for code in self.items_of(self.state.topic):
                 self.do("guide", item=code, kinds=heard.kinds)
         elif heard.plain and heard.does("cancel", "back", "skip", "resume") and not heard.item:
@@ -242,8 +248,33 @@ class _Turn:
             self.state = replace(self.state, choices=heard.likely, applies=heard.does("apply"))
             self.do("choices", codes=heard.likely)
         else:
-            self.state = replace(self.state, topic=heard.wants or self.state.topic)
+            before = self.state.topic
+            self.state = replace(self.state, topic=heard.wants or before)
             self.do("answer", heard.text, item=heard.item)
+            if heard.item and self.state.topic != before and self.book.procedure(self.state.topic) is not None:
+                self.say("invite", self.state.topic)
+
+    def taken_up(self) -> None:
+        """A yes where nothing is open: to the offer that was just made, or with words that say to begin; else it only ends a subject."""
+        topic = self.state.topic
+        offered = any(effect.about == "invite" for effect in self.state.said)
+        if self.heard.thanks or not (offered or self.heard.begins or self.book.procedure(topic) is None):
+            self.say("anything_else")
+        elif self.book.procedure(topic) is None:
+            self.say("no_online", topic)
+        else:
+            self.start(topic, Said())
+
+    def elsewhere(self, topic: str) -> bool:
+        """Whether a question that names nothing outright is about another item all the same: its words are those of the other's name,
+        not of the one that was talked about."""
+        heard = self.heard
+        if len(heard.text) <= _ELLIPSIS or not heard.item or heard.item in self.items_of(topic):
+            return False
+        other, here = self.book.item(heard.item), [self.book.item(code) for code in self.items_of(topic)]
+        return other is not None and _in_common(heard.text, other) > max(
+            [_NAMING - 1, *(_in_common(heard.text, item) for item in here if item is not None)]
+        )
 
     def guide(self, code: str) -> None:
         self.state = replace(self.state, topic=code)
@@ -647,6 +678,14 @@ class _Turn:
 
     def skip(self) -> None:
         frame, at = self.frame, self.at
+        named = self.mentioned()
+        if frame.asking and named and named != frame.asking and named not in frame.values:  # not this one: 银行卡号不想给
+            needed = self.fields[named].required
+            self.say("required" if needed else "skipped", fields=(named,))
+            if not needed:
+                self.change(skipped=(*(name for name in frame.skipped if name != named), named))
+            self.ask_again()
+            return
         if not frame.asking:
             if at.kind in ("conditions", "materials"):
                 self.enter(at.next)
@@ -702,6 +741,7 @@ class _Turn:
     def interrupted(self, other: bool) -> None:
         """A question in the middle: it is answered, and the procedure goes on."""
         heard, frame = self.heard, self.frame
+        other = other or (bool(heard.kinds) and self.elsewhere(frame.procedure))
         if heard.kinds and not other:
             self.do("guide", item=frame.item, kinds=heard.kinds)
         else:
@@ -717,3 +757,13 @@ class _Turn:
         if misses >= _MISSES:
             self.say("offer_help")
         self.ask_again()
+
+
+def _in_common(text: str, item: Item) -> int:
+    """Length of the longest run of characters that a text shares with a name of the item."""
+    best = 0
+    for name in (item.name, *item.aliases):
+        for start in range(len(name)):
+            while start + best < len(name) and name[start : start + best + 1] in text:
+                best += 1
+    return best

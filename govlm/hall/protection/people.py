@@ -243,6 +243,47 @@ class People:
 
         self._writer.submit(write)
 
+    def merge(self, person_id: str, other_id: str, *, now: datetime) -> dict[str, int]:
+        """All that is kept of another number is this person's from now on: it was them, before they said who they are. Rows by table.
+
+        What the person has told under this number stays where both told something; who has opted out, or withdrawn a consent after the
+        other number gave it, has.
+        """
+        row, other, known, vault = self.filed(person_id), self.filed(other_id), tables(), self._vault
+
+        def write(connection: Any) -> dict[str, int]:
+            people, consents, told = known["people"], known["consents"], known["profile_values"]
+            head = connection.execute(people.select().where(people.c.person == other)).first()
+            if head is None or row == other:
+                return {}
+            self._seen(connection, row, utc(now))
+            if head.opted_out:
+                connection.execute(people.update().where(people.c.person == row).values(opted_out=True))
+            last = {entry.purpose: entry.withdrawn for entry in self._consents(connection, row)}
+            for purpose, withdrawn in last.items():
+                earlier = (consents.c.person == other, consents.c.purpose == purpose, consents.c.given <= withdrawn)
+                connection.execute(consents.update().where(*earlier, consents.c.withdrawn == "").values(withdrawn=withdrawn))
+            moved: dict[str, int] = {}
+            for name in ("consents", "events", "sessions", "submissions"):
+                table = known[name]
+                if count := connection.execute(table.update().where(table.c.person == other).values(person=row)).rowcount:
+                    moved[name] = count
+            if self._holds(connection, "profile", row):
+                mine = self._profile(connection, row)
+                new = {name: value for name, value in self._profile(connection, other).items() if name not in mine}
+                rows = [
+                    {"person": row, "name": name, "value": vault.encrypt("profile_values", row, name, value)}
+                    for name, value in new.items()
+                ]
+                if rows:
+                    connection.execute(told.insert(), rows)
+                    moved["profile_values"] = len(rows)
+            connection.execute(told.delete().where(told.c.person == other))
+            connection.execute(people.delete().where(people.c.person == other))
+            return moved
+
+        return self._writer.submit(write)
+
     def export(self, person_id: str) -> str:
         """All that is kept of a person, as JSON of one state of the database."""
         row, sessions, values = self.filed(person_id), tables()["sessions"], tables()["session_values"]

@@ -17,7 +17,7 @@ from govlm.hall.catalogue.tables import library
 from govlm.hall.protection.vault import Vault, VaultError
 from govlm.hall.protection.writer import Writer
 
-__all__ = ["PLACES", "held", "places", "retire", "rotate"]
+__all__ = ["PLACES", "held", "in_use", "places", "retire", "rotate"]
 
 Place = tuple[Any, str, str]  # table, encrypted column, column of the row's key
 
@@ -76,6 +76,12 @@ def rotate(store: Store, vault: Vault, writer: Writer, batch: int = 200, progres
 
 def retire(store: Store, vault: Vault, key: str) -> None:
     """Takes a key out of the key file. VaultError: values are still written with it; `rotate` first."""
+    in_use(store, key)
+    vault.drop_key(key)
+
+
+def in_use(store: Store, key: str) -> None:
+    """VaultError: values are written with this key."""
     sa, looked_at = library("sqlalchemy", "the hall's database"), places(store)
     with store.database.read() as connection:
         for table, column, _ in looked_at:
@@ -83,7 +89,6 @@ def retire(store: Store, vault: Vault, key: str) -> None:
             left = connection.execute(sa.select(sa.func.count()).where(found.like(f"v1.{key}.%"))).scalar()
             if left:
                 raise VaultError(f"key {key}: {left} values of {table.name} are still written with it; rotate first")
-    vault.drop_key(key)
 
 
 def _keys(place: Place) -> list[Any]:

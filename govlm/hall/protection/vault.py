@@ -55,6 +55,11 @@ class Vault:
         return cls(Keyring.load(file), file)
 
     @classmethod
+    def there(cls, path: str | os.PathLike[str]) -> bool:
+        """Whether there are keys, in GOVLM_KEYS or the file; makes none."""
+        return bool(os.environ.get(ENVIRONMENT)) or Path(path).exists()
+
+    @classmethod
     def of(cls, store: Store, path: str | os.PathLike[str], cipher: str = "AES-256-GCM") -> Vault:
         """As `open`, for the people of a store: refuses keys that are not those of its data, and makes none where there is data."""
         told = _told(store)

@@ -6,10 +6,12 @@ pypinyin, and stored with an index; asking needs neither.
 
 from __future__ import annotations
 
+import importlib.util
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +38,8 @@ class Characters:
         """Reads OpenCC's and pypinyin's tables, once in a process. ModuleNotFoundError names the extra."""
         try:
             import opencc
-            from pypinyin.pinyin_dict import pinyin_dict
+
+            pinyin_dict = _pinyin_dict()
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(f'{error.name} is missing: pip install "govlm[hall]"', name=error.name) from None
         plain = np.zeros(_SIZE, np.int32)
@@ -67,6 +70,19 @@ class Characters:
     def sounds(self, text: str) -> I32:
         """[characters of the text] what is heard, 0 for breaks."""
         return self.sound[_points(text)]
+
+
+def _pinyin_dict() -> dict[int, str]:
+    """pypinyin's readings of single characters; importing the package reads its phrases, too, which takes longer than all the rest."""
+    spec = importlib.util.find_spec("pypinyin")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("No module named 'pypinyin'", name="pypinyin")
+    spec = importlib.util.spec_from_file_location("_pinyin_dict", Path(spec.origin).with_name("pinyin_dict.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: dict[int, str] = module.pinyin_dict
+    return found
 
 
 def _points(text: str) -> NDArray[np.int64]:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from govlm._native import core
 from govlm.quantised import pack, round_weights
 
-__all__ = ["LIMIT", "NEAREST", "Neighbours", "VectorSet", "Vectors", "make_vectors", "open_vectors"]
+__all__ = ["LEVELS", "LIMIT", "NEAREST", "Neighbours", "VectorSet", "Vectors", "make_vectors", "open_vectors"]
 
 LIMIT = 100_000  # vectors that are scanned exactly
 NEAREST = 1000  # that a graph finds
-_GROUP, _LEVELS = 64, 192
+_GROUP, LEVELS = 64, 192
 _FILES = ("vectors.safetensors", "vectors.usearch")
 F32 = NDArray[np.float32]
 
@@ -43,14 +43,14 @@ class Vectors:
     @classmethod
     def make(cls, vectors: F32) -> Vectors:
         """vectors [N, H]."""
-        codes, scales = round_weights(np.ascontiguousarray(vectors, np.float32), _LEVELS)
-        packed = pack(codes, scales, None, _GROUP, _LEVELS)
+        codes, scales = round_weights(np.ascontiguousarray(vectors, np.float32), LEVELS)
+        packed = pack(codes, scales, None, _GROUP, LEVELS)
         return cls(packed.panels, packed.sums, packed.scales, len(vectors))
 
     def scores(self, queries: F32) -> F32:
         """[Q, N] inner products with queries [Q, H], within 1 % of float32's for vectors of length 1."""
         found: F32 = core.dense_scores(
-            np.ascontiguousarray(queries, np.float32), self.panels, self.sums, self.scales, self.count, _GROUP, _LEVELS
+            np.ascontiguousarray(queries, np.float32), self.panels, self.sums, self.scales, self.count, _GROUP, LEVELS
         )
         return found
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from govlm.hall.retrieval.characters import Characters, normalised
 from govlm.hall.retrieval.dense import VectorSet, make_vectors, open_vectors
 from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
+from govlm.hall.retrieval.words import Words
 
-__all__ = ["FEATURE_NAMES", "Entry", "Index", "Query", "shortened"]
+__all__ = ["FEATURE_NAMES", "Encode", "Entry", "Index", "Query", "shortened"]
 
-_FORMAT = 1
+_FORMAT = 2
 _LOOKED_AT, _NEAR = 50_000, 1000  # texts of an index whose fit is all looked at; entries that are, of a larger one
-_NOTHING = " "  # the word of an entry without words: bm25s wants one, and no query has it
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 Encode = Callable[[Sequence[str]], F32]  # texts -> [N, H], of length 1
@@ -97,7 +97,7 @@ class Index:
 
     def __init__(
         self, keys: list[str], bounds: NDArray[np.int64], characters: Characters, plain: Names, sound: Names, vectors: VectorSet,
-        words: Any, words_of_names: Any,
+        words: Words, words_of_names: Words,
     ) -> None:  # fmt: skip
         """bounds [2 * entries + 1]: where in the list of all texts an entry's names begin, and its examples."""
         self.keys = keys
@@ -126,8 +126,8 @@ class Index:
             Names.make([characters.codes(text) for text in texts], owners),
             Names.make([characters.sounds(text) for text in texts], owners),
             make_vectors(encode(texts)),
-            _bm25([_grams(characters, " ".join((*entry.names, *entry.examples, entry.text))) for entry in entries]),
-            _bm25([_grams(characters, " ".join(entry.names)) for entry in entries]),
+            Words.make([_grams(characters, " ".join((*entry.names, *entry.examples, entry.text))) for entry in entries]),
+            Words.make([_grams(characters, " ".join(entry.names)) for entry in entries]),
         )
 
     # ------------------------------------------------------------------------------------------------------------- asking
@@ -147,7 +147,7 @@ class Index:
             return np.zeros((0, len(FEATURE_NAMES)), np.float32)
         grams = _grams(self.characters, query.text)
         similar = self._vectors.scores(query.vector[None])[0]  # [texts]
-        words = _share(self._words, grams)
+        words = self._words.shares(grams)
         which = self._near(words, similar)
         values = np.zeros((len(similar) + 1, 1 + 2 * _FIT), np.float32)  # of the texts, and of none
         values[:-1, 0] = similar
@@ -157,7 +157,7 @@ class Index:
         size = len(_BASE)
         found = np.zeros((len(self.keys), 3 * size), np.float32)
         base, groups = found[:, size : 2 * size], self._groups
-        base[:, 0], base[:, 1] = words, _share(self._words_of_names, grams)
+        base[:, 0], base[:, 1] = words, self._words_of_names.shares(grams)
         best = values[groups.first]
         base[:, 3], base[:, 5 : 5 + _FIT] = best[:, 0], best[:, 1 : 1 + _FIT]
         if len(groups.several):
@@ -197,30 +197,30 @@ class Index:
 
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._words.save(str(folder / "words"), show_progress=False)
-        self._words_of_names.save(str(folder / "names"), show_progress=False)
         arrays: dict[str, NDArray[Any]] = {
             "bounds": self._bounds, "characters.plain": self.characters.plain, "characters.sound": self.characters.sound,
             **self._plain.arrays("plain"), **self._sound.arrays("sound"),
+            **self._words.arrays("words"), **self._words_of_names.arrays("names"),
         }  # fmt: skip
         save_file(arrays, folder / "arrays.safetensors")
         self._vectors.save(folder)
-        head = {"format": _FORMAT, "keys": self.keys}
+        words = {"words": self._words.listed(), "names": self._words_of_names.listed()}
+        head = {"format": _FORMAT, "keys": self.keys, **words}
         (folder / "index.json").write_text(json.dumps(head, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def open(cls, folder: Path) -> Index:
         """ValueError when it is of another version; OSError."""
-        import bm25s
         from safetensors.numpy import load_file
 
         head = json.loads((folder / "index.json").read_text("utf-8"))
         if head.get("format") != _FORMAT:
             raise ValueError(f"{folder}: an index of format {head.get('format')}, this version reads {_FORMAT}: make it again")
         arrays = load_file(folder / "arrays.safetensors")
-        words, names = (bm25s.BM25.load(str(folder / part), show_progress=False) for part in ("words", "names"))
+        keys = head["keys"]
+        words, names = (Words.read(arrays, part, head[part], max(1, len(keys))) for part in ("words", "names"))
         return cls(
-            head["keys"], arrays["bounds"], Characters(arrays["characters.plain"], arrays["characters.sound"]),
+            keys, arrays["bounds"], Characters(arrays["characters.plain"], arrays["characters.sound"]),
             Names.read(arrays, "plain"), Names.read(arrays, "sound"), open_vectors(folder),
             words, names,
         )  # fmt: skip
@@ -233,26 +233,3 @@ def _grams(characters: Characters, text: str) -> list[str]:
         found += piece
         found += [piece[i : i + 2] for i in range(len(piece) - 1)]
     return found
-
-
-def _bm25(documents: list[list[str]]) -> Any:
-    import bm25s
-
-    index = bm25s.BM25(k1=1.2, b=0.75)
-    index.index([document or [_NOTHING] for document in documents] or [[_NOTHING]], show_progress=False)
-    return index
-
-
-def _share(index: Any, grams: list[str]) -> F32:
-    """[entries] BM25 scores over the best of them: 0 to 1."""
-    known = [index.vocab_dict[gram] for gram in grams if gram in index.vocab_dict]
-    scores = np.zeros(index.scores["num_docs"], np.float32)
-    if not known:
-        return scores
-    # As index.get_scores adds, in the same order, but all words at once: one by one takes several times as long.
-    begins, ends = index.scores["indptr"][known], index.scores["indptr"][np.array(known) + 1]
-    sizes = ends - begins
-    places = np.repeat(begins - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
-    np.add.at(scores, index.scores["indices"][places], index.scores["data"][places])
-    scores /= max(float(scores.max()), 1e-9)
-    return scores

@@ -49,6 +49,15 @@ class FindingView(BaseModel):
     text: str
 
 
+class NoteView(BaseModel):
+    """number: of the anchors' line that is torn; how many entries are not anchored; else 0."""
+
+    kind: str
+    chain: str
+    number: int
+    text: str
+
+
 class VerifiedView(BaseModel):
     """told: what is no finding and should be known."""
 
@@ -56,7 +65,7 @@ class VerifiedView(BaseModel):
     chains: int
     entries: int
     findings: list[FindingView]
-    told: list[str]
+    told: list[NoteView]
 
 
 @router.get("", **allow("auditor", scope="admin"))
@@ -105,6 +114,5 @@ async def verified(portal: Here, who: Who) -> VerifiedView:
     found = await portal.gate.run(verify, portal.database, portal.anchors)
     portal.audit.record("audit.verify", who, detail={"sound": found.sound})
     findings = [FindingView(**vars(finding)) for finding in found.findings]
-    return VerifiedView(
-        sound=found.sound, chains=found.chains, entries=found.entries, findings=findings, told=found.told
-    )  # fmt: skip
+    told = [NoteView(**vars(note)) for note in found.told]
+    return VerifiedView(sound=found.sound, chains=found.chains, entries=found.entries, findings=findings, told=told)

@@ -14,6 +14,7 @@ from govlm.hall.protection.people import ConsentError
 from govlm.hall.push.profile import AGES, EMPLOYMENTS, EVENTS
 from govlm.portal.api.items import Region
 from govlm.portal.errors import PortalError
+from govlm.portal.operations.retention import Policy
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security.access import Who, allow
 from govlm.portal.store import feedback
@@ -215,7 +216,8 @@ async def delete(portal: Here, who: Who) -> DeletedView:
 
         portal.audit.record("person.delete", who)
         more = portal.hall.writer.submit(write)
-        done = portal.hall.people.delete(who.id, now=datetime.now().astimezone())
+        policy = Policy.of(portal.settings.retention).hall
+        done = portal.hall.people.delete(who.id, now=datetime.now().astimezone(), policy=policy)
         if who.account and who.roles == {"citizen"}:  # an office's account is its administrator's to end
             portal.accounts.erase(who.account)
         erased = {**done.erased, **{name: count for name, count in more.items() if count}}

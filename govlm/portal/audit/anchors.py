@@ -82,11 +82,11 @@ class Anchors:
         finally:
             os.close(handle)
 
-    def read(self) -> tuple[list[Anchor], list[str], list[str]]:
-        """(anchors, what is wrong with the file, what else is to be told); anchors whose signature is wrong are left out."""
+    def read(self) -> tuple[list[Anchor], list[str], list[int]]:
+        """(anchors, what is wrong with the file, lines that are torn, as by a power cut); anchors whose signature is wrong are left out."""
         found: list[Anchor] = []
         wrong: list[str] = []
-        told: list[str] = []
+        torn: list[int] = []
         before = ""
         lines = self.file.read_bytes().split(b"\n") if self.file.exists() else []
         for place, line in enumerate(lines, 1):
@@ -94,7 +94,7 @@ class Anchors:
                 continue
             anchor = _parsed(line)
             if anchor is None:
-                told.append(f"{FILE} line {place}: torn, as by a power cut; left out")
+                torn.append(place)
             elif not hmac.compare_digest(anchor.mac, self._mac(anchor)):
                 wrong.append(
                     f"{FILE} line {place} (chain {anchor.chain}, {anchor.number}): changed, or signed with another key"
@@ -105,7 +105,7 @@ class Anchors:
                     wrong.append(f"{FILE}: lines before line {place} were deleted, moved or changed")
                 found.append(anchor)
                 before = anchor.mac
-        return found, wrong, told
+        return found, wrong, torn
 
     def _mac(self, anchor: Anchor) -> str:
         values = [str(value) for value in _values(anchor).values()]

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from govlm.hall.catalogue.database import Database
 from govlm.hall.catalogue.tables import library
 from govlm.hall.protection.people import parsed
-from govlm.portal.audit.anchors import Anchor, Anchors
+from govlm.portal.audit.anchors import FILE, Anchor, Anchors
 from govlm.portal.audit.chain import FIELDS, genesis, sealed
 from govlm.portal.store.tables import tables
 
-__all__ = ["KEPT", "Finding", "Verified", "verify"]
+__all__ = ["KEPT", "Finding", "Note", "Verified", "verify"]
 
 KEPT = 180  # days at least that entries are kept (网络安全法 art. 21: six months)
 _FAR = 1000  # places between which a moved entry is looked for
@@ -32,6 +32,16 @@ class Finding:
     text: str
 
 
+@dataclass(frozen=True)
+class Note:
+    """What is not wrong and should be known. number: of the anchors' line that is torn; how many entries are not anchored; else 0."""
+
+    kind: Literal["torn", "elsewhere", "unanchored"]
+    chain: str
+    number: int
+    text: str
+
+
 @dataclass
 class Verified:
     """findings: what is wrong. told: what is not, and should be known."""
@@ -39,7 +49,7 @@ class Verified:
     chains: int = 0
     entries: int = 0
     findings: list[Finding] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    told: list[Note] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
@@ -63,7 +73,8 @@ class _Anchored:
 def verify(database: Database, anchors: Anchors) -> Verified:
     """Reads all of it, while others may write."""
     found = Verified()
-    lines, wrong, found.told = anchors.read()  # before the entries: what is anchored then is in the database
+    lines, wrong, torn = anchors.read()  # before the entries: what is anchored then is in the database
+    found.told += [Note("torn", "", place, f"{FILE} line {place}: torn, as by a power cut; left out") for place in torn]
     found.findings += [Finding("anchor", "", 0, text) for text in wrong]
     known = _by_chain(lines)
     table = tables()["audit"]
@@ -81,7 +92,8 @@ def verify(database: Database, anchors: Anchors) -> Verified:
                 if chain.endswith(f"-{anchors.mark}"):
                     found.findings.append(Finding("chain_unknown", chain, 0, "no anchor knows this chain"))
                 else:
-                    found.told.append(f"chain {chain}: anchored on another machine; here only its links were checked")
+                    text = f"chain {chain}: anchored on another machine; here only its links were checked"
+                    found.told.append(Note("elsewhere", chain, 0, text))
             else:
                 _ends(chain, last, anchored, found)
     for chain, anchored in known.items():
@@ -146,9 +158,9 @@ def _ends(chain: str, last: int, anchored: _Anchored, found: Verified) -> None:
         text = f"entries {anchored.closed + 1} to {last} added after the chain was closed"
         found.findings.append(Finding("added", chain, anchored.closed + 1, text))
     elif last > anchored.highest:
-        found.told.append(
-            f"chain {chain}: {last - anchored.highest} entries after its last anchor are accepted; its worker writes it now, or was killed"
-        )
+        more = last - anchored.highest
+        text = f"chain {chain}: {more} entries after its last anchor are accepted; its worker writes it now, or was killed"
+        found.told.append(Note("unanchored", chain, more, text))
 
 
 def _missing(chain: str, anchored: _Anchored, there: bool, found: Verified) -> None:

@@ -19,11 +19,12 @@ from govlm.hall.protection.vault import ENVIRONMENT
 from govlm.portal.audit import anchors
 from govlm.portal.operations import metrics, running
 from govlm.portal.operations.backup import BACKUPS, FOLDER, KEYS, head, is_backup
+from govlm.portal.security import counters
 from govlm.portal.store.tables import drop
 
 __all__ = ["Wiped", "wipe"]
 
-_OURS = ("imports", "regression", "logs", metrics.FOLDER, anchors.FILE)
+_OURS = ("imports", "regression", "logs", metrics.FOLDER, counters.FILE, anchors.FILE)
 
 
 @dataclass

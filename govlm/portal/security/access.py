@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import inspect
 import secrets
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 
 from govlm.portal.errors import PortalError, responses
+from govlm.portal.portal import settled
 from govlm.portal.security import csrf
 from govlm.portal.security.accounts import ROLES
 from govlm.portal.security.keys import PREFIX, SCOPES
@@ -60,6 +62,7 @@ def signature(secret: bytes, *parts: str) -> str:
 # ---- who asks
 
 
+@settled
 async def maybe(request: Request) -> Principal | None:
     """Who asks; None: nobody known, where everybody must be. PortalError "unauthenticated": a key that is not, or no longer, one."""
     portal = request.app.state.portal
@@ -91,6 +94,10 @@ async def maybe(request: Request) -> Principal | None:
     return Principal("local", frozenset({"citizen"}))
 
 
+Maybe = Annotated["Principal | None", Depends(maybe)]
+
+
+@settled
 async def current(request: Request, found: Maybe) -> Principal:
     """Who asks. A visitor of a portal on loopback is whoever bears the same cookie."""
     if found is None:
@@ -99,7 +106,6 @@ async def current(request: Request, found: Maybe) -> Principal:
     return found
 
 
-Maybe = Annotated["Principal | None", Depends(maybe)]
 Who = Annotated[Principal, Depends(current)]
 
 
@@ -144,6 +150,8 @@ def welcome(request: Request, response: Response) -> None:
 
 
 class _Access:
+    __signature__: inspect.Signature
+
     def __init__(self, roles: tuple[str, ...], scope: str, early: bool, local: bool) -> None:
         self.roles, self.scope, self.early, self.local = roles, scope, early, local
 
@@ -167,6 +175,9 @@ class _Access:
             raise PortalError("must_change")
         if not who.may(self.roles, self.scope):
             raise PortalError("forbidden")
+
+
+_Access.__signature__ = inspect.signature(_Access(ROLES, "", False, False).__call__, eval_str=True)  # as `settled`
 
 
 def allow(

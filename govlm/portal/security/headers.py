@@ -100,8 +100,8 @@ class Shield:
             headers["X-Frame-Options"] = "DENY"
         if scope["scheme"] == "https":
             headers["Strict-Transport-Security"] = "max-age=31536000"
-        if path.startswith("/v1/"):
-            headers["Cache-Control"] = "no-store"
+        # A page from the browser's cache would bring no cookie: whoever then asks would be nobody, and the same nobody as others.
+        headers["Cache-Control"] = "no-store" if path.startswith("/v1/") else "no-cache"
 
 
 def _counted(receive: Receive, most: int) -> Receive:

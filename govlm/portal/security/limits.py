@@ -1,21 +1,19 @@
-"""How often one may ask, and from where it is asked. Counted by each worker for itself, in memory.
+"""How often one may ask, and from where it is asked. Counted for all workers of a machine together (`counters`).
 
-Tries of passwords are counted apart, in the database (`accounts.Attempts`): those limits hold for all workers together.
+Tries of passwords are counted apart, in the database (`accounts.Attempts`): those limits hold for several machines, too.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import math
-import time
 from collections.abc import Iterable, Mapping
 
 from limits import RateLimitItem, parse_many
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
 
 from govlm.portal.errors import PortalError
+from govlm.portal.security.counters import Counters
 from govlm.portal.settings import SettingsError
 
 __all__ = ["Limits", "Proxies"]
@@ -24,21 +22,20 @@ __all__ = ["Limits", "Proxies"]
 class Limits:
     """rates: kind -> what `limits` reads, like 60/minute or 10/minute;60/hour; "" for no limit."""
 
-    def __init__(self, rates: Mapping[str, str]) -> None:
+    def __init__(self, rates: Mapping[str, str], counters: Counters) -> None:
         self._items: dict[str, list[RateLimitItem]] = {}
         for kind, text in rates.items():
             try:
                 self._items[kind] = parse_many(text) if text else []
             except ValueError:
                 raise SettingsError(f"rates: {kind}: {text!r} is not like 60/minute") from None
-        self._strategy = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._counters = counters
 
     def hit(self, kind: str, who: str) -> None:
         """Counts one. PortalError "too_many_requests": it was one too many; says when the next is taken."""
         for item in self._items.get(kind, ()):
-            if not self._strategy.hit(item, kind, who):
-                left = self._strategy.get_window_stats(item, kind, who).reset_time - time.time()
-                raise PortalError("too_many_requests", retry_after=max(1, math.ceil(left)))
+            if left := self._counters.take(item.key_for(kind, who), item.amount, item.get_expiry()):
+                raise PortalError("too_many_requests", retry_after=math.ceil(left))
 
 
 class Proxies:

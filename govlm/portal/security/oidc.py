@@ -25,10 +25,8 @@ from govlm.hall.protection.vault import Vault, VaultError
 from govlm.portal.errors import PortalError
 from govlm.portal.settings import Settings
 
-__all__ = ["COOKIE", "LIFE", "Provider"]
+__all__ = ["Provider"]
 
-COOKIE = "govlm_oidc"
-LIFE = 600  # seconds that a login may take at the provider
 ALGORITHMS = ["RS256", "PS256", "ES256"]  # of ID tokens; never "none", never a shared secret's
 _KEPT, _LEEWAY, _WAIT = 3600.0, 60, 10.0  # seconds: of what the provider says of itself, between clocks, for an answer
 _BOUND = ("portal_oidc", "login", "state")
@@ -38,23 +36,27 @@ _LOG = logging.getLogger(__name__)
 class Provider:
     """The provider of the settings. It is asked for the first time when somebody logs in there."""
 
+    COOKIE = "govlm_oidc"
+    LIFE = 600  # seconds that a login may take at the provider
+
     def __init__(self, settings: Settings, vault: Vault) -> None:
         self._settings, self._vault = settings, vault
         self._about: tuple[float, dict[str, Any], dict[str, Any]] | None = None  # when; metadata; keys
 
-    async def begin(self, back: str, then: str, now: datetime) -> tuple[str, str]:
-        """Where the browser goes, and the cookie that it brings back. back: URL of our callback. then: page to show at the end."""
+    async def begin(self, back: str, then: str, attach: bool, now: datetime) -> tuple[str, str]:
+        """Where the browser goes, and the cookie that it brings back. back: URL of our callback. then: page to show at the end. attach:
+        whether what is kept of the visitor shall be the account's."""
         about, _ = await self._known()
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         async with self._client(back) as client:
             url, _ = client.create_authorization_url(
                 about["authorization_endpoint"], state=state, nonce=nonce, code_verifier=verifier
             )
-        kept = {"state": state, "nonce": nonce, "verifier": verifier, "then": then, "at": now.timestamp()}
+        kept = {"state": state, "nonce": nonce, "verifier": verifier, "then": then, "attach": attach, "at": now.timestamp()}
         return url, self._vault.encrypt(*_BOUND, json.dumps(kept))
 
-    async def finish(self, cookie: str, given: Mapping[str, str], back: str, now: datetime) -> tuple[str, str, str]:
-        """The issuer, the person's number there, and the page to show. given: the query of the callback.
+    async def finish(self, cookie: str, given: Mapping[str, str], back: str, now: datetime) -> tuple[str, str, str, bool]:
+        """The issuer, the person's number there, the page to show, and `attach`. given: the query of the callback.
 
         PortalError "unauthenticated": this browser did not begin it, it took too long, or the provider's answer does not hold.
         """
@@ -75,7 +77,7 @@ class Provider:
         except (AuthlibBaseError, ValueError) as error:
             raise _failed(f"no token: {type(error).__name__}") from None
         claims = await self._claims(token, kept["nonce"], about, keys, now)
-        return str(about["issuer"]), str(claims["sub"]), str(kept["then"])
+        return str(about["issuer"]), str(claims["sub"]), str(kept["then"]), bool(kept["attach"])
 
     async def _claims(
         self, token: Mapping[str, Any], nonce: str, about: dict[str, Any], keys: dict[str, Any], now: datetime
@@ -107,7 +109,7 @@ class Provider:
             kept: dict[str, Any] = json.loads(self._vault.decrypt(*_BOUND, cookie))
         except (VaultError, ValueError):
             raise _failed("the browser brings no login of ours") from None
-        if not 0 <= now.timestamp() - kept["at"] <= LIFE:
+        if not 0 <= now.timestamp() - kept["at"] <= self.LIFE:
             raise _failed("it took too long")
         return kept
 

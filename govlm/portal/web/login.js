@@ -41,7 +41,7 @@ byId("login").addEventListener("submit", (event) => {
   event.preventDefault();
   submitting(event.target, async () => {
     const [name, password] = [byId("name").value, byId("password").value];
-    const found = await call("POST", "/v1/login", { name, password });
+    const found = await call("POST", "/v1/login", { name, password, attach: attaching() });
     await me(true);
     if (found.must_change) change(name, password);
     else leave(found.roles);
@@ -57,8 +57,17 @@ byId("change").addEventListener("submit", (event) => {
   });
 });
 
+// Whether what was begun in this browser shall be the account's: asked where something was. What nobody was asked about stays where it is.
+function attaching() {
+  return !byId("before").hidden && byId("attach").checked;
+}
+
 const who = await me();
+const then = new URLSearchParams(location.search).get("then") ?? "";
+const provider = () => (byId("oidc-link").href = `/v1/auth/oidc/login?then=${encodeURIComponent(then || "/")}&attach=${attaching()}`);
+if (then !== "/console" && then) byId("lead").textContent = "登录后继续";
+byId("before").hidden = who.kind !== "visitor" || !localStorage.getItem("govlm-session");
+byId("attach").addEventListener("change", provider);
 byId("oidc").hidden = !who.oidc;
-const then = new URLSearchParams(location.search).get("then");
-if (then) byId("oidc-link").href = `/v1/auth/oidc/login?then=${encodeURIComponent(then)}`;
+provider();
 if (who.must_change) change(who.name);

@@ -99,8 +99,11 @@ export function create(session, changed) {
     }
   }
 
-  // An answer that came of the form, not of a message.
+  // An answer that came of the form, not of a message: what was done there stands before it, as after a reload.
   function tell(turn) {
+    if (turn.message) add("mine", make("p", {}, turn.message));
+    $("spoken").replaceChildren();
+    for (const sentence of turn.text.split(/(?<=[。！？\n])/)) speak(sentence.replace(/\[[\d-]+\]/g, ""));
     answer(add("hall", make("div", { class: "body" })), turn);
   }
 

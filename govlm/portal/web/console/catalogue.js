@@ -102,7 +102,7 @@ async function preview(found, shown, done) {
   ];
   const tiles = [["new", "新增"], ["changed", "修改"], ["removed", "移除"], ["same", "没有变化"]].map(([name, text]) =>
     make("li", { class: `tile ${CHANGES[name]?.[1] ?? ""}` }, make("strong", {}, String(counts[name])), make("span", {}, text)));
-  const told = `读取 ${report.rows}${report.unit}，可用 ${report.imported}，跳过 ${report.skipped}` +
+  const told = `读取 ${report.rows} ${report.unit}，可用 ${report.imported}，跳过 ${report.skipped}` +
     (report.mapping ? `（列的映射：${report.mapping}）` : "");
   const box = card(
     `${found.status === "published" ? "已发布" : "预览"}：${found.name}`, make("p", { class: "soft" }, told), make("ul", { class: "tiles" }, tiles),

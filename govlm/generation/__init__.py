@@ -1,0 +1,1 @@
+"""Generation: what follows a text, token by token."""
