@@ -28,7 +28,10 @@ def _value(value: Any) -> bytes:
 
 
 def gguf_bytes(
-    metadata: Mapping[str, Any], tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]], version: int = 3, alignment: int = 32
+    metadata: Mapping[str, Any],
+    tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]],
+    version: int = 3,
+    alignment: int = 32,
 ) -> bytes:
     """tensors: name -> (type, shape as in NumPy, bytes)."""
     head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(metadata))
@@ -76,7 +79,8 @@ def tiny_llama(seed: int = 0, own_head: bool = False) -> bytes:
         "general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 64, "llama.embedding_length": 32,
         "llama.feed_forward_length": 64, "llama.attention.head_count": 2, "llama.attention.head_count_kv": 1,
         "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.rope.freq_base": 500.0, "llama.rope.dimension_count": 16,
-        "tokenizer.ggml.tokens": [f"t{i}" for i in range(20)], "tokenizer.ggml.token_type": [1] * 20,
-        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.merges": ["a b", "ab c"],
+        "tokenizer.ggml.tokens": [*"abcdefghijklmnop", "Ġ", "ab", "abc", "<end>"],
+        "tokenizer.ggml.token_type": [1] * 19 + [3], "tokenizer.ggml.eos_token_id": 19,
     }  # fmt: skip
     return gguf_bytes(metadata, tensors)

@@ -11,7 +11,6 @@ import json
 import lzma
 import os
 import random
-import struct
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice, pairwise
@@ -29,7 +28,6 @@ from govlm.tokenizers import (
     Qwen2Tokenizer,
     train_bpe,
 )
-from govlm.tokenizers.gguf import tokenizer_of_metadata
 from govlm.tokenizers.tokenizer_json import PATTERNS, QWEN2, Pipeline
 
 tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
@@ -187,35 +185,11 @@ def test_sentencepiece() -> None:
     assert got["offset_mapping"] == [row.offsets for row in expected]
 
 
-def gguf_metadata(path: Path) -> dict[str, Any]:
-    """The keys and values of a GGUF file, all that is needed of it here."""
-    data = path.read_bytes()
-    sizes = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-    at = 24
-
-    def value(kind: int) -> Any:
-        nonlocal at
-        if kind == 8:
-            (size,) = struct.unpack_from("<Q", data, at)
-            at += 8 + size
-            return data[at - size : at].decode("utf-8")
-        if kind == 9:
-            inner, count = struct.unpack_from("<IQ", data, at)
-            at += 12
-            return [value(inner) for _ in range(count)]
-        (found,) = struct.unpack_from(sizes[kind], data, at)
-        at += struct.calcsize(sizes[kind])
-        return found
-
-    count = struct.unpack_from("<Q", data, 16)[0]
-    return {value(8): value(value(4)) for _ in range(count)}
-
-
 @needs_data
 @pytest.mark.parametrize("name", ["gpt-2", "qwen2", "llama-spm"])
 def test_vectors_of_llama_cpp(name: str) -> None:
     path = VOCAB / "llama.cpp" / f"ggml-vocab-{name}.gguf"
-    ours = tokenizer_of_metadata(gguf_metadata(path), str(path))
+    ours = AutoTokenizer.from_pretrained(path)
     texts = path.with_name(path.name + ".inp").read_bytes().decode("utf-8").split("\n__ggml_vocab_test__\n")
     wanted = path.with_name(path.name + ".out").read_text(encoding="utf-8").split("\n")
     assert len(texts) > 40

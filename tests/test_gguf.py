@@ -55,7 +55,7 @@ def test_a_model_in_blocks_and_in_float32(own_head: bool, tmp_path: Path) -> Non
     whole = govlm.AutoModelForCausalLM.from_pretrained(file, dtype="float32")
     assert model.quantised and not whole.quantised
     assert model.config.tie_word_embeddings is not own_head
-    assert (model.config.head_dim, model.config.eos_token_id, model.config.max_position_embeddings) == (16, 2, 64)
+    assert (model.config.head_dim, model.config.eos_token_id, model.config.max_position_embeddings) == (16, 19, 64)
     assert model.config.rope_parameters["rope_theta"] == 500
     ids = np.array([[3, 1, 4, 1, 5]])
     reference = whole(ids).logits
@@ -81,10 +81,20 @@ def test_rows_of_queries_stand_in_the_order_of_halves(tmp_path: Path) -> None:
         assert np.array_equal(ours[16 * head + 8 : 16 * head + 16], there[16 * head + 1 : 16 * head + 16 : 2])
 
 
+def test_the_tokenizer_comes_with_the_model(tmp_path: Path) -> None:
+    file = written(tmp_path, tiny_llama())
+    tokenizer = govlm.AutoTokenizer.from_pretrained(file)
+    assert tokenizer("abcd a<end>", add_special_tokens=False)["input_ids"] == [18, 3, 16, 0, 19]
+    assert tokenizer.decode([18, 3, 16, 0]) == "abcd a" and tokenizer.eos_token_id == 19
+    file = written(tmp_path, tiny_llama().replace(b"ab c", b"ab \xff"))
+    with pytest.raises(ValueError, match=r"model\.gguf.*'tokenizer\.ggml\.merges'.*UTF-8"):
+        govlm.AutoTokenizer.from_pretrained(file)
+
+
 def test_other_classes_and_missing_files(tmp_path: Path) -> None:
     file = written(tmp_path, tiny_llama())
     assert type(govlm.AutoModel.from_pretrained(file)).__name__ == "LlamaModel"
-    with pytest.raises(ValueError, match="llama.*qwen2"):
+    with pytest.raises(ValueError, match=r"llama.*qwen2"):
         govlm.Qwen2ForCausalLM.from_pretrained(file)
     with pytest.raises(FileNotFoundError, match=r"none\.gguf"):
         govlm.AutoModelForCausalLM.from_pretrained(tmp_path / "none.gguf")

@@ -152,7 +152,7 @@ def test_a_head_of_its_own_beside_a_config_that_ties(tmp_path: Path) -> None:
     assert govlm.AutoModelForCausalLM.from_pretrained(tmp_path).config.tie_word_embeddings is True  # a mere copy
     govlm.checkpoint.save_file({**tensors, "lm_head.weight": word[::-1].copy()}, file, {"format": "pt"})
     ours = govlm.AutoModelForCausalLM.from_pretrained(tmp_path)
-    ids, mask, _ = inputs()
+    ids, _, _ = inputs()
     with torch.no_grad():
         expected = transformers.LlamaForCausalLM.from_pretrained(tmp_path).eval()(torch.tensor(ids)).logits.numpy()
     assert np.allclose(ours(ids).logits, expected, atol=2e-5, rtol=1e-4)
@@ -222,7 +222,9 @@ def test_a_large_vocabulary_never_makes_a_matrix_of_logits(tied: bool, monkeypat
         assert np.allclose(parameter.grad, gradients[name], atol=1e-7, rtol=1e-5), name
 
 
-@pytest.mark.parametrize("rope", [{"rope_type": "yarn", "factor": 2.0}, {"rope_type": "linear"}, {"rope_type": "llama3", "factor": 0}])
+@pytest.mark.parametrize(
+    "rope", [{"rope_type": "yarn", "factor": 2.0}, {"rope_type": "linear"}, {"rope_type": "llama3", "factor": 0}]
+)
 def test_other_stretchings_are_refused_by_name(rope: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="yarn|factor"):
+    with pytest.raises(ValueError, match=r"yarn|factor"):
         govlm.configuration.LlamaConfig(**ROTARY, rope_parameters=rope)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from govlm.bundled import model_folder
+from govlm.bundled import is_gguf, model_folder
 from govlm.tokenizers.base import PreTrainedTokenizer
 from govlm.tokenizers.files import read_json
 
@@ -37,6 +37,11 @@ class AutoTokenizer:
     def from_pretrained(directory: str | os.PathLike[str], **overrides: Any) -> Any:
         """ValueError or FileNotFoundError names the file that is missing, malformed or of a kind that govlm does not have."""
         path = model_folder(directory)
+        if is_gguf(path):
+            from govlm.gguf.file import GGUFFile
+            from govlm.tokenizers.gguf import tokenizer_of_metadata
+
+            return tokenizer_of_metadata(GGUFFile(path).metadata, str(path), **overrides)
         kind = _kind_of_file(path) if path.is_file() else _kind_of_folder(path)
         return _class_of(kind, path).from_pretrained(directory, **overrides)
 
