@@ -212,7 +212,7 @@ class ModelOutput(Mapping[str, Any]):
         self._begun = True
         rows = {
             "all": lambda: None, "first": call.batch.first_tokens, "labelled": lambda: self._labelled,
-            "kept": lambda: call.batch.rows_of(self._kept)[1],
+            "kept": lambda: call.batch.rows_of(self._kept)[0],
         }[want.rows]()  # fmt: skip
         made = call.run(
             rows=rows, hidden=want.hidden, attentions=want.attentions, logits=want.logits, labels=want.labels, save=save,
@@ -299,8 +299,9 @@ class ModelOutput(Mapping[str, Any]):
         logits = self._pass(want).logits
         if want.rows == "kept":
             batch = self._call.batch
+            _, places, which = batch.rows_of(self._kept)
             out = np.zeros((batch.shape[0] * len(self._kept), logits.shape[1]), np.float32)
-            out[batch.rows_of(self._kept)[0]] = logits
+            out[places] = logits[which]
             return out.reshape(batch.shape[0], len(self._kept), -1)
         return logits if self._model._first_only else self._batch_of(want).scatter(logits)
 
@@ -467,7 +468,10 @@ class ModelOutput(Mapping[str, Any]):
             return self._gradient(value, "logits", (batch.shape[0], columns))
         if self._kept is not None:
             array = self._gradient(value, "logits", (batch.shape[0], len(self._kept), columns))
-            return np.ascontiguousarray(array.reshape(-1, columns)[batch.rows_of(self._kept)[0]])
+            rows, places, which = batch.rows_of(self._kept)
+            gathered = np.zeros((len(rows), columns), np.float32)
+            np.add.at(gathered, which, array.reshape(-1, columns)[places])  # a column may be asked for twice
+            return gathered
         return batch.gather(self._gradient(value, "logits", (*batch.shape, columns)))
 
 

@@ -234,13 +234,15 @@ class Batch:
         shifted[ends[np.diff(self.row_splits) > 0] - 1] = -100
         return shifted
 
-    def rows_of(self, columns: NDArray[np.intp]) -> tuple[NDArray[np.intp], I32]:
-        """Of the places [B, columns] that hold a token: which ones (flat), and their packed rows."""
+    def rows_of(self, columns: NDArray[np.intp]) -> tuple[I32, NDArray[np.intp], NDArray[np.intp]]:
+        """The packed rows, ascending, of the places [B, columns] that hold a token; which places do (flat), and for each of those
+        which of the rows."""
         rows = np.full(self.shape[0] * self.shape[1], -1, np.int64)
         rows[slice(None) if self.places is None else self.places] = np.arange(len(self.ids))
         wanted = rows.reshape(self.shape)[:, columns].reshape(-1)
         there = np.flatnonzero(wanted >= 0)
-        return there, _i32(wanted[there])
+        found, which = np.unique(wanted[there], return_inverse=True)
+        return _i32(found), there, which
 
     def columns(self, sequence: int) -> NDArray[np.int64]:
         """The columns of a sequence's tokens."""

@@ -89,6 +89,9 @@ def config_fields(file: GGUFFile) -> dict[str, Any]:
     for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
         index = file.metadata.get(f"tokenizer.ggml.{key}_token_id")
         fields[f"{name}_token_id"] = index if isinstance(index, int) and 0 <= index < embeddings.shape[0] else None
+    layers = keys.count("block_count")
+    if layers * len(_OF_GPT2_LAYER) > len(file.tensors):  # before as many are made
+        raise ValueError(f"{file.file}: {architecture}.block_count is {layers}, but it holds only {len(file.tensors)} tensors")
     return fields | (_gpt2(keys) if architecture == "gpt2" else _rotary(keys))
 
 

@@ -145,7 +145,7 @@ class _Reader:
         try:
             for _ in range(count):  # an absurd count ends at the file's end
                 at += 8 + length_at(view, at)[0]
-        except struct.error:
+        except (struct.error, OverflowError):
             at = end + 1
         if at > end:
             raise ValueError(f"{self.file} is truncated: {what} ends beyond its {end} bytes")
