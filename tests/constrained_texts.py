@@ -70,9 +70,10 @@ def accepts(constraint: Constraint, text: str) -> bool:
     """Whether the constraint lets a text through, byte by byte (the vocabulary begins with the 256 bytes)."""
     state = constraint.start()
     for byte in text.encode():
-        if not constraint.allowed(state)[byte]:
+        try:
+            state = constraint.advance(state, byte)
+        except ValueError:
             return False
-        state = constraint.advance(state, byte)
     return constraint.finished(state)
 
 

@@ -86,7 +86,7 @@ def test_any_text_is_allowed_as_the_check_says(vocabulary: Vocabulary) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_all_that_is_generated_is_copied(seed: int, vocabulary: Vocabulary) -> None:
     constraint = CopyConstraint(SOURCES, vocabulary, NAMES)
-    found = texts(constraint, 40, seed)
+    found = texts(constraint, 25, seed)
     assert all(copied(text, SOURCES, NAMES) for text in found)
     assert any(figures(text) for text in found)
 
