@@ -19,6 +19,13 @@ from govlm.hall.privacy import mask
 
 __all__ = ["configure"]
 
+_OURS = (
+    "level",
+    "logger",
+    "request_id",
+    "timestamp",
+    "who",
+)  # made here, of nothing that was sent; looked through at every request otherwise
 _FRAMES = 12  # of a traceback, the innermost
 
 
@@ -90,7 +97,7 @@ def _exception(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def _masked(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {name: value if name.startswith("_") else _clean(value) for name, value in event.items()}
+    return {name: value if name in _OURS or name.startswith("_") else _clean(value) for name, value in event.items()}
 
 
 def _clean(value: Any) -> Any:
