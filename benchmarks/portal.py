@@ -69,8 +69,13 @@ def portal(folder: Path, port: int, *more: str) -> list[str]:
 
 def workers(process: psutil.Process) -> list[psutil.Process]:
     """The processes that answer: children of the supervisor, the process itself where it is alone."""
-    found = [child for child in process.children() if any("multiprocessing" in part for part in child.cmdline())]
-    return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())] or [process]
+    found = []
+    for child in process.children():
+        with contextlib.suppress(psutil.Error):  # it was killed just now
+            told = " ".join(child.cmdline())
+            if "multiprocessing" in told and "resource_tracker" not in told:
+                found.append(child)
+    return found or [process]
 
 
 def scripts() -> list[list[str]]:
