@@ -69,8 +69,13 @@ def portal(folder: Path, port: int, *more: str) -> list[str]:
 
 def workers(process: psutil.Process) -> list[psutil.Process]:
     """The processes that answer: children of the supervisor, the process itself where it is alone."""
-    found = [child for child in process.children() if any("multiprocessing" in part for part in child.cmdline())]
-    return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())] or [process]
+    found = []
+    for child in process.children():
+        with contextlib.suppress(psutil.Error):  # it was killed just now
+            told = " ".join(child.cmdline())
+            if "multiprocessing" in told and "resource_tracker" not in told:
+                found.append(child)
+    return found or [process]
 
 
 def scripts() -> list[list[str]]:
@@ -93,7 +98,7 @@ class User:
         if not self.left:
             self.left = list(self.talks[self.number % len(self.talks)])
             self.number += 7
-            status, body = await self.client.call("POST", "/v1/sessions")
+            status, body = await self.asked("/v1/sessions")
             if status != 201:
                 self.left = []
                 self.refused += 1
@@ -102,21 +107,22 @@ class User:
         self.turn += 1
         message = {"text": self.left[0], "key": f"{self.number}-{self.turn}"}
         began = time.perf_counter()
-        for _ in range(10):
-            try:
-                status, _ = await self.client.call("POST", f"/v1/sessions/{self.session}/turns", message)
-                break
-            except (OSError, asyncio.IncompleteReadError):  # its worker is gone: the same message again, with its key
-                self.broken += 1
-                await asyncio.sleep(0.05)
-        else:
-            raise RuntimeError("nobody answers any more")
+        status, _ = await self.asked(f"/v1/sessions/{self.session}/turns", message)
         if status == 200:
             self.times.append(time.perf_counter() - began)
             self.accepted.append((self.session, message["key"]))
             self.left.pop(0)
         else:
             self.refused += 1
+
+    async def asked(self, path: str, message: Any = None) -> tuple[int, Any]:
+        for _ in range(100):
+            try:
+                return await self.client.call("POST", path, message)
+            except (OSError, asyncio.IncompleteReadError):  # its worker is gone: the same again, with its key
+                self.broken += 1
+                await asyncio.sleep(0.05)
+        raise RuntimeError("nobody answers any more")
 
 
 def users(port: int, count: int) -> list[User]:
@@ -134,13 +140,17 @@ def load(port: int, count: int, seconds: float) -> tuple[float, list[User]]:
 
 
 def start(folder: Path, seconds: float) -> list[str]:
+    """As installed: pip compiles what it installs, so the modules of this folder are compiled before, too."""
+    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
     times = []
-    for _ in range(2):
+    for place in ("warm", "start", "start"):
         port = free_port()
         began = time.perf_counter()
-        with serving(portal(folder / "start", port), port):
+        with serving(portal(folder / place, port), port, **compiled):
             load(port, 1, 0.001)
             times.append(time.perf_counter() - began)
+            time.sleep(4 if place == "warm" else 0)  # the later routes are compiled, too
+    times = times[1:]
     return [f"| start to first answer, first time / after | {times[0]:.1f} / {times[1]:.1f} s | 5 / 2 s |"]
 
 
@@ -219,24 +229,34 @@ def memory(folder: Path, seconds: float) -> list[str]:
 
 
 def kill(folder: Path, seconds: float) -> list[str]:
+    """Each time a worker is killed that answers, and its replacement is waited for, while the others go on: at least 1,000 turns."""
     port = free_port()
     with serving(portal(folder / "chat", port, "--workers", "2"), port, OMP_NUM_THREADS="1") as (process, _):
         found = users(port, 8)
+        done = asyncio.Event()
+
+        async def answered(turns: int) -> None:
+            while len(workers(process)) < 2 or sum(len(user.times) for user in found) < turns:
+                await asyncio.sleep(0.1)
+
+        async def murder() -> None:
+            for part in range(1, 4):
+                await answered(part * 250)
+                oldest = workers(process)[0]
+                oldest.kill()
+                while oldest in workers(process):
+                    await asyncio.sleep(0.1)
+            await answered(1000)
+            done.set()
+
+        async def talk(user: User) -> None:
+            while not done.is_set():
+                await user.step()
 
         async def run() -> None:
-            async def murder() -> None:
-                for _ in range(3):
-                    await asyncio.sleep(seconds / 4)
-                    there = {worker.pid for worker in workers(process)}
-                    workers(process)[0].kill()
-                    for _ in range(300):  # until another has taken its place: two that die at once leave nobody to answer
-                        await asyncio.sleep(0.1)
-                        if len({worker.pid for worker in workers(process)} - there) > 0:
-                            break
+            await asyncio.gather(murder(), *map(talk, found))
 
-            await asyncio.gather(share(8, 4 * seconds, lambda number: found[number].step()), murder())
-
-        asyncio.run(run())
+        asyncio.run(asyncio.wait_for(run(), 600))
         lost = turns = 0
         client = Client("127.0.0.1", port)
 

@@ -194,19 +194,29 @@ def test_the_kept_connection_may_be_lost(tmp_path: Path) -> None:
 
 
 def test_bm25_is_what_bm25s_reckons(hall: Hall) -> None:
-    from govlm.hall.retrieval.index import _grams, _share
+    import bm25s
+
+    from govlm.hall.retrieval.index import _grams
+    from govlm.hall.understanding.examples import out_of_scope_entry
+    from govlm.hall.understanding.understand import item_entry
 
     items: Index = hall.library.understander._items
-    for text in ("居住证居住证签注", "低保", "养老保险转移怎么弄，要带身份证吗", "zzz"):
-        grams = _grams(items.characters, text)
-        for words in (items._words, items._words_of_names):
-            known = [gram for gram in grams if gram in words.vocab_dict]
-            wanted = words.get_scores(known) if known else None
-            found = _share(words, grams)
-            if wanted is None:
-                assert not found.any()
-            else:
+    entries = [*map(item_entry, hall.library.items.values()), out_of_scope_entry()]
+    for words, texts in (
+        (items._words, [" ".join((*entry.names, *entry.examples, entry.text)) for entry in entries]),
+        (items._words_of_names, [" ".join(entry.names) for entry in entries]),
+    ):
+        peer = bm25s.BM25(k1=1.2, b=0.75)
+        peer.index([_grams(items.characters, text) or [" "] for text in texts], show_progress=False)
+        for text in ("居住证居住证签注", "低保", "养老保险转移怎么弄，要带身份证吗", "zzz"):
+            grams = _grams(items.characters, text)
+            known = [gram for gram in grams if gram in peer.vocab_dict]
+            found = words.shares(grams)
+            if known:
+                wanted = peer.get_scores(known)
                 assert found.tobytes() == (wanted / max(float(wanted.max()), 1e-9)).tobytes()
+            else:
+                assert not found.any()
 
 
 def test_the_version_that_is_kept_is_the_facts(hall: Hall) -> None:

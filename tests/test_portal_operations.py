@@ -210,7 +210,7 @@ def test_figures_are_counted_by_route_and_status(tmp_path: Path) -> None:
 
 
 def test_figures_are_for_this_machine_and_for_keys(tmp_path: Path) -> None:
-    from govlm.portal.security.access import Principal, maybe
+    from govlm.portal.security.access import Principal, current
 
     with client(tmp_path, host="0.0.0.0", hosts=("127.0.0.1", "0.0.0.0")) as portal:
         assert portal.get("/metrics").status_code == 401
@@ -219,7 +219,7 @@ def test_figures_are_for_this_machine_and_for_keys(tmp_path: Path) -> None:
             (None, {"administrator"}, 200),
         ):  # fmt: skip
             who = Principal("key:1", frozenset(roles), frozenset(scopes) if scopes else None)
-            portal.app.dependency_overrides[maybe] = lambda who=who: who
+            portal.app.dependency_overrides[current] = lambda who=who: who
             assert portal.get("/metrics").status_code == status, (scopes, roles)
 
 

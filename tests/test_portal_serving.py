@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,10 +19,27 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from portal_server import serving
+from portal_server import client, serving
 
+from govlm.portal.application import Application
 from govlm.portal.settings import Settings, SettingsError
 
+STARTS = """
+import sys
+from pathlib import Path
+from govlm.portal.application import create_app
+from govlm.portal.portal import Portal, prepare
+from govlm.portal.settings import Settings
+
+settings = Settings(data=Path(sys.argv[1]))
+prepare(settings)
+before = set(sys.modules)
+app = create_app(settings)
+app.state.portal = Portal(settings)
+assert app.state.portal.hall.chat("talk", "我想申请低保").kept
+app.state.portal.close()
+print(*sys.modules)
+"""
 FREELY = {"GOVLM_PORTAL_RATES": "chat=,address=,catalogue=,login="}
 
 
@@ -153,3 +172,38 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
     assert found.database == "postgresql+psycopg://hall:s3cret@db/hall" == found.oidc_secret and "s3cret" not in repr(found)
     with pytest.raises(SettingsError, match="GOVLM_PORTAL_DATABASE_FILE"):
         Settings.from_environment({"GOVLM_PORTAL_DATABASE_FILE": str(tmp_path / "missing")})
+
+
+def test_a_start_reads_what_a_first_question_needs(tmp_path: Path) -> None:
+    """Once the hall is made: neither the library that made the index, nor what reads files, nor the routes of the console."""
+    for _ in range(2):
+        told = subprocess.run(
+            [sys.executable, "-c", STARTS, str(tmp_path / "portal")], capture_output=True, text=True, timeout=300
+        )
+        assert told.returncode == 0, told.stderr
+    modules = set(told.stdout.split())
+    assert "govlm.portal.api.chat" in modules
+    for name in (
+        "bm25s",
+        "scipy",
+        "opencc",
+        "alembic",
+        "authlib",
+        "govlm.hall.catalogue.columns",
+        "govlm.portal.api.admin_catalogue",
+    ):
+        assert name not in modules, name
+
+
+def test_routes_that_come_later_answer_the_first_request_for_them(tmp_path: Path) -> None:
+    with client(tmp_path) as portal:
+        app = portal.app
+        assert isinstance(app, Application)
+        assert portal.post("/v1/sessions").status_code == 201 and not app.whole
+        assert portal.get("/v1/items").status_code == 200 and app.whole
+        paths = app.openapi()["paths"]
+        assert {"/v1/sessions", "/v1/items", "/v1/admin/switches", "/metrics"} <= set(paths)
+        assert portal.get("/v1/nothing").status_code == 404
+        count = len(app.routes)
+        app.complete()
+        assert len(app.routes) == count

@@ -25,12 +25,13 @@ from databases import item, law
 
 from govlm import cli
 from govlm.hall import Hall
+from govlm.hall.catalogue.database import tables
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.catalogue.store import Store
 from govlm.hall.protection.keys import Keyring
 from govlm.hall.protection.people import ConsentError, People, Policy
 from govlm.hall.protection.rotation import retire, rotate
-from govlm.hall.protection.sessions import Saved, Sessions, StaleSession, Submission
+from govlm.hall.protection.sessions import Exchange, Saved, Sessions, StaleSession, Submission
 from govlm.hall.protection.vault import Vault, VaultError
 from govlm.hall.protection.writer import Writer
 
@@ -304,6 +305,44 @@ def test_an_error_of_the_database_tells_no_value(place: Place) -> None:
         place.writer.submit(twice)
     assert CARD not in str(error.value) and "\n" not in str(error.value) and "secret" not in str(error.value)
     assert place.sessions.save("s", 0, {}, {}, now=NOW) == 1
+
+
+def test_a_write_that_fails_alone_leaves_nothing(place: Place) -> None:
+    table = tables()["sessions"]
+    row = {"session": "x", "person": "", "version": 1, "state": "", "created": "", "seen": ""}
+
+    def half(connection: Any) -> None:
+        connection.execute(table.insert().values(row))
+        raise LookupError("half done")
+
+    with pytest.raises(LookupError, match="half done"):
+        place.writer.submit(half)
+    with place.store.database.read() as connection:
+        assert connection.execute(table.select()).all() == []
+    assert place.sessions.save("after", 0, {}, {}, now=NOW) == 1
+
+
+def test_a_turn_is_found_by_its_key(place: Place) -> None:
+    said = Exchange(1, "我想申请低保", {"text": "好的。"}, "k1")
+    place.sessions.save("s", 0, {"n": 1}, VALUES, now=NOW, exchange=said)
+    place.sessions.save("t", 0, {}, {}, now=NOW, exchange=Exchange(1, "别人的", {}, "k1"))
+    found = place.sessions.load("s", "k1")
+    assert (found.version, found.state, found.values) == (1, {"n": 1}, VALUES)
+    assert found.exchange is not None and found.exchange.message == said.message and found.exchange.at
+    assert place.sessions.load("s", "k2").exchange is None and place.sessions.load("s").exchange is None
+
+
+def test_another_file_in_the_place_of_the_database_is_read(local: Place, tmp_path: Path) -> None:
+    """As after a backup was put back: a connection that is kept would go on with the file that is gone."""
+    local.sessions.save("s", 0, {"n": 1}, {}, now=NOW)
+    assert local.sessions.load("s").version == 1
+    local.store.backup(tmp_path / "other.db", people=True)
+    local.sessions.save("s", 1, {"n": 2}, {}, now=NOW)
+    assert local.sessions.load("s").version == 2
+    for ending in ("-wal", "-shm"):
+        (tmp_path / f"local.db{ending}").unlink(missing_ok=True)
+    (tmp_path / "other.db").replace(tmp_path / "local.db")
+    assert local.sessions.load("s").version == 1
 
 
 def test_closing_writes_what_is_waiting_and_refuses_the_rest(local: Place) -> None:

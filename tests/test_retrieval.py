@@ -17,6 +17,7 @@ from govlm.hall.retrieval.characters import Characters
 from govlm.hall.retrieval.dense import Neighbours, Vectors
 from govlm.hall.retrieval.names import FEATURES, LONGEST, Names
 from govlm.hall.retrieval.ranking import Ranker, fit
+from govlm.hall.retrieval.words import Words
 
 LETTERS = st.lists(st.integers(0, 9), max_size=12)
 
@@ -222,3 +223,22 @@ def test_sounds_are_those_of_pypinyin() -> None:
     for char in "行长重乐绿女吕䶮𠀀一嗯欸哟〇々ａa":
         said = lazy_pinyin(char, style=Style.NORMAL)[0]
         assert (_toneless(pinyin_dict.get(ord(char), "")) or char) == said, char
+
+
+def test_words_are_worth_what_bm25s_says(tmp_path: Path) -> None:
+    """Also once they were kept, where bm25s is not asked any more."""
+    bm25s = pytest.importorskip("bm25s", reason="the hall's extra is not installed")
+    from safetensors.numpy import load_file, save_file
+
+    entries = [["低", "保", "低保"], [], ["保", "险"], ["医", "保", "医保", "保"]]
+    made = Words.make(entries)
+    save_file(made.arrays("w"), tmp_path / "w")
+    kept = Words.read(load_file(tmp_path / "w"), "w", made.listed(), len(entries))
+    peer = bm25s.BM25(k1=1.2, b=0.75)
+    peer.index([words or [" "] for words in entries], show_progress=False)
+    for query in (["保"], ["低保", "保", "无"], ["医保", "保", "保"]):
+        scores = peer.get_scores([word for word in query if word in peer.vocab_dict])
+        for words in (made, kept):
+            np.testing.assert_array_equal(words.shares(query), scores / scores.max())
+    assert not kept.shares(["无"]).any() and not kept.shares([]).any()
+    assert not Words.make([]).shares(["保"]).any()

@@ -51,7 +51,7 @@ from govlm.hall.retrieval.index import Encode
 from govlm.hall.retrieval.known import Known
 from govlm.hall.understanding.understand import Reading, Understanding
 
-__all__ = ["ENCODED", "Hall", "Hit", "UnknownForm"]
+__all__ = ["ENCODED", "Hall", "Hit", "Standing", "UnknownForm"]
 
 SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "sample-hall"
 _FILE = "hall.json"
@@ -74,6 +74,15 @@ class Hit(NamedTuple):
     score: float
     authority: str
     region: str
+
+
+class Standing(NamedTuple):
+    """fields: of the form that a conversation fills, in the order in which they are asked. steps: (kind, name) of each step of the procedure
+    that it is in."""
+
+    library: Library
+    fields: dict[str, FormField]
+    steps: tuple[tuple[str, str], ...]
 
 
 class UnknownForm(CatalogueError):
@@ -382,14 +391,17 @@ class Hall:
         was said before they agreed that it is kept."""
         return self.sessions.exchanges(session_id, after)
 
+    def standing(self, state: State) -> Standing:
+        """Where a conversation stands in its procedure, by the catalogue as it is now."""
+        shelf = self._shelf()
+        procedure = shelf.procedure(state.top.procedure) if state.top else None
+        if procedure is None:
+            return Standing(shelf.library, {}, ())
+        return Standing(shelf.library, fields_of(procedure, shelf), tuple((step.kind, step.id) for step in procedure.steps))
+
     def fields(self, state: State) -> dict[str, FormField]:
         """The fields of the form that a conversation fills, in the order in which they are asked; none where it fills none."""
-        return self._conversations.fields(state)
-
-    def steps(self, state: State) -> list[tuple[str, str]]:
-        """(kind, name) of each step of the procedure that a conversation is in."""
-        procedure = self._shelf().procedure(state.top.procedure) if state.top else None
-        return [(entry.kind, entry.id) for entry in procedure.steps] if procedure else []
+        return self.standing(state).fields
 
     def import_procedures(self, files: Path_ | Iterable[Path_]) -> Report:
         """Takes procedure files (YAML or JSON, see govlm.hall.dialogue.procedures) into use; what `lint` objects to is reported and left

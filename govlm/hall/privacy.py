@@ -333,10 +333,10 @@ _MAYBE = re.compile(r"[0-9](?:[ \t\r\n().-]{0,2}[0-9A-Za-z]){5}|@|[A-Za-z] ?[0-9
 
 def find(text: str, today: date | None = None) -> list[Span]:
     """What is personal in the text, from left to right, without overlaps. today: for dates of birth (the day it is)."""
-    today = today or date.today()
     narrow = text if text.isascii() else text.translate(_NARROW)
     if _NO_WIDTH.search(narrow) is None:
-        return sorted(_scan(narrow, today)) if _MAYBE.search(narrow) else []
+        return sorted(_scan(narrow, today or date.today())) if _MAYBE.search(narrow) else []
+    today = today or date.today()
     places = [place for place, char in enumerate(narrow) if not _NO_WIDTH.match(char)]
     found = [
         Span(places[span.start], places[span.end - 1] + 1, span.kind, span.valid)

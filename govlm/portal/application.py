@@ -32,7 +32,7 @@ __all__ = ["Application", "create_app"]
 
 WEB = Path(__file__).with_name("web")
 # A request asks routes one after another, and FastAPI makes each when it is first asked.
-FIRST = (health.router, chat.router, pages.router)
+FIRST = (chat.router, health.router, pages.router)
 LATER = (
     "account", "metrics", "admin_accounts", "submissions", "feedback", "handoffs", "items", "policies", "forms", "me", "language", "openai",
     "audit", "admin_catalogue", "admin_questions", "admin_switches", "usage",

@@ -136,7 +136,7 @@ def settled(dependency: F) -> F:
 
 
 @settled
-def here(request: Request) -> Portal:
+async def here(request: Request) -> Portal:  # async: FastAPI would send it to a thread
     found: Portal = request.app.state.portal
     return found
 

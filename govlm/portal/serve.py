@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import signal
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,8 @@ def app() -> Any:
 
 
 def _made() -> Any:
-    from tqdm import tqdm
-
     from govlm.portal.application import create_app
 
-    # bm25s draws its bars with tqdm, whose lock is for all processes; a worker ends by the signal that uvicorn raises again, and would leave it
-    tqdm.set_lock(threading.RLock())
     given = json.loads(os.environ[_SETTINGS])
     configure(Path(given["log"]) if given["log"] else None)
     paths = {name: Path(given[name]) for name in ("data", "tls_cert", "tls_key", "log") if given[name]}

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Settings:
             raise SettingsError(f"rates: {', '.join(sorted(unknown))}: not one of {', '.join(RATES)}")
         object.__setattr__(self, "rates", {**RATES, **self.rates})
 
-    @property
+    @cached_property
     def loopback(self) -> bool:
         """Whether only this machine can reach it: then citizens need no login, and /v1 no key. With a proxy in front, others can."""
         if self.hosts or self.public or self.proxies:

@@ -12,7 +12,8 @@ from govlm.hall.answers.citations import Citation
 from govlm.hall.answers.rendering import Answer, outlined
 from govlm.hall.dialogue.driver import Turn
 from govlm.hall.dialogue.state import State
-from govlm.hall.hall import Hall
+from govlm.hall.hall import Hall, Standing
+from govlm.hall.library import Library
 from govlm.hall.protection.sessions import Exchange
 
 __all__ = [
@@ -83,8 +84,12 @@ class StateView(BaseModel):
 
     @classmethod
     def of(cls, hall: Hall, state: State) -> StateView:
-        items = hall.library.items
-        top = state.top
+        return cls.at(hall.standing(state), state)
+
+    @classmethod
+    def at(cls, standing: Standing, state: State) -> StateView:
+        """standing: as the hall gives it for the state."""
+        items, top = standing.library.items, state.top
 
         def named(code: str) -> ItemRef:
             return ItemRef(code=code, name=items[code].name if code in items else code)
@@ -97,22 +102,22 @@ class StateView(BaseModel):
                 name=name, label=field.label, kind=field.kind, value=form.get(name, ""), required=field.required,
                 asked=name == state.asking, options=list(field.enum), problem=wrong.get(name, ""),
             )
-            for name, field in hall.fields(state).items()
+            for name, field in standing.fields.items()
         ]  # fmt: skip
         return cls(
-            item=named(top.item) if top else None, procedure=top.procedure if top else "", steps=_steps(hall, state),
+            item=named(top.item) if top else None, procedure=top.procedure if top else "", steps=_steps(standing, state),
             asking=state.asking, fields=fields, problems=problems,
             receipts=[(named(code), number) for code, number in state.receipts], handed_off=state.handed_off,
         )  # fmt: skip
 
 
-def _steps(hall: Hall, state: State) -> list[StepView]:
+def _steps(standing: Standing, state: State) -> list[StepView]:
     """The procedure's steps; several of a kind (一件事) are one."""
     top = state.top
     if top is None:
         return []
-    kinds = list(dict.fromkeys(kind for kind, _ in hall.steps(state)))
-    place = next((kind for kind, name in hall.steps(state) if name == top.step), "")
+    kinds = list(dict.fromkeys(kind for kind, _ in standing.steps))
+    place = next((kind for kind, name in standing.steps if name == top.step), "")
     now = kinds.index(place) if place in kinds else len(kinds)
     return [
         StepView(kind=kind, title=STEPS.get(kind, kind), state="done" if i < now else "current" if i == now else "ahead")
@@ -154,7 +159,7 @@ class AnswerView(BaseModel):
     @classmethod
     def of(cls, hall: Hall, answer: Answer) -> AnswerView:
         return cls(
-            text=answer.text, parts=PartView.all(outlined(answer)), citations=cited(hall, answer.citations),
+            text=answer.text, parts=PartView.all(outlined(answer)), citations=cited(hall.library, answer.citations),
             refused=answer.refused, reason=answer.reason,
         )  # fmt: skip
 
@@ -174,9 +179,10 @@ class TurnView(BaseModel):
 
     @classmethod
     def of(cls, hall: Hall, turn: Turn) -> TurnView:
+        standing = hall.standing(turn.state)
         return cls(
-            number=turn.version, message=turn.message, text=turn.text, citations=cited(hall, turn.citations),
-            parts=PartView.all(turn.parts), state=StateView.of(hall, turn.state), handed_off=turn.handed_off, reason=turn.reason,
+            number=turn.version, message=turn.message, text=turn.text, citations=cited(standing.library, turn.citations),
+            parts=PartView.all(turn.parts), state=StateView.at(standing, turn.state), handed_off=turn.handed_off, reason=turn.reason,
         )  # fmt: skip
 
 
@@ -189,17 +195,15 @@ class ExchangeView(BaseModel):
     at: str
 
     @classmethod
-    def of(cls, hall: Hall, exchange: Exchange) -> ExchangeView:
+    def of(cls, library: Library, exchange: Exchange) -> ExchangeView:
         turn = Turn.of(exchange, State())
         return cls(
-            number=exchange.number, message=exchange.message, text=turn.text, citations=cited(hall, turn.citations),
+            number=exchange.number, message=exchange.message, text=turn.text, citations=cited(library, turn.citations),
             parts=PartView.all(turn.parts), at=exchange.at,
         )  # fmt: skip
 
 
-def cited(hall: Hall, citations: Sequence[Citation]) -> list[CitationView]:
-    library = hall.library
-
+def cited(library: Library, citations: Sequence[Citation]) -> list[CitationView]:
     def title(citation: Citation) -> str:
         if citation.kind == "item":
             return library.items[citation.code].name if citation.code in library.items else citation.code

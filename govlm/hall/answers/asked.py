@@ -8,7 +8,7 @@ looked for by their sound (才料 for 材料).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from govlm.hall.answers.compose import KINDS
@@ -124,8 +124,8 @@ def asked(question: str, names: Iterable[str] = (), characters: Characters | Non
     if not found:
         found = {kind for kind, pattern in _LOOSE if pattern.search(text)}
     if not found and characters is not None:
-        heard = characters.sounds(text).tolist()
-        found = {kind for kind, word in HEARD if _within(characters.sounds(word).tolist(), heard)}
+        heard = characters.heard(text)
+        found = {kind for kind, word in HEARD if characters.heard_word(word) in heard}
     if any(pattern.search(text) for pattern in _OPEN):
         return Asked((), True)
     if _PAID.search(text):  # 拿多少 is no question of papers here
@@ -139,8 +139,3 @@ def plain(text: str, characters: Characters | None) -> str:
     if characters is None:
         return text
     return "".join(chr(code) if code else char for code, char in zip(characters.codes(text).tolist(), text, strict=True))
-
-
-def _within(wanted: Sequence[int], heard: Sequence[int]) -> bool:
-    size = len(wanted)
-    return any(heard[i : i + size] == wanted for i in range(len(heard) - size + 1))

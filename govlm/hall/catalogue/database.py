@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,12 @@ def tables() -> dict[str, Any]:
     }
 
 
+@cache
+def _meta() -> Any:
+    sa, meta = library("sqlalchemy", "the catalogue's database"), tables()["meta"]
+    return sa.select(meta.c.value).where(meta.c.key == sa.bindparam("name"))
+
+
 class Database:
     """Opened by `connect`. read() and write() give a connection within a transaction."""
 
@@ -83,7 +89,8 @@ class Database:
         self.name = str(self.path) if self.sqlite else url.render_as_string(hide_password=True)
         self._writing = threading.Lock()
         self._glancing = threading.Lock()
-        self._kept: tuple[int, Any] | None = None  # the process, and its connection for `glance`
+        self._kept: tuple[Any, Any] | None = None  # the process and the file, and a connection for `look`
+        self._compiled: dict[Any, tuple[str, Any, dict[str, Any]]] = {}
         options: dict[str, Any] = {"pool_size": 8}
         options |= (
             {"max_overflow": -1, "connect_args": {"timeout": _BUSY}}
@@ -150,23 +157,56 @@ class Database:
                     connection.execute(sa.text("LOCK TABLE meta IN EXCLUSIVE MODE"))
                 yield connection
 
+    # ---- what is asked at every question: SQLAlchemy takes several times as long as the database to answer it
+
     def glance(self, key: str) -> str | None:
-        """What stands in `meta` now, outside any transaction: one statement on a connection that is kept for it. For what is looked at
-        at every question; a snapshot takes a hundred times as long."""
+        """What stands in `meta` now, as `look`."""
+        found = self.look(_meta(), {"name": key})
+        return str(found[0][0]) if found else None
+
+    def look(self, statement: Any, values: Mapping[str, Any]) -> list[Any]:
+        """Rows of one statement, which sees one state of the database: outside any transaction, on a connection that is kept for it."""
         with self._glancing:
             try:
-                if self._kept is None or self._kept[0] != os.getpid():
-                    self._kept = os.getpid(), self._connect_alone()
+                here = os.getpid(), self._file() if self.sqlite else None
+                if self._kept is None or self._kept[0] != here:
+                    self._kept = here, self._connect_alone()
                 with contextlib.closing(self._kept[1].cursor()) as cursor:
-                    cursor.execute(f'SELECT value FROM meta WHERE "key" = {"?" if self.sqlite else "%s"}', (key,))
-                    found = cursor.fetchone()
-                return None if found is None else str(found[0])
+                    cursor.execute(*self._plain(statement, values))
+                    found: list[Any] = cursor.fetchall()
+                    return found
             except (self.engine.dialect.dbapi.Error, library("sqlalchemy", "the catalogue's database").exc.DBAPIError):
                 self._kept = None  # a lost connection, maybe: the ordinary way makes a new one, or explains
-        meta = tables()["meta"]
         with self.read() as connection:
-            known = connection.execute(meta.select().where(meta.c.key == key)).first()
-        return None if known is None else str(known.value)
+            return list(connection.execute(statement, values).all())
+
+    def run(self, connection: Any, statement: Any, *values: Mapping[str, Any]) -> int:
+        """Executes a statement, of parameters of SQLAlchemy, for each of the values, within the transaction of `connection`. The number of
+        rows that it changed. DBAPIError as SQLAlchemy raises it."""
+        try:
+            with contextlib.closing(connection.connection.cursor()) as cursor:
+                changed = 0
+                for entry in values:
+                    cursor.execute(*self._plain(statement, entry))
+                    changed += cursor.rowcount
+                return changed
+        except self.engine.dialect.dbapi.Error as error:
+            sa = library("sqlalchemy", "the catalogue's database")
+            raise sa.exc.DBAPIError.instance(
+                "", None, error, self.engine.dialect.dbapi.Error, hide_parameters=True,
+                connection_invalidated=self.engine.dialect.is_disconnect(error, connection.connection, None),
+                dialect=self.engine.dialect,
+            ) from error  # fmt: skip
+
+    def _plain(self, statement: Any, values: Mapping[str, Any]) -> tuple[str, Any]:
+        """(the statement in the driver's words, its parameters). statement: made once and kept."""
+        known = self._compiled.get(statement)
+        if known is None:
+            made = statement.compile(dialect=self.engine.dialect)
+            known = self._compiled[statement] = str(made), made.positiontup, dict(made.params)
+        text, order, given = known
+        every = {**given, **values}
+        return text, every if order is None else [every[name] for name in order]
 
     def _connect_alone(self) -> Any:
         """A connection of the driver, outside the pool, that begins no transactions."""
@@ -210,7 +250,7 @@ class Database:
         """Closes all connections. SQLite then folds its log into the file."""
         with self._glancing:
             kept, self._kept = self._kept, None
-        if kept is not None and kept[0] == os.getpid():
+        if kept is not None and kept[0][0] == os.getpid():
             kept[1].close()
         self.engine.dispose()
 

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,6 +50,8 @@ def library(name: str, purpose: str) -> Any:
     """The module of an optional package; CatalogueError that names the extra where it is not installed."""
     import importlib
 
+    if (known := sys.modules.get(name)) is not None:  # asked for at every statement
+        return known
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -88,9 +88,7 @@ class Turn:
 class SessionStore(Protocol):
     """Where states are kept, as protection.sessions.Sessions does it."""
 
-    def load(self, session_id: str) -> Saved: ...
-
-    def exchange(self, session_id: str, key: str) -> Exchange | None: ...
+    def load(self, session_id: str, key: str = "") -> Saved: ...
 
     def save(
         self, session_id: str, version: int, state: dict[str, Any], values: dict[str, str], *, now: datetime,
@@ -142,12 +140,12 @@ class Conversations:
         """One message, heard by hear(reading of the text, state, shelf, today, held)."""
         now = now or datetime.now().astimezone()
         for _ in range(_TRIES):
-            saved = self._sessions.load(session_id)
+            saved = self._sessions.load(session_id, key)
             state = State.from_saved(saved.state, saved.values)
             if not state.key:
                 state = State(key=hashlib.sha256(session_id.encode()).hexdigest()[:16])
-            if key and saved.version and (before := self._sessions.exchange(session_id, key)) is not None:
-                return Turn.of(before, state)
+            if saved.exchange is not None:
+                return Turn.of(saved.exchange, state)
             try:
                 return self._turn(session_id, saved, state, text, hear, now, region, key)
             except StaleSession:
@@ -193,12 +191,6 @@ class Conversations:
         if waiting and after.top is not None:
             after = after.with_top(replace(after.top, values={**after.top.values, **waiting}))
         return replace(turn, state=after, version=version, message=exchange.message)
-
-    def fields(self, state: State) -> dict[str, FormField]:
-        """As Hall.fields."""
-        shelf = self._shelf()
-        procedure = shelf.procedure(state.top.procedure) if state.top else None
-        return fields_of(procedure, shelf) if procedure else {}
 
     # ---- what may not be kept yet
 

@@ -92,6 +92,7 @@ class Shelf:
         # one of several items has a name of its own: each of its items keeps the procedure that it has alone
         self._own |= {procedure.items[0]: procedure for procedure in procedures if len(procedure.items) == 1}
         self._forms: dict[str, Form | None] = {}
+        self._standard: dict[str, Procedure | None] = {}  # of items without one of their own
         self._names: list[tuple[int, dict[str, list[str]]]] | None = None
 
     def item(self, code: str, /) -> Item | None:
@@ -110,8 +111,10 @@ class Shelf:
     def procedure(self, code: str, /) -> Procedure | None:
         if code in self._own:
             return self._own[code]
-        item = self.item(code)
-        return standard(item) if item is not None and self.form(code) is not None else None
+        if code not in self._standard:
+            item = self.item(code)
+            self._standard[code] = standard(item) if item is not None and self.form(code) is not None else None
+        return self._standard[code]
 
     def named(self, text: str) -> list[str]:
         """Codes of the items whose name or alias stands in the text: those of the longest one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from govlm.hall.forms.rules import Problem
@@ -16,6 +16,7 @@ from govlm.hall.privacy import mask
 
 __all__ = ["DEPTH", "Consent", "Effect", "Frame", "State"]
 
+_SAID = ("values", "rival")  # of a frame: what people said
 DEPTH = 5  # procedures that can be open at once
 
 
@@ -136,11 +137,12 @@ class State:
 
     def to_saved(self) -> tuple[dict[str, Any], dict[str, str]]:
         """(what may lie in the clear, what people said of themselves), both for JSON."""
-        clear = asdict(self)
+        clear = dict(vars(self))  # not asdict: it copies all that is within, which took a tenth of a turn
+        clear["frames"] = [{name: value for name, value in vars(frame).items() if name not in _SAID} for frame in self.frames]
+        clear["consents"] = [dict(vars(consent)) for consent in self.consents]
         secrets: dict[str, str] = {}
-        for i, frame in enumerate(self.frames):
-            for name in ("values", "rival"):
-                clear["frames"][i].pop(name)
+        for frame in self.frames:
+            for name in _SAID:
                 secrets |= {f"{name}.{frame.number}.{key}": value for key, value in getattr(frame, name).items()}
         for name in ("problems", "said"):  # messages and questions may repeat what was said
             clear.pop(name)
@@ -188,4 +190,4 @@ def _without_numbers(entry: Problem | Effect) -> dict[str, Any]:
     """As it is kept: numbers that name a person are masked, as they may have been said before the person agreed to anything."""
     if isinstance(entry, Problem):
         return {**entry._asdict(), "message": mask(entry.message), "value": ""}
-    return {**asdict(entry), "about": mask(entry.about)}
+    return {**vars(entry), "about": mask(entry.about)}

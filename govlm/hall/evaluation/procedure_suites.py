@@ -28,11 +28,8 @@ class MemorySessions:
         self._kept: dict[str, Saved] = {}
         self.submitted: dict[str, Submission] = {}
 
-    def load(self, session_id: str) -> Saved:
-        return self._kept.get(session_id, Saved(0, None, {}))
-
-    def exchange(self, session_id: str, key: str) -> Exchange | None:
-        return None  # its messages bear no keys
+    def load(self, session_id: str, key: str = "") -> Saved:
+        return self._kept.get(session_id, Saved(0, None, {}))  # its messages bear no keys
 
     def save(
         self, session_id: str, version: int, state: dict[str, Any], values: dict[str, str], *, now: datetime,

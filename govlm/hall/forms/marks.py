@@ -6,6 +6,7 @@ Nothing here decides whose a value is; `candidates` gathers them, `fill` assigns
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from govlm.hall.forms.schema import Form
@@ -90,15 +91,19 @@ def _said_cue(cue: str) -> str:
     return f"{cue[0]}[了的过]?{cue[1]}" if re.fullmatch("[\u4e00-\u9fff][职院休婚证租学厂]", cue) else re.escape(cue)
 
 
+@lru_cache(maxsize=4096)
+def _own(cues: tuple[str, ...], date: bool) -> re.Pattern[str]:
+    """Any of the cues, the longest first."""
+    return re.compile("|".join(map(_said_cue if date else re.escape, sorted(set(cues), key=len, reverse=True))))
+
+
 def cues(form: Form, text: str) -> dict[str, list[Cue]]:
     """The cues of each field, in order; one inside a longer one of another field does not count."""
     found: list[Cue] = []
     births = {rule.fields[0] for rule in form.rules if rule.kind == "birth_matches_id"}
     for field in form.fields.values():
-        own = "|".join(
-            map(_said_cue if field.kind == "date" else re.escape, sorted({*field.cues, field.label}, key=len, reverse=True))
-        )
-        found += [Cue(*match.span(), field.name, True) for match in re.finditer(own, text)]
+        own = _own((*field.cues, field.label), field.kind == "date")
+        found += [Cue(*match.span(), field.name, True) for match in own.finditer(text)]
         if field.name in births:
             found += [Cue(*match.span(), field.name, True) for match in _BORN.finditer(text)]
         if field.kind in _KIND_CUES:

@@ -35,31 +35,26 @@ __all__ = ["Exchange", "Saved", "Sessions", "StaleSession", "Submission", "utc"]
 def _statements() -> dict[str, Any]:
     """What every turn asks of the database; made once, for making a statement takes longer than running it."""
     sa, known = library("sqlalchemy", "the hall's database"), tables()
-    sessions, kept, row = known["sessions"], known["session_values"], sa.bindparam("row")
+    sessions, kept, turns, row = known["sessions"], known["session_values"], known["turns"], sa.bindparam("row")
     new = {name: sa.bindparam(name) for name in ("version", "state", "seen")}
-    head = sa.select(sessions.c.version, sa.literal("", sa.Text).label("name"), sessions.c.state.label("value"))
-    values = sa.select(sa.literal(0, sa.Integer).label("version"), kept.c.name, kept.c.value)
+    nothing = sa.literal("", sa.Text)
+    head = sa.select(sessions.c.version, nothing.label("name"), sessions.c.state.label("value"), nothing.label("at"))
+    values = sa.select(sa.literal(0, sa.Integer), kept.c.name, kept.c.value, nothing)
+    turn = sa.select(sa.literal(-1, sa.Integer), turns.c.name, turns.c.value, turns.c.at)
     where = (sessions.c.session == row, sessions.c.version == sa.bindparam("loaded"))
+    parts = head.where(sessions.c.session == row), values.where(kept.c.session == row)
     return {
-        "load": sa.union_all(head.where(sessions.c.session == row), values.where(kept.c.session == row)),
+        "load": sa.union_all(*parts),
+        "load, and a turn": sa.union_all(*parts, turn.where(turns.c.session == row, turns.c.key == sa.bindparam("key"))),
         "keep state": sessions.update().where(*where).values(new),
         "forget values": kept.delete().where(kept.c.session == row),
         "keep values": kept.insert(),
-        "keep turn": known["turns"].insert(),
+        "keep turn": turns.insert(),
     }
 
 
 class StaleSession(CatalogueError):
     """The session was saved by another turn since it was loaded; load it again."""
-
-
-@dataclass(frozen=True)
-class Saved:
-    """version: 0, and state None, where there is no such session yet. values: what the citizen has given, by field."""
-
-    version: int
-    state: dict[str, Any] | None
-    values: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -86,6 +81,17 @@ class Exchange:
     at: str = ""
 
 
+@dataclass(frozen=True)
+class Saved:
+    """version: 0, and state None, where there is no such session yet. values: what the citizen has given, by field. exchange: the turn
+    that bears the client's key that was asked for, where there is one."""
+
+    version: int
+    state: dict[str, Any] | None
+    values: dict[str, str]
+    exchange: Exchange | None = None
+
+
 def utc(now: datetime) -> str:
     """As times are kept: 2026-03-05T08:00:00.000000Z; a time without a zone is of the machine's. Texts sort as times do."""
     return now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -99,19 +105,18 @@ class Sessions:
         self._database, self._vault, self._writer, self._people = store.database, vault, writer, people
         self._sa = library("sqlalchemy", "the hall's database")
 
-    def load(self, session_id: str) -> Saved:
-        """VaultError: the keys are not those that it was saved with."""
+    def load(self, session_id: str, key: str = "") -> Saved:
+        """key: a client's, of the turn that is wanted with it. VaultError: the keys are not those that it was saved with."""
         row = self.filed(session_id)
-        with self._database.read() as connection:
-            rows = connection.execute(_statements()["load"], {"row": row}).all()
-        head = next((found for found in rows if found.version), None)
+        what, asked = ("load, and a turn", {"key": self._keyed(row, key)}) if key else ("load", {})
+        rows = self._database.look(_statements()[what], {"row": row, **asked})  # (version, name, value, at)
+        head = next((found for found in rows if found[0] > 0), None)
         if head is None:
             return Saved(0, None, {})
-        state = json.loads(self._vault.decrypt("sessions", row, "state", head.value))
-        kept = sorted((found.name, found.value) for found in rows if not found.version)
-        return Saved(
-            head.version, state, {name: self._vault.decrypt("session_values", row, name, value) for name, value in kept}
-        )
+        state = json.loads(self._vault.decrypt("sessions", row, "state", head[2]))
+        kept = dict(sorted((name, value) for version, name, value, _ in rows if version == 0))
+        said = (self._exchange(row, *found) for version, *found in rows if version < 0)
+        return Saved(head[0], state, self._vault.decrypt_all("session_values", row, kept), next(said, None))
 
     def save(
         self,
@@ -136,10 +141,8 @@ class Sessions:
             span.kind == "identity_card" for text in (*values.values(), *handed) for span in privacy.find(text)
         )
         sealed = self._vault.encrypt("sessions", row, "state", json.dumps(state, ensure_ascii=False))
-        rows = [
-            {"session": row, "name": name, "value": self._vault.encrypt("session_values", row, name, value)}
-            for name, value in values.items()
-        ]
+        kept = self._vault.encrypt_all("session_values", row, values)
+        rows = [{"session": row, "name": name, "value": value} for name, value in kept.items()]
         handed_in = self._sealed(submission) if submission else None
         said = self._said(row, exchange, time) if exchange else None
 
@@ -147,13 +150,13 @@ class Sessions:
             if identified and self._people is not None:  # within the transaction: a consent that was just withdrawn is seen
                 self._people.require_for_row(connection, row)
             self._write(connection, row, version, sealed, time)
-            connection.execute(_statements()["forget values"], {"row": row})
-            if rows:
-                connection.execute(_statements()["keep values"], rows)
+            if version:  # a new one has none
+                self._database.run(connection, _statements()["forget values"], {"row": row})
+            self._database.run(connection, _statements()["keep values"], *rows)
             if handed_in:
                 self._hand_in(connection, row, time, *handed_in)
             if said:
-                connection.execute(_statements()["keep turn"], said)
+                self._database.run(connection, _statements()["keep turn"], said)
 
         self._writer.submit(write)
         return version + 1
@@ -162,12 +165,6 @@ class Sessions:
         """What was handed in within a session, in order; also after `forget`."""
         with self._database.read() as connection:
             return self.read_submissions(connection, tables()["submissions"].c.session == self.filed(session_id))
-
-    def exchange(self, session_id: str, key: str) -> Exchange | None:
-        """What was said in the turn that bears a client's key."""
-        row, table = self.filed(session_id), tables()["turns"]
-        with self._database.read() as connection:
-            return next(iter(self.read_exchanges(connection, row, table.c.key == self._keyed(row, key))), None)
 
     def exchanges(self, session_id: str, after: int = 0) -> list[Exchange]:
         """What was said in a session, in order, behind turn number `after`."""
@@ -201,10 +198,10 @@ class Sessions:
         table = tables()["turns"]
         query = self._sa.select(table.c.name, table.c.value, table.c.at).where(table.c.session == row, *where)
         found = connection.execute(query.order_by(table.c.name)).all()
-        return [
-            Exchange(int(name), at=at, **json.loads(self._vault.decrypt("turns", row, name, value)))
-            for name, value, at in found
-        ]
+        return [self._exchange(row, name, value, at) for name, value, at in found]
+
+    def _exchange(self, row: str, name: str, value: str, at: str) -> Exchange:
+        return Exchange(int(name), at=at, **json.loads(self._vault.decrypt("turns", row, name, value)))
 
     def filed(self, session_id: str) -> str:
         """The pseudonym that a session is filed under. ValueError: the number is empty."""
@@ -237,8 +234,7 @@ class Sessions:
                 raise stale from None
             return
         new = {"row": row, "loaded": version, "version": version + 1, "state": state, "seen": time}
-        done = connection.execute(_statements()["keep state"], new)
-        if done.rowcount != 1:
+        if self._database.run(connection, _statements()["keep state"], new) != 1:
             raise stale
 
     def _sealed(self, submission: Submission) -> tuple[dict[str, Any], list[dict[str, str]]]:

@@ -17,6 +17,8 @@ import hmac
 import os
 import secrets
 import threading
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +92,31 @@ class Vault:
     # ---- values
 
     def encrypt(self, table: str, row: str, field: str, value: str) -> str:
+        return self.encrypt_all(table, row, {field: value})[field]
+
+    def encrypt_all(self, table: str, row: str, values: Mapping[str, str]) -> dict[str, str]:
+        """values: of the fields of a row."""
         ring = self.ring
-        nonce = secrets.token_bytes(_NONCE)
-        sealed = _seal(ring.keys[ring.current], nonce, value.encode("utf-8", "surrogatepass"), _bound(table, row, field))
-        return f"v1.{ring.current}.{base64.urlsafe_b64encode(nonce + sealed).decode()}"
+        key = ring.keys[ring.current]
+        found = {}
+        for field, value in values.items():
+            nonce = secrets.token_bytes(_NONCE)
+            sealed = _seal(key, nonce, value.encode("utf-8", "surrogatepass"), _bound(table, row, field))
+            found[field] = f"v1.{ring.current}.{base64.urlsafe_b64encode(nonce + sealed).decode()}"
+        return found
 
     def decrypt(self, table: str, row: str, field: str, kept: str) -> str:
         """VaultError: the key is not there, or the value was not written for this place, or was changed."""
+        return self._decrypted(self.ring, table, row, field, kept)
+
+    def decrypt_all(self, table: str, row: str, kept: Mapping[str, str]) -> dict[str, str]:
+        """As `decrypt`, of the fields of a row."""
+        ring = self.ring
+        return {field: self._decrypted(ring, table, row, field, value) for field, value in kept.items()}
+
+    def _decrypted(self, ring: Keyring, table: str, row: str, field: str, kept: str) -> str:
         name, data = _parts(kept)
-        key = self.ring.keys.get(name)
+        key = ring.keys.get(name)
         if key is None:
             raise VaultError(f"{table}.{field}: written with key {name or '?'}, which the key file does not hold")
         try:
@@ -170,7 +188,7 @@ def _parts(kept: str) -> tuple[str, bytes]:
 
 def _seal(key: Key, nonce: bytes, plain: bytes, bound: bytes) -> bytes:
     if key.cipher == "AES-256-GCM":
-        made: bytes = _aead().AESGCM(key.secret).encrypt(nonce, plain, bound)
+        made: bytes = _aesgcm(key.secret).encrypt(nonce, plain, bound)
         return made
     encryptor = _sm4(key, nonce, None).encryptor()
     encryptor.authenticate_additional_data(bound)
@@ -180,7 +198,7 @@ def _seal(key: Key, nonce: bytes, plain: bytes, bound: bytes) -> bytes:
 
 def _unseal(key: Key, nonce: bytes, sealed: bytes, bound: bytes) -> bytes:
     if key.cipher == "AES-256-GCM":
-        plain: bytes = _aead().AESGCM(key.secret).decrypt(nonce, sealed, bound)
+        plain: bytes = _aesgcm(key.secret).decrypt(nonce, sealed, bound)
         return plain
     decryptor = _sm4(key, nonce, sealed[-_TAG:]).decryptor()
     decryptor.authenticate_additional_data(bound)
@@ -188,8 +206,9 @@ def _unseal(key: Key, nonce: bytes, sealed: bytes, bound: bytes) -> bytes:
     return found
 
 
-def _aead() -> Any:
-    return library("cryptography.hazmat.primitives.ciphers.aead", "people's data")
+@lru_cache(maxsize=16)
+def _aesgcm(secret: bytes) -> Any:
+    return library("cryptography.hazmat.primitives.ciphers.aead", "people's data").AESGCM(secret)
 
 
 def _sm4(key: Key, nonce: bytes, tag: bytes | None) -> Any:

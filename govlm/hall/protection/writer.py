@@ -9,6 +9,7 @@ is under way goes into the next one, together (DeWitt et al., Implementation Tec
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -24,6 +25,10 @@ __all__ = ["Writer"]
 _MOST = 256  # writes in a transaction
 T = TypeVar("T")
 _Job = tuple[Callable[[Any], Any], "Future[Any]"]
+
+
+class _Undone(Exception):
+    """Ends a transaction without its writes."""
 
 
 class Writer:
@@ -84,18 +89,21 @@ class Writer:
                 self._write(batch)
 
     def _write(self, batch: list[_Job]) -> None:
+        """One that is alone needs no savepoint, which costs as much as a quarter of its writes: the transaction is undone with it."""
         done: list[tuple[Future[Any], Any]] = []
         failed: list[tuple[Future[Any], BaseException]] = []
         try:
-            with self._database.write(catalogue=False) as connection:
+            with contextlib.suppress(_Undone), self._database.write(catalogue=False) as connection:
                 for work, future in batch:
                     try:
-                        with connection.begin_nested():
+                        with connection.begin_nested() if len(batch) > 1 else contextlib.nullcontext():
                             done.append((future, work(connection)))
                     except Exception as error:
                         if self._breaks_all(connection, error):
                             raise _first(error) from None
                         failed.append((future, error))
+                        if len(batch) == 1:
+                            raise _Undone from None
         except BaseException as reason:
             told = str(reason) if isinstance(reason, CatalogueError) else f"nothing was written: {type(reason).__name__}"
             for _, future in batch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Characters:
 
     plain: I32
     sound: I32
+    _words: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     @cache
@@ -70,6 +71,16 @@ class Characters:
     def sounds(self, text: str) -> I32:
         """[characters of the text] what is heard, 0 for breaks."""
         return self.sound[_points(text)]
+
+    def heard(self, text: str) -> str:
+        """The text by what is heard, a sign for each character: to be searched for words that are written so, too."""
+        return "".join(map(chr, self.sounds(text).tolist()))
+
+    def heard_word(self, word: str) -> str:
+        """As `heard`, kept: for words that are always the same."""
+        if word not in self._words:
+            self._words[word] = self.heard(word)
+        return self._words[word]
 
 
 def _pinyin_dict() -> dict[int, str]:

@@ -3,6 +3,7 @@ each word is worth to each entry, once; asking adds it up from plain arrays and 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,11 @@ class Words:
     def make(cls, entries: Sequence[Sequence[str]]) -> Words:
         """entries: the words of each."""
         import bm25s
+        from tqdm import tqdm
 
+        # bm25s draws its bars with tqdm, whose own lock is for all processes: one that ends by a signal would leave a semaphore behind
+        if not hasattr(tqdm, "_lock"):
+            tqdm.set_lock(threading.RLock())
         index = bm25s.BM25(k1=1.2, b=0.75)
         index.index([list(words) or [_NOTHING] for words in entries] or [[_NOTHING]], show_progress=False)
         found = index.scores

@@ -122,7 +122,7 @@ class CuratedView(BaseModel):
         text = answer.text if answer else "\n".join(s.text for part in row.parts for s in part.sentences)
         quotes = [QuoteGiven.model_validate({**vars(quote), "fields": list(quote.fields)}) for quote in row.quotes]
         return cls(
-            id=row.id, wordings=list(row.wordings), quotes=quotes, text=text, citations=cited(portal.hall, row.citations),
+            id=row.id, wordings=list(row.wordings), quotes=quotes, text=text, citations=cited(portal.hall.library, row.citations),
             stands=answer is not None, by=row.by, at=row.at,
         )  # fmt: skip
 

@@ -76,7 +76,8 @@ async def talk(id: Id, portal: Here, who: Who, after: Annotated[int, Query(ge=0,
 
     def read() -> TalkView:
         hall = portal.hall
-        turns = [ExchangeView.of(hall, exchange) for exchange in hall.history(session, after)]
+        library = hall.library
+        turns = [ExchangeView.of(library, exchange) for exchange in hall.history(session, after)]
         return TalkView(id=session, turns=turns, state=StateView.of(hall, hall.state(session)))
 
     return await portal.gate.run(read)

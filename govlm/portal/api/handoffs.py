@@ -122,7 +122,8 @@ async def handoff(number: Number, portal: Here, who: Who) -> CaseWithTurns:
         except LookupError:
             raise PortalError("not_found") from None
         portal.audit.record("handoff.read", who, f"handoff:{number}")
-        turns = [ExchangeView.of(portal.hall, entry) for entry in portal.hall.history(found.session)]
+        library = portal.hall.library
+        turns = [ExchangeView.of(library, entry) for entry in portal.hall.history(found.session)]
         return CaseWithTurns(**CaseView.case(kept, found, who).model_dump(), turns=turns)
 
     return await portal.gate.run(read)

@@ -226,7 +226,7 @@ async def summary(code: Code, wanted: SummaryRequest, request: Request, portal: 
     def read() -> SummaryView:
         found = shortened(document_of(portal, code), wanted.sentences, wanted.length)
         sentences = [sentence.text for sentence in found.sentences]
-        return SummaryView(text=found.text, sentences=sentences, citations=cited(portal.hall, found.citations))
+        return SummaryView(text=found.text, sentences=sentences, citations=cited(portal.hall.library, found.citations))
 
     return await attended(request, portal.gate.run(read))
 
@@ -255,7 +255,7 @@ async def interpretation(code: Code, request: Request, portal: Here) -> Interpre
             TermView(term=term.text, explanation=term.entry.explanation, source=term.entry.source, count=term.count)
             for term in found.terms
         ]
-        citations = cited(portal.hall, found.citations)
+        citations = cited(portal.hall.library, found.citations)
         return InterpretationView(title=found.title, aspects=aspects, terms=terms, citations=citations)
 
     return await attended(request, portal.gate.run(read))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 from govlm.hall.catalogue.database import Database
@@ -22,6 +23,11 @@ from govlm.portal.store.tables import tables
 __all__ = ["Count", "Usage"]
 
 _SECONDS = 2.0  # between two writes
+
+
+@lru_cache(maxsize=1024)  # the names are few
+def _plain(name: str) -> str:
+    return mask(name)[:128]
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Usage:
 
     def count(self, kind: str, name: str, total: int = 0) -> None:
         """One more. kind: up to 32 characters; name: up to 128, of a fixed set (a route, a business type, up, down). Never waits."""
-        key = (f"{self._clock().astimezone(timezone.utc):%Y-%m-%d}", kind[:32], mask(name)[:128])
+        key = (f"{self._clock().astimezone(timezone.utc):%Y-%m-%d}", kind[:32], _plain(name))
         with self._lock:
             entry = self._counts.setdefault(key, [0, 0])
             entry[0] += 1

@@ -98,8 +98,9 @@ Maybe = Annotated["Principal | None", Depends(maybe)]
 
 
 @settled
-async def current(request: Request, found: Maybe) -> Principal:
+async def current(request: Request) -> Principal:
     """Who asks. A visitor of a portal on loopback is whoever bears the same cookie."""
+    found = await maybe(request)
     if found is None:
         request.app.state.portal.limits.hit("address", address(request))
         raise PortalError("unauthenticated")
