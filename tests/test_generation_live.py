@@ -25,7 +25,7 @@ ROTARY: dict[str, Any] = {
 }  # fmt: skip
 T5: dict[str, Any] = {
     "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0,
-    "decoder_start_token_id": 2, "eos_token_id": EOS, "pad_token_id": PAD, "initializer_factor": 1.5,
+    "decoder_start_token_id": 2, "eos_token_id": EOS, "pad_token_id": PAD, "initializer_factor": 1.5, "feed_forward_proj": "gated-gelu",
 }  # fmt: skip
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gpt2": ("GPT2", "GPT2LMHeadModel", {
@@ -34,7 +34,6 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("Llama", "LlamaForCausalLM", ROTARY),
     "qwen3": ("Qwen3", "Qwen3ForCausalLM", {**ROTARY, "head_dim": 12}),
     "t5": ("T5", "T5ForConditionalGeneration", T5),
-    "t5 gated": ("T5", "T5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
 }  # fmt: skip
 
 
@@ -82,12 +81,12 @@ def test_greedy(pair: tuple[Any, Any]) -> None:
 
 def test_greedy_with_processors(pair: tuple[Any, Any]) -> None:
     theirs, model = pair
-    ids, mask = batch(seed=1)
+    ids, mask = batch(rows=2, width=12, seed=1)
     for fields in (
         {"repetition_penalty": 1.7}, {"no_repeat_ngram_size": 2}, {"bad_words_ids": [[9], [10, 11], [EOS]]},
         {"suppress_tokens": [5, 6, 7, 8]}, {"forced_eos_token_id": EOS}, {"eos_token_id": [EOS, 20, 21]},
     ):  # fmt: skip
-        fields = {"max_new_tokens": 24, **fields}
+        fields = {"max_new_tokens": 12, **fields}
         # transformers counts the padding on the left as text that came before: one prompt at a time
         for row in range(len(ids)):
             prompt = ids[row][mask[row] == 1][None]
@@ -111,20 +110,21 @@ def test_scores_and_logits(pair: tuple[Any, Any]) -> None:
             for a, b in zip(getattr(out, name), getattr(expected, name), strict=True):
                 b = b.numpy()
                 assert np.array_equal(np.isneginf(a), np.isneginf(b))
-                assert np.allclose(a[np.isfinite(a)], b[np.isfinite(b)], atol=3e-5)
+                assert np.abs(a[np.isfinite(a)] - b[np.isfinite(b)]).max() < 5e-6 * (1 + np.abs(b[np.isfinite(b)]).max())
         log_probs = torch.log_softmax(torch.stack(expected.logits), -1)[:, 0]
         chosen = out.sequences[0, -6:]
         assert np.allclose(out.logprobs[0], log_probs[np.arange(6), chosen].numpy(), atol=3e-5)
 
 
-@pytest.mark.parametrize("early_stopping", [False, True, "never"])
-@pytest.mark.parametrize("length_penalty", [1.0, 0.0, 2.5, -1.0])
+@pytest.mark.parametrize(
+    ("early_stopping", "length_penalty"), [(False, 1.0), (True, 1.0), ("never", 2.5), (False, -1.0), (True, 0.0), ("never", 0.0)]
+)
 def test_beams(pair: tuple[Any, Any], early_stopping: Any, length_penalty: float) -> None:
     theirs, model = pair
-    ids, mask = batch(seed=2)
+    ids, mask = batch(rows=2, width=12, seed=2)
     for num_beams, several, eos in ((3, 1, EOS), (4, 4, [EOS, 17, 30, 41])):
         fields = {
-            "max_new_tokens": 25, "num_beams": num_beams, "num_return_sequences": several, "length_penalty": length_penalty,
+            "max_new_tokens": 12, "num_beams": num_beams, "num_return_sequences": several, "length_penalty": length_penalty,
             "early_stopping": early_stopping, "eos_token_id": eos,
         }  # fmt: skip
         out = model.generate(ids, attention_mask=mask, **fields, output_scores=True, return_dict_in_generate=True)
