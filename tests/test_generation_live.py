@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,7 +116,8 @@ def test_scores_and_logits(pair: tuple[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("early_stopping", "length_penalty"), [(False, 1.0), (True, 1.0), ("never", 2.5), (False, -1.0), (True, 0.0), ("never", 0.0)]
+    ("early_stopping", "length_penalty"),
+    [(False, 1.0), (True, 1.0), ("never", 2.5), (False, -1.0), (True, 0.0), ("never", 0.0)],
 )
 def test_beams(pair: tuple[Any, Any], early_stopping: Any, length_penalty: float) -> None:
     theirs, model = pair
@@ -141,33 +141,42 @@ def test_beams(pair: tuple[Any, Any], early_stopping: Any, length_penalty: float
 def test_beams_with_processors(pair: tuple[Any, Any]) -> None:
     theirs, model = pair
     ids, mask = batch(rows=1, seed=3)
-    for extra in ({"repetition_penalty": 1.5}, {"no_repeat_ngram_size": 2}, {"min_new_tokens": 9, "eos_token_id": [EOS, 12, 13]}):
+    for extra in (
+        {"repetition_penalty": 1.5},
+        {"no_repeat_ngram_size": 2},
+        {"min_new_tokens": 9, "eos_token_id": [EOS, 12, 13]},
+    ):
         fields = {"max_new_tokens": 15, "num_beams": 3, **extra}
         expected = their_text(theirs, ids, mask, **fields).numpy()
         assert [trimmed(r) for r in model.generate(ids, attention_mask=mask, **fields)] == [trimmed(r) for r in expected], extra
 
 
 def pairs_of_processors() -> list[tuple[str, Any, Any]]:
+    """(name, ours, what makes theirs: some remember the size of the vocabulary)"""
     theirs = transformers.generation.logits_process
     return [
-        ("temperature", ours.Temperature(0.7), theirs.TemperatureLogitsWarper(0.7)),
-        ("top k", ours.TopK(7), theirs.TopKLogitsWarper(7)),
-        ("top k beyond the vocabulary", ours.TopK(10_000), theirs.TopKLogitsWarper(10_000)),
-        ("top p", ours.TopP(0.6), theirs.TopPLogitsWarper(0.6)),
-        ("top p of nearly all", ours.TopP(0.999), theirs.TopPLogitsWarper(0.999)),
-        ("top p of one", ours.TopP(1e-6), theirs.TopPLogitsWarper(1e-6)),
-        ("min p", ours.MinP(0.05), theirs.MinPLogitsWarper(0.05)),
-        ("repetition", ours.RepetitionPenalty(1.4), theirs.RepetitionPenaltyLogitsProcessor(1.4)),
-        ("2-grams", ours.NoRepeatNGram(2), theirs.NoRepeatNGramLogitsProcessor(2)),
-        ("1-grams", ours.NoRepeatNGram(1), theirs.NoRepeatNGramLogitsProcessor(1)),
-        ("3-grams", ours.NoRepeatNGram(3), theirs.NoRepeatNGramLogitsProcessor(3)),
-        ("bad words", ours.NoBadWords([[4], [5, 6], [7, 8, 9]], [3]), theirs.NoBadWordsLogitsProcessor([[4], [5, 6], [7, 8, 9]], 3)),
-        ("min length", ours.MinLength(50, [3]), theirs.MinLengthLogitsProcessor(50, 3)),
-        ("min new", ours.MinLength(5, [3], 10), theirs.MinNewTokensLengthLogitsProcessor(10, 5, 3)),
-        ("suppress", ours.SuppressTokens([1, 2]), theirs.SuppressTokensLogitsProcessor([1, 2])),
-        ("suppress at", ours.SuppressTokens([1, 2], 12), theirs.SuppressTokensAtBeginLogitsProcessor([1, 2], 12)),
-        ("forced eos", ours.ForcedEOS(13, [3]), theirs.ForcedEOSTokenLogitsProcessor(13, 3)),
-        ("renormalised", ours.Renormalize(), theirs.LogitNormalization()),
+        ("temperature", ours.Temperature(0.7), lambda: theirs.TemperatureLogitsWarper(0.7)),
+        ("top k", ours.TopK(7), lambda: theirs.TopKLogitsWarper(7)),
+        ("top k beyond the vocabulary", ours.TopK(10_000), lambda: theirs.TopKLogitsWarper(10_000)),
+        ("top p", ours.TopP(0.6), lambda: theirs.TopPLogitsWarper(0.6)),
+        ("top p of nearly all", ours.TopP(0.999), lambda: theirs.TopPLogitsWarper(0.999)),
+        ("top p of one", ours.TopP(1e-6), lambda: theirs.TopPLogitsWarper(1e-6)),
+        ("min p", ours.MinP(0.05), lambda: theirs.MinPLogitsWarper(0.05)),
+        ("repetition", ours.RepetitionPenalty(1.4), lambda: theirs.RepetitionPenaltyLogitsProcessor(1.4)),
+        ("2-grams", ours.NoRepeatNGram(2), lambda: theirs.NoRepeatNGramLogitsProcessor(2)),
+        ("1-grams", ours.NoRepeatNGram(1), lambda: theirs.NoRepeatNGramLogitsProcessor(1)),
+        ("3-grams", ours.NoRepeatNGram(3), lambda: theirs.NoRepeatNGramLogitsProcessor(3)),
+        (
+            "bad words",
+            ours.NoBadWords([[4], [5, 6], [7, 8, 9]], [3]),
+            lambda: theirs.NoBadWordsLogitsProcessor([[4], [5, 6], [7, 8, 9]], 3),
+        ),
+        ("min length", ours.MinLength(50, [3]), lambda: theirs.MinLengthLogitsProcessor(50, 3)),
+        ("min new", ours.MinLength(5, [3], 10), lambda: theirs.MinNewTokensLengthLogitsProcessor(10, 5, 3)),
+        ("suppress", ours.SuppressTokens([1, 2]), lambda: theirs.SuppressTokensLogitsProcessor([1, 2])),
+        ("suppress at", ours.SuppressTokens([1, 2], 12), lambda: theirs.SuppressTokensAtBeginLogitsProcessor([1, 2], 12)),
+        ("forced eos", ours.ForcedEOS(13, [3]), lambda: theirs.ForcedEOSTokenLogitsProcessor(13, 3)),
+        ("renormalised", ours.Renormalize(), lambda: theirs.LogitNormalization()),
     ]
 
 
@@ -175,10 +184,11 @@ def pairs_of_processors() -> list[tuple[str, Any, Any]]:
 def test_processor(mine: Any, theirs: Any) -> None:
     generator = np.random.default_rng(4)
     for vocabulary, spread in ((40, 1.0), (40, 8.0), (5000, 1.0), (5000, 4.0)):
+        process = theirs()
         for length in (1, 2, 12, 13, 30):
             ids = generator.integers(4, 10 if length > 2 else 40, (3, length))
             logits = (generator.standard_normal((3, vocabulary)) * spread).astype(np.float32)
-            expected = theirs(torch.tensor(ids), torch.tensor(logits)).numpy()
+            expected = process(torch.tensor(ids), torch.tensor(logits)).numpy()
             out = mine(ids, logits.copy())
             assert out.dtype == np.float32
             assert np.array_equal(np.isneginf(out), np.isneginf(expected)), (vocabulary, length)
@@ -221,10 +231,10 @@ def test_samples_follow_their_distribution() -> None:
     out = logits.copy()
     for process in (ours.TopK(10), ours.TopP(0.9)):
         out = process(np.zeros((1, 1), np.int64), out)
-    draw, count = Draw(7), 20_000
+    draw, count = Draw(7), 6_000
     seen = np.bincount([choose(out[0], draw(step)) for step in range(count)], minlength=30) / count
     assert (seen[expected == 0] == 0).all()
-    assert np.abs(seen - expected).max() < 0.015
+    assert np.abs(seen - expected).max() < 0.025
 
 
 def test_their_streamer_takes_what_is_put(pair: tuple[Any, Any]) -> None:

@@ -79,9 +79,7 @@ class Beams:
         ])  # fmt: skip
         self._finish(candidates, hits, length)
         still = np.array([h.score for h in candidates], np.float32) + hits.astype(np.float32) * _OUT
-        self.running = [
-            Hypothesis(still[i], candidates[i].tokens, candidates[i].parents) for i in _largest(still, self._beams)
-        ]
+        self.running = [Hypothesis(still[i], candidates[i].tokens, candidates[i].parents) for i in _largest(still, self._beams)]
         return self._goes_on(length, bool(hits.all()))
 
     def _finish(self, candidates: list[Hypothesis], hits: NDArray[np.bool_], length: int) -> None:

@@ -127,7 +127,9 @@ class Engine:
         if config.max_new_tokens is None and config.max_length != 20:
             most -= len(prompt)
         if most < 1:
-            raise ValueError(f"the prompt has {len(prompt)} tokens, and max_length or max_new_tokens leaves nothing to generate")
+            raise ValueError(
+                f"the prompt has {len(prompt)} tokens, and max_length or max_new_tokens leaves nothing to generate"
+            )
         prompt = fit_prompt(prompt, most, limit, config.prompt_overflow)
         least = config.min_new_tokens if config.min_new_tokens is not None else max((config.min_length or 0) - len(prompt), 0)
         ends = []
@@ -140,7 +142,9 @@ class Engine:
             if self._closing:
                 raise RuntimeError("the engine is closed")
             if len(self._handles) >= self._max_requests:
-                raise EngineFull(f"{len(self._handles)} requests are in work or waiting, the most this engine holds: try again later")
+                raise EngineFull(
+                    f"{len(self._handles)} requests are in work or waiting, the most this engine holds: try again later"
+                )
             self._handles[handle._request] = handle
             self._new.append(handle)
             self._wake.notify()

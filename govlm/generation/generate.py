@@ -248,7 +248,9 @@ def _stops(criteria: Sequence[Any], prompt: Sequence[int] = ()) -> Any:
     return stop
 
 
-def request_of(config: GenerationConfig, task: Task, more: Sequence[Any], ends: Sequence[Any], constraint: Any, stream: int) -> Request:
+def request_of(
+    config: GenerationConfig, task: Task, more: Sequence[Any], ends: Sequence[Any], constraint: Any, stream: int
+) -> Request:
     """The request for a task; `stream` tells the texts of one prompt apart."""
     return Request(
         task.prompt, task.max_new_tokens, config.eos, _processors(config, task, more, constraint),

@@ -35,6 +35,9 @@ class Prefixes:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._index
+
     def fork(self, ids: Sequence[int]) -> tuple[int, int] | None:
         """(a new sequence, its tokens): the longest kept beginning of `ids` that leaves at least one id to compute."""
         keys = page_keys(ids[: len(ids) - 1], self.page)

@@ -173,7 +173,7 @@ class Scheduler:
         while self.waiting and len(self.running) < min(self._most, self._max_batch):
             request = self.waiting.popleft()
             keys = page_keys(request.ids[:-1], self._prefixes.page) if request.memory is None else []
-            if keys and any(keys[-1] in self._coming(other) for other in self.running):
+            if keys and keys[-1] not in self._prefixes and any(keys[-1] in self._coming(other) for other in self.running):
                 held.append(request)
                 continue
             try:

@@ -21,7 +21,8 @@ static const kind kinds[] = {
     {"gpt-2", {"activation", "gelu_tanh", NULL}, "pre_norm=1 embedding_norm=0 final_norm=1 fused_qkv=1 conv1d=1", false},
     {"qwen 3",
      {"norm", "rms", "position", "rotary", "activation", "silu", NULL},
-     "pre_norm=1 embedding_norm=0 final_norm=1 gated=1 num_heads=4 num_kv_heads=2 head_dim=18 query_key_norm=1 attention_bias=0 "
+     "pre_norm=1 embedding_norm=0 final_norm=1 gated=1 num_heads=4 num_kv_heads=2 head_dim=18 query_key_norm=1 "
+     "attention_bias=0 "
      "output_bias=0 mlp_bias=0",
      false},
     {"t5 decoder",
@@ -84,8 +85,7 @@ static void whole(float *out, gv_model *model, const kind *k, int b) {
     gv_pass *pass = NULL;
     const int64_t splits[2] = {0, lengths[b]};
     const int64_t own[2] = {0, memory_splits[b + 1] - memory_splits[b]};
-    gv_forward_args args = {
-        .tokens = lengths[b], .sequences = 1, .input_ids = ids[b], .row_splits = splits, .logits = true};
+    gv_forward_args args = {.tokens = lengths[b], .sequences = 1, .input_ids = ids[b], .row_splits = splits, .logits = true};
     if (k->memory) args.memory = memory_values + memory_splits[b] * HIDDEN, args.memory_splits = own;
     CHECK(gv_model_forward(&pass, model, &args, &error) == GV_OK);
     if (pass != NULL) memcpy(out, gv_pass_logits(pass).data, (size_t)(lengths[b] * VOCABULARY) * sizeof(float));
@@ -185,7 +185,8 @@ static void test_steps(const kind *k, bool bits8, float tolerance) {
             if (counts[b] == 0) continue;
             float off = distance(out[b], expected[b] + (s.done[b] - 1) * VOCABULARY);
             if (!(off <= tolerance)) {
-                (void)fprintf(stderr, "%s: sequence %d, token %lld: off by %g\n", k->name, b, (long long)s.done[b], (double)off);
+                (void)fprintf(stderr, "%s: sequence %d, token %lld: off by %g\n", k->name, b, (long long)s.done[b],
+                              (double)off);
                 failures++;
             }
         }
