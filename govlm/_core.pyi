@@ -131,8 +131,10 @@ class Model:
         seed: int = 0,
         step: int = 0,
         samples: NDArray[np.uint32] | None = None,  # [B] global sample index for dropout; None = 0..B-1
-        cache: Cache | None = None,  # the tokens follow those that `sequences` hold there, and join them when the forward succeeds
-        sequences: I64 | None = None,  # [B], each once; with a cache: save=False, and no positions, key_counts, memory, attentions
+        cache: Cache
+        | None = None,  # the tokens follow those that `sequences` hold there, and join them when the forward succeeds
+        sequences: I64
+        | None = None,  # [B], each once; with a cache: save=False, and no positions, key_counts, memory, attentions
     ) -> Pass: ...
 
 class Cache:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 __all__ = ["DEFAULTS", "GenerationConfig"]
 
@@ -81,7 +81,7 @@ class GenerationConfig:
     cache_bits: int | None = None
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> GenerationConfig:
         """From a file's fields. One that is unknown here and not off is named in a warning."""
         known = {field.name for field in fields(cls)}
         strange = [
@@ -93,7 +93,7 @@ class GenerationConfig:
         return cls(**{name: value for name, value in values.items() if name in known})
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str]) -> Self:
+    def from_pretrained(cls, path: str | os.PathLike[str]) -> GenerationConfig:
         """From generation_config.json in a folder; ValueError when it is damaged."""
         file = Path(path) / "generation_config.json"
         try:
@@ -105,7 +105,7 @@ class GenerationConfig:
         return cls.from_dict(values)
 
     @classmethod
-    def from_model_config(cls, config: Any) -> Self:
+    def from_model_config(cls, config: Any) -> GenerationConfig:
         """The special ids, and what old checkpoints hold of generation, from a model's config."""
         given = config.__dict__
         names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
