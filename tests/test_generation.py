@@ -217,19 +217,17 @@ def test_streamer_and_criteria(model: Any) -> None:
             model.generate([row], streamer=listener, **fields)
 
 
-def test_a_streamer_that_raises_ends_it(model: Any, caches: list[Any]) -> None:
-    class Tired(Exception):
-        pass
-
+@pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_streamer_that_raises_ends_it(model: Any, caches: list[Any], kind: type[BaseException]) -> None:
     class Listener:
         count = 0
 
         def put(self, value: Any) -> None:
             self.count += 1
             if self.count > 3:
-                raise Tired
+                raise kind
 
-    with pytest.raises(Tired):
+    with pytest.raises(kind):
         model.generate(prompts(40), max_new_tokens=30, streamer=Listener())
     assert nothing_held(caches)
 

@@ -143,7 +143,7 @@ def beam_search(
         while rows:
             alive = []
             for n, logits in rows.items():
-                if not np.isfinite(logits).all():
+                if not np.isfinite(logits.max()):
                     raise NonFiniteLogits(f"the model's logits are not finite; first of all: {_name(culprit)}")
                 search, ids = searches[n], np.array([[*prompts[n], *h.tokens] for h in searches[n].running], np.int64)
                 scores = log_softmax(logits)

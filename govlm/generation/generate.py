@@ -336,7 +336,9 @@ def _run_beams(
         _beam_steps([r.logits for r in results], steps) if config.output_logits else None,
         sequences_scores=np.array([h.score for h in best], np.float32),
         beam_indices=indices,
-        finish_reasons=tuple("eos" if h.tokens and h.tokens[-1] in config.eos else "length" for h in best),
+        finish_reasons=tuple(
+            "eos" if h.tokens and h.tokens[-1] in config.eos else "length" if len(h.tokens) >= most else "stop" for h in best
+        ),
     )
 
 

@@ -251,15 +251,16 @@ class Scheduler:
     # ---- a token -----------------------------------------------------------------------------------------------------------
 
     def _advance(self, request: Request, row: F32, done: Any) -> None:
-        if not np.isfinite(row).all():
+        if not np.isfinite(row[row.argmax()]):  # argmax finds a NaN before anything else
             name = (self._culprit() if self._culprit is not None else None) or done.first_nonfinite() or "logits"
             raise NonFiniteLogits(
                 f"the model's logits for token {len(request.tokens) + 1} of a request are not finite; first of all: {name}"
             )
-        ids = np.array([request.ids], np.int64)
-        scores = row[None].copy()
-        for process in request.processors:
-            scores = process(ids, scores)
+        scores = row[None]
+        if request.processors:
+            ids, scores = np.array([request.ids], np.int64), scores.copy()
+            for process in request.processors:
+                scores = process(ids, scores)
         if not scores.max() > -np.inf:
             raise ValueError(f"the logits processors leave no token as number {len(request.tokens) + 1} of a request")
         token = choose(scores[0], None if request.draw is None else request.draw(len(request.tokens)))
@@ -267,7 +268,7 @@ class Scheduler:
         if request.want_logprobs:
             request.logprobs.append(float(log_softmax(row[None])[0, token]))
         if request.want_scores:
-            request.scores.append(scores[0])
+            request.scores.append(scores[0].copy())
         if request.want_logits:
             request.logits.append(row.copy())
         if request.on_token is not None:
