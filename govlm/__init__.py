@@ -14,6 +14,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
         "Qwen3Config", "RobertaConfig", "T5Config",
     ),
     "data": ("DataLoader", "Dataset"),
+    "generation": ("GenerationConfig",),
     "models": (
         "AlbertForMaskedLM", "AlbertForSequenceClassification", "AlbertForTokenClassification", "AlbertModel", "AutoModel",
         "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "BertForMaskedLM",
@@ -32,7 +33,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PLACES.items() for name in names}
 _CORE = ("num_threads", "set_num_threads")
-_MODULES = ("checkpoint", "configuration", "data", "models", "optim", "outputs", "tokenizers", "train")
+_MODULES = ("checkpoint", "configuration", "data", "generation", "models", "optim", "outputs", "tokenizers", "train")
 
 __all__ = [*sorted(_WHERE), *_CORE, "__version__"]
 

@@ -131,7 +131,36 @@ class Model:
         seed: int = 0,
         step: int = 0,
         samples: NDArray[np.uint32] | None = None,  # [B] global sample index for dropout; None = 0..B-1
+        cache: Cache
+        | None = None,  # the tokens follow those that `sequences` hold there, and join them when the forward succeeds
+        sequences: I64
+        | None = None,  # [B], each once; with a cache: save=False, and no positions, key_counts, memory, attentions
     ) -> Pass: ...
+
+class Cache:
+    """Keys and values of sequences of a causal model that grow, in pages of 32 tokens which forks share until one writes.
+    A forward with a cache is a step: prompts and single tokens of any number of sequences side by side. One step at a time;
+    any thread may call. A step that fails or is cancelled changes nothing; after the weights changed it raises RuntimeError."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        pages: int = 0,  # the most it may hold: then MemoryError; 0 = no limit
+        bits: int = 32,  # 8: keys and values rounded, a scale a token and head
+    ) -> None: ...
+    def open(self) -> int:
+        """A sequence without tokens. IndexError of the others: there is no such sequence."""
+    def fork(self, parent: int, tokens: int = -1, /) -> int:
+        """A sequence that begins with the first `tokens` of `parent` (-1: all), and sees the same memory."""
+    def cut(self, sequence: int, tokens: int, /) -> None:
+        """Forgets all but the first `tokens`."""
+    def close(self, sequence: int, /) -> None: ...
+    def length(self, sequence: int, /) -> int: ...
+    def remember(self, sequences: I64, memory: F32, memory_splits: I64, /) -> None:
+        """What the cross attention of sequences[b] looks at: rows memory_splits[b] .. [b + 1] of memory [Tm, H]."""
+    def usage(self) -> dict[str, int]:
+        """sequences (open), used and free pages, most, page_bytes, page_tokens."""
 
 class Pass:
     """One forward; owns its workspace until backward or collection. Views keep it alive."""

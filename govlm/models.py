@@ -40,6 +40,7 @@ from .configuration import (
     Qwen3Config,
     RobertaConfig,
 )
+from .generation.mixin import GenerationMixin
 from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter, Scope
@@ -64,7 +65,7 @@ _HELD_LOGITS = 1 << 27  # bytes of the labelled tokens' logits that a masked LM'
 _NAMED = 8  # how many tensors a message lists
 
 
-class PreTrainedModel:
+class PreTrainedModel(GenerationMixin):
     """Base of all models. `Model(config)` (or `from_config`) is randomly initialised as in transformers: normal numbers with
     deviation initializer_range, biases 0, norms 1, from NumPy's global generator. It starts in eval mode: call train().
     """

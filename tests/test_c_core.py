@@ -103,6 +103,7 @@ def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: st
     parts = {
         "test_kernels.c": ["kernels"],
         "test_gemm.c": ["kernels"],
+        "test_generate.c": ["kernels", "nn", "model"],
         "test_model.c": ["kernels", "nn", "model"],
         "test_ngrams.c": ["text", "kernels", "nn"],
         "test_blocks.c": ["kernels"],
@@ -180,6 +181,12 @@ def test_whole_passes(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
     """Gradients by finite differences, bits, batches, and every allocation failing in turn, through every kind of block."""
     program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_model.c")
     assert "test_model: 0 failures" in execute(program)
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "address"])
+def test_generation(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    """Steps over a cache against whole forwards, forks, cancelled and failing steps, and every allocation failing in turn."""
+    assert "test_generate: 0 failures" in execute(build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_generate.c"))
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "address"])

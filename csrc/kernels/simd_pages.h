@@ -14,9 +14,11 @@ GV_INLINE const float *gv_open_page(float *room, const gv_paged_attention *a, in
     const int8_t *q = (const int8_t *)part;
     const float *scale = (const float *)(const void *)(part + a->head_dim * GV_PAGE_ROWS);
     if (values) {
-        for (int64_t r = 0; r < GV_PAGE_ROWS; r++) gv_widen(room + r * a->head_dim, q + r * a->head_dim, scale + r, false, a->head_dim);
+        for (int64_t r = 0; r < GV_PAGE_ROWS; r++)
+            gv_widen(room + r * a->head_dim, q + r * a->head_dim, scale + r, false, a->head_dim);
     } else {
-        for (int64_t c = 0; c < a->head_dim; c++) gv_widen(room + c * GV_PAGE_ROWS, q + c * GV_PAGE_ROWS, scale, true, GV_PAGE_ROWS);
+        for (int64_t c = 0; c < a->head_dim; c++)
+            gv_widen(room + c * GV_PAGE_ROWS, q + c * GV_PAGE_ROWS, scale, true, GV_PAGE_ROWS);
     }
     return room;
 }

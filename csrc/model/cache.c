@@ -94,7 +94,8 @@ done:
 gv_status gv_cache_create(gv_cache **out, gv_model *model, const gv_cache_options *options, gv_error *error) {
     const gv_config *c = &model->config;
     *out = NULL;
-    if (!c->causal) return gv_fail(error, GV_ERR_VALUE, "a cache needs a causal model: only there do old tokens not see new ones");
+    if (!c->causal)
+        return gv_fail(error, GV_ERR_VALUE, "a cache needs a causal model: only there do old tokens not see new ones");
     if (options->pages < 0) return gv_fail(error, GV_ERR_VALUE, "a cache cannot hold %lld pages", (long long)options->pages);
     gv_cache *cache = gv_alloc_zero(model->allocator, sizeof *cache);
     if (cache == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a cache");
@@ -244,8 +245,7 @@ gv_status gv_cache_length(int64_t *tokens, gv_cache *cache, int64_t sequence, gv
 
 void gv_cache_use(gv_cache_usage *out, gv_cache *cache) {
     pthread_mutex_lock(&cache->lock);
-    *out = (gv_cache_usage){cache->open, cache->used,       cache->free.count,
-                            cache->most, cache->page_bytes, GV_PAGE_ROWS};
+    *out = (gv_cache_usage){cache->open, cache->used, cache->free.count, cache->most, cache->page_bytes, GV_PAGE_ROWS};
     pthread_mutex_unlock(&cache->lock);
 }
 

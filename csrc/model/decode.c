@@ -182,8 +182,8 @@ static gv_status gv_remember_layers(gv_cache *cache, const int64_t *sequences, i
         for (int64_t b = 0; b < count; b++) {
             const gv_cache_sequence *s = &cache->sequences[sequences[b]];
             for (int64_t head = 0; head < c->num_kv_heads; head++) {
-                gv_write_rows(cache, s->memory.pages, 0, splits[b + 1] - splits[b], key + splits[b] * kv, value + splits[b] * kv,
-                              layer, head);
+                gv_write_rows(cache, s->memory.pages, 0, splits[b + 1] - splits[b], key + splits[b] * kv,
+                              value + splits[b] * kv, layer, head);
             }
         }
     }

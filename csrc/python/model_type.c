@@ -475,14 +475,13 @@ static int read_labels(gv_forward_args *args, gv_model_object *self, PyObject *l
 }
 
 static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyObject *kwargs) {
-    static char *names[] = {"input_ids", "row_splits", "position_ids",  "token_type_ids", "key_counts",
-                            "rows",      "memory",     "memory_splits", "hidden_states",  "attentions",
-                            "labels",    "loss",       "class_weights", "logits",         "training",
-                            "save",      "seed",       "step",          "samples",        "cache",
-                            "sequences", NULL};
+    static char *names[] = {
+        "input_ids",     "row_splits", "position_ids", "token_type_ids", "key_counts",    "rows",   "memory",   "memory_splits",
+        "hidden_states", "attentions", "labels",       "loss",           "class_weights", "logits", "training", "save",
+        "seed",          "step",       "samples",      "cache",          "sequences",     NULL};
     PyObject *ids, *splits, *positions = Py_None, *types = Py_None, *key_counts = Py_None, *rows = Py_None, *memory = Py_None;
-    PyObject *memory_splits = Py_None, *labels = Py_None, *class_weights = Py_None, *samples = Py_None,
-             *cache = Py_None, *sequences = Py_None;
+    PyObject *memory_splits = Py_None, *labels = Py_None, *class_weights = Py_None, *samples = Py_None, *cache = Py_None,
+             *sequences = Py_None;
     int hidden_states = 0, attentions = 0, logits = 1, training = 0, save = 1;
     unsigned long seed = 0, step = 0;
     const char *loss = "single_label";
@@ -521,7 +520,8 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
         if (!PyObject_TypeCheck(cache, state->cache_type))
             return PyErr_Format(PyExc_TypeError, "cache must be a Cache, got %.80s", Py_TYPE(cache)->tp_name);
         if (sequences == Py_None) return PyErr_Format(PyExc_ValueError, "cache needs sequences");
-        if (read_vector((const void **)&args.cache_sequences, sequences, "sequences", NPY_INT64, args.sequences) < 0) return NULL;
+        if (read_vector((const void **)&args.cache_sequences, sequences, "sequences", NPY_INT64, args.sequences) < 0)
+            return NULL;
         args.cache = ((gv_cache_object *)cache)->cache;
     }
     if (read_vector((const void **)&args.memory_splits, memory_splits, "memory_splits", NPY_INT64, args.sequences + 1) < 0)

@@ -254,6 +254,71 @@ static void run_attention(const call *c) {
     free(key_position);
 }
 
+/* size: query rows, keys, head_dim; each row sees one key more than the one before, the last one all */
+enum { BITS8 = 16 };
+
+static int64_t pages_inputs(const int64_t *s, int kind) {
+    return (s[0] + 2 * s[1]) * s[2] + (kind & BIAS ? s[0] * s[1] : 0);
+}
+static int64_t pages_outputs(const int64_t *s, int kind) {
+    return (void)kind, s[0] * s[2];
+}
+
+static void run_pages(const call *c) {
+    int64_t q = c->size[0], k = c->size[1], dim = c->size[2], count = (k + GV_PAGE_ROWS - 1) / GV_PAGE_ROWS;
+    bool bits8 = (c->kind & BITS8) != 0;
+    int64_t bytes = gv_page_bytes(dim, bits8);
+    char *memory = (char *)floats(count * bytes / 2);
+    const char **pages = malloc((size_t)count * sizeof *pages);
+    const float **query = malloc((size_t)q * sizeof *query), **bias = malloc((size_t)q * sizeof *bias);
+    float **out = malloc((size_t)q * sizeof *out);
+    int64_t *visible = malloc((size_t)q * sizeof *visible);
+    memset(memory, 0xff, (size_t)(2 * count * bytes)); /* NaN where no key is */
+    for (int64_t p = 0; p < count; p++) pages[p] = memory + 2 * p * bytes;
+    for (int64_t j = 0; j < k; j++) {
+        for (int values = 0; values < 2; values++) {
+            char *part = memory + (2 * (j / GV_PAGE_ROWS) + values) * bytes;
+            const float *x = c->in + (q + values * k + j) * dim;
+            if (bits8) ((float *)(void *)(part + dim * GV_PAGE_ROWS))[j % GV_PAGE_ROWS] = 1.0f / 127.0f;
+            for (int64_t d = 0; d < dim; d++) {
+                int64_t at = values ? j % GV_PAGE_ROWS * dim + d : d * GV_PAGE_ROWS + j % GV_PAGE_ROWS;
+                if (bits8) {
+                    ((int8_t *)part)[at] = (int8_t)lrintf(x[d] * 127.0f);
+                } else {
+                    ((float *)(void *)part)[at] = x[d];
+                }
+            }
+        }
+    }
+    for (int64_t i = 0; i < q; i++) {
+        query[i] = c->in + i * dim;
+        out[i] = c->out + i * dim;
+        visible[i] = k - (q - 1 - i) > 1 ? k - (q - 1 - i) : 1;
+        bias[i] = c->in + (q + 2 * k) * dim + i * k;
+    }
+    const gv_paged_attention attention = {
+        .pages = pages,
+        .value_offset = bytes,
+        .bits8 = bits8,
+        .rows = q,
+        .head_dim = dim,
+        .query = query,
+        .out = out,
+        .visible = visible,
+        .bias = c->kind & BIAS ? bias : NULL,
+        .scale = 1.0f / sqrtf((float)dim),
+    };
+    float *scratch = floats(gv_paged_scratch(k, dim));
+    c->k->attention_pages(&attention, scratch);
+    free(scratch);
+    free(memory);
+    free(pages);
+    free(query);
+    free(bias);
+    free(out);
+    free(visible);
+}
+
 static void run_softmax(const call *c) {
     int64_t rows = c->size[0], cols = c->size[1];
     float *wide = floats(rows * cols);
@@ -437,6 +502,36 @@ static const test_case cases[] = {
      5e-6f,
      ATTENTION_SIZES,
      {128, 128, 64},
+     attention_work},
+    {"attention, pages",
+     0,
+     pages_inputs,
+     pages_outputs,
+     run_pages,
+     false,
+     5e-6f,
+     {{1, 1, 2}, {1, 33, 64}, {4, 64, 26}, {7, 100, 13}, {14, 31, 40}},
+     {7, 1024, 64},
+     attention_work},
+    {"attention, pages and bias",
+     BIAS,
+     pages_inputs,
+     pages_outputs,
+     run_pages,
+     false,
+     5e-6f,
+     {{1, 1, 2}, {1, 33, 64}, {4, 64, 26}, {7, 100, 13}, {14, 31, 40}},
+     {7, 1024, 64},
+     attention_work},
+    {"attention, pages of 8 bits",
+     BITS8,
+     pages_inputs,
+     pages_outputs,
+     run_pages,
+     false,
+     5e-6f,
+     {{1, 1, 2}, {1, 33, 64}, {4, 64, 26}, {7, 100, 13}, {14, 31, 40}},
+     {7, 1024, 64},
      attention_work},
     {"softmax", 0, rows_cols, softmax_outputs, run_softmax, false, 1e-6f, ROW_SIZES, {64, 21128}, row_streams},
     {"cross entropy", 0, rows_cols, rows_only, run_cross_entropy, true, 2e-6f, ROW_SIZES, {64, 21128}, row_streams},
