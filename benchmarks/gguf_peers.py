@@ -198,10 +198,7 @@ def _greedy(name: str, found: Compared) -> str:
 
 def _row(name: str, found: Compared) -> str:
     ours, theirs = found.perplexities
-    return (
-        f"{_greedy(name, found)}"
-        f"{100 * found.error:12.4f} %{ours:11.4f}{theirs:11.4f}{100 * (ours / theirs - 1):+10.4f} %"
-    )
+    return f"{_greedy(name, found)}{100 * found.error:12.4f} %{ours:11.4f}{theirs:11.4f}{100 * (ours / theirs - 1):+10.4f} %"
 
 
 def main() -> None:
