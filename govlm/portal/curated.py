@@ -122,8 +122,7 @@ def composed(quotes: Sequence[Quote], library: Library) -> tuple[Part, ...]:
 def _of_item(item: Item, fields: Sequence[str]) -> list[Part]:
     kinds = [name for name in fields if name in KINDS]
     single = [name for name in fields if name not in KINDS]
-    chosen = ("item", *kinds)  # a question of the fee is answered with more than the fee; who chose it wants no more
-    parts = [part for part in compose(item, kinds) if part.kind in chosen] if kinds else [head(item)]
+    parts = list(compose(item, kinds)) if kinds else [head(item)]
     known = Quotes(item)
     sentences: dict[str, list[Sentence]] = {}
     for path in single:

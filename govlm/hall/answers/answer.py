@@ -8,7 +8,7 @@ from datetime import date
 from govlm.hall.answers import premise, words
 from govlm.hall.answers.asked import Asked, asked, plain
 from govlm.hall.answers.citations import Catalogue, Part, Sentence, cite, cite_span, version
-from govlm.hall.answers.compose import choices, compose, head
+from govlm.hall.answers.compose import choices, compose, head, meant
 from govlm.hall.answers.extract import Similarity, Span, extract, sentence_around
 from govlm.hall.answers.features import Question
 from govlm.hall.answers.precedence import compare, differences, in_force, ordered, status
@@ -57,7 +57,7 @@ def answer_item(
         kinds = [kind for kind in kinds or [verdicts[0].kind] if kind not in said]  # all that there is has been quoted
     if verdicts and not kinds:
         return checked([head(item), *parts], catalogue)
-    first, *others = compose(item, kinds)
+    first, *others = compose(item, meant(kinds, item))
     return checked([first, *parts, *others], catalogue)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from govlm.hall.answers import words
 from govlm.hall.answers.citations import Citation, Part, Sentence, cite, holds, version
 from govlm.hall.catalogue.records import Item
 
-__all__ = ["FIELDS_OF", "GUIDE", "KINDS", "Quotes", "compose", "head"]
+__all__ = ["FIELDS_OF", "GUIDE", "KINDS", "Quotes", "compose", "head", "meant"]
 
 FIELDS_OF = {
     "audiences": ("audiences",), "conditions": ("conditions",), "steps": ("steps",), "materials": ("materials",),
@@ -61,8 +61,6 @@ def compose(item: Item, kinds: Iterable[str] = ()) -> tuple[Part, ...]:
     kind that is none.
     """
     asked = set(kinds)
-    if "fee" in asked and item.kind == PAYS:  # who asks what a benefit costs or how much it is often says the same words
-        asked.add("payment")
     if asked - set(KINDS):
         raise ValueError(f"no such part: {', '.join(sorted(asked - set(KINDS)))}; there are {', '.join(KINDS)}")
     if "audiences" in asked:  # 自然人 alone says nothing
@@ -85,6 +83,11 @@ def compose(item: Item, kinds: Iterable[str] = ()) -> tuple[Part, ...]:
         if sentences:
             parts.append(Part(kind, words.TITLES[kind], tuple(sentences)))
     return tuple(parts)
+
+
+def meant(kinds: Sequence[str], item: Item) -> tuple[str, ...]:
+    """The parts that a question for these means of this item: what a benefit costs and what it pays are asked in the same words."""
+    return (*kinds, "payment") if "fee" in kinds and "payment" not in kinds and item.kind == PAYS else tuple(kinds)
 
 
 def _sentences(quotes: Quotes, kind: str) -> list[Sentence]:

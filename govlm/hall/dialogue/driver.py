@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from govlm.hall.answers.answer import answer_item
 from govlm.hall.answers.asked import asked, plain
 from govlm.hall.answers.citations import Citation, Part, Sentence, cite, version
-from govlm.hall.answers.compose import choices, compose
+from govlm.hall.answers.compose import choices, compose, meant
 from govlm.hall.answers.precedence import status
 from govlm.hall.answers.rendering import Answer, checked, outlined, refuse
 from govlm.hall.answers.words import TITLES
@@ -457,7 +457,9 @@ class _Voice:
             return SAYS["confirm?"].format(summary=self._summary())
         if kind == "guide" and item is not None:
             reason = status(item, self.today)
-            return self._answer(refuse(reason) if reason else checked(compose(item, effect.kinds), self.shelf.library))
+            return self._answer(
+                refuse(reason) if reason else checked(compose(item, meant(effect.kinds, item)), self.shelf.library)
+            )
         if kind == "quote" and item is not None:
             self.parts.append(Part("about", TITLES["about"], (Sentence((cite(item, effect.about),)),)))
         if kind == "choices":
