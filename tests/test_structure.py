@@ -110,7 +110,13 @@ def test_what_the_benchmarks_import_is_in_an_extra() -> None:
     """Every package that benchmarks/ imports is one that pyproject.toml asks for."""
     own = {"govlm", "benchmarks", "tests", *(path.stem for path in (ROOT / "benchmarks").rglob("*.py"))}
     asked = (ROOT / "pyproject.toml").read_text(encoding="utf-8").lower()
-    names = {"sklearn": "scikit-learn", "yaml": "pyyaml", "docx": "python-docx", "pydantic": "fastapi"}
+    names = {
+        "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
+        "docx": "python-docx",
+        "pydantic": "fastapi",
+        "llama_cpp": "llama-cpp-python",
+    }
     for path in sorted((ROOT / "benchmarks").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
