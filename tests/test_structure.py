@@ -1,6 +1,7 @@
 """The house's plan, held against the code: who may include and import whom, what lies where, what git holds."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -152,3 +153,11 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     script = [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
     for command in commands:
         assert command in script, command
+
+
+def test_workers_find_the_file_that_was_asked_for() -> None:
+    """As the second pass of `.ci/run` asks: names of files and tests, several processes."""
+    asked = ["tests/test_structure.py::test_top_level", "--numprocesses=1", "-p", "no:cacheprovider", "-q"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+    done = subprocess.run([sys.executable, "-m", "pytest", *asked], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
