@@ -21,5 +21,6 @@ if _spec is not None and _spec.origin is not None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_found, os.environ.get("PYTHONPATH", "")]))
 
 
-def pytest_collection_finish(session: object) -> None:  # not before: workers would look for the files that were asked for in here
+def pytest_collection_finish(session: object) -> None:
+    # Not before: workers would look for the files that were asked for in here.
     os.chdir(ROOT / "tests")  # children look into the working folder first (3.10 has no PYTHONSAFEPATH): here is no govlm

@@ -159,5 +159,7 @@ def test_workers_find_the_file_that_was_asked_for() -> None:
     """As the second pass of `.ci/run` asks: names of files and tests, several processes."""
     asked = ["tests/test_structure.py::test_top_level", "--numprocesses=1", "-p", "no:cacheprovider", "-q"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
-    done = subprocess.run([sys.executable, "-m", "pytest", *asked], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *asked], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert "1 passed" in done.stdout, done.stdout + done.stderr
