@@ -120,7 +120,8 @@ def a_message(state: State, book: Book, rng: random.Random) -> Heard:
         return Heard("换成我妈的", "correct", True, subject="妈")
     kinds = ("materials",) if move == "ask" and rng.random() < 0.5 else ()
     likely = tuple(codes[:2]) if move == "ask" and rng.random() < 0.2 else ()
-    return Heard("话", plain, rng.random() < 0.9, likely=likely, kinds=kinds, asks=move == "ask")
+    text = "同意" if move in ("yes", "submit") else "话"
+    return Heard(text, plain, rng.random() < 0.9, likely=likely, kinds=kinds, asks=move == "ask")
 
 
 def said(values, fields, act="provide", asks=False) -> Heard:

@@ -5,11 +5,12 @@ from importlib import resources
 
 import pytest
 
+from govlm.hall.answers.asked import names_nothing
 from govlm.hall.dialogue.hearing import ASKS, plain_act
 from govlm.hall.forms.bare import answer
 from govlm.hall.forms.mood import Clauses
 from govlm.hall.forms.schema import Form
-from govlm.hall.understanding.plain_words import ASKING, CORRECTING, NO, NOTHING, SUPPOSING, YES
+from govlm.hall.understanding.plain_words import ASKING, CORRECTING, NO, NOTHING, SUPPOSING, YES, is_greeting
 
 SAMPLE = resources.files("govlm") / "assets" / "sample-hall" / "forms"
 FORMS = {name: Form.of(json.loads((SAMPLE / f"{name}.json").read_text("utf-8"))) for name in ("yibao", "zufang", "getihu")}
@@ -55,3 +56,23 @@ def test_a_supposition_reaches_to_what_follows_from_it(word):
 @pytest.mark.parametrize("word", CORRECTING.split("|"))
 def test_a_correction_is_one_in_a_conversation(word):
     assert plain_act(f"身份证号{word}，写的不是那个号") == "correct"
+
+
+@pytest.mark.parametrize("text", ["谢谢", "你好", "您好，在吗？", "辛苦了", "非常感谢您的帮助", "哈哈哈", "hello"])
+def test_a_greeting_is_one(text: str) -> None:
+    assert is_greeting(text) and plain_act(text) == "smalltalk"
+
+
+@pytest.mark.parametrize("text", ["", "谢谢，我要办低保", "好的谢谢", "谢谢是谁", "你好我想问下电话", "嗯", "哈密市怎么去"])
+def test_what_says_more_is_no_greeting(text: str) -> None:
+    assert not is_greeting(text)
+
+
+@pytest.mark.parametrize("text", ["电话多少", "你们几点下班", "在哪里办啊", "要多少钱", "请问需要什么材料"])
+def test_a_question_of_nothing_is_asked_back(text: str) -> None:
+    assert names_nothing(text)
+
+
+@pytest.mark.parametrize("text", ["低保要多少钱", "火车票多少钱", "居住证在哪办", "谢谢", "我想问一下"])
+def test_a_question_of_something_is_not(text: str) -> None:
+    assert not names_nothing(text)

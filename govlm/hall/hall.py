@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from govlm.bundled import BUNDLED, model_folder
 from govlm.hall.answers.answer import answer_choices, answer_item, answer_policy
+from govlm.hall.answers.asked import names_nothing
 from govlm.hall.answers.precedence import applies
 from govlm.hall.answers.rendering import Answer, refuse
 from govlm.hall.catalogue.records import Document, Item
@@ -328,6 +329,8 @@ class Hall:
             return refuse("empty")
         if self.curated is not None and (given := self.curated(text, region or "", today)) is not None:
             return given
+        if names_nothing(text):
+            return refuse("which_item")
         if reading.outside:
             return refuse("out_of_scope")
         hits = self._hits(library, reading.scores, _MOST, library.known(region or ""))

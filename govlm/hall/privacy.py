@@ -177,6 +177,8 @@ def _bank(c: _Candidate) -> _Verdict:
     if _OTHER.search(c.before) or (_CASE.search(c.before) and c.after.startswith("号")):
         return False if fours else ""
     long = len(number) >= 15 and not (len(number) == 18 and _mistyped_identity(number, c.today))
+    if len(number) in (17, 19) and not number.startswith("62") and _is_date(number[6:14]):
+        long = False  # an identity number with a digit too few or too many
     if (said or long) and len(set(number)) > 2 and number[0] in "34569" and luhn(number):
         return True
     return False if said or fours else ""

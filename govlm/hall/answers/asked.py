@@ -14,7 +14,7 @@ from typing import NamedTuple
 from govlm.hall.answers.compose import KINDS
 from govlm.hall.retrieval.characters import Characters
 
-__all__ = ["Asked", "asked", "plain"]
+__all__ = ["Asked", "asked", "names_nothing", "plain"]
 
 
 class Asked(NamedTuple):
@@ -27,7 +27,7 @@ class Asked(NamedTuple):
 
 
 _WHAT = r"(?:什么|甚么|啥子?|哪些|哪几|几样|几种|多少|些什么)"
-_DO = r"(?:办|认定|加进|恢复|导出|备案|弄|搞|申请|申领|申报|领取?|办理|提取?|提|参保|注册|登记|注销|报销?|缴|交|取|查|打印|走|操作|补|换|迁|转|上|开|预约|认证|续|签)"
+_DO = r"(?:办|认定|加进|恢复|导出|备案|弄|搞|申请|申领|申报|领取?|办理|提取?|提|参保|注册|登记|注销|报销?|缴|交|取|查|打印|走|操作|补|换|迁|转|上|开|预约|认证|续|签|退)"
 _CAN = r"(?:能|可以|可|够格|有资格|符合)"
 _NUM = r"(?:[0-9]+|[一二两三四五六七八九十百千万几半]+)"
 
@@ -84,7 +84,7 @@ LOOSE: tuple[tuple[str, str], ...] = (
 )  # read only where no rule fits
 # How much one is paid, which is no fee.
 _PAID = re.compile(
-    r"(?:领|拿|发|补|报销?|给|享受|到手|到账)(?:到|我|们|放|贴|下来|回来|个人|一个人|得)*(?:多少|几|好多)(?:块|百|千|万)*(?:钱|元)"
+    r"(?:领|拿|发|补|报销?|给|享受|到手|到账)(?:到|我|们|放|贴|下来|回来|个人|一个人|得)*(?:(?:多少|几|好多)(?:块|百|千|万)*(?:钱|元)|多少(?=[呢啊呀吧？?。，]|$))"
     r"|(?:多少|几|好多)(?:块|百|千|万)*(?:钱|元)(?:一|每)(?:个)?(?:天|日|月|年|季度)"
     r"|(?:每|一)(?:个)?(?:天|日|月|年|季度)(?:能|可以|会|给|是|有|大概|大约|得|领|拿|发|补)+(?:多少|几|好多)"
 )
@@ -131,6 +131,18 @@ def asked(question: str, names: Iterable[str] = (), characters: Characters | Non
     if _PAID.search(text):  # 拿多少 is no question of papers here
         found = (found - {"fee"} - (set() if re.search("材料|资料|证件|手续", text) else {"materials"})) | {"payment"}
     return Asked(tuple(kind for kind in KINDS if kind in found))
+
+
+_OF_NOTHING = re.compile(
+    r"(?:请问|你们|您们|咱们|这里|这儿|那里|那儿|这边|那边|窗口|大厅|服务|政务|办事|办理|中心|单位|地址|地方|电话|号码|联系|方式|材料|条件|流程|手续|费用|收费|时间|时候"
+    r"|上班|下班|开门|关门|办公|营业|周末|中午|星期[一二三四五六日天]?|需要|准备|今天|明天|现在|哪里|哪儿|怎么|咋|什么|多少|多久|多长|几[点天号]|哪|啥|钱|[您你我们的是要在去到走能办有吗呢啊呀吧么想问知道下一请得给告诉和都还就了会])+"
+)
+
+
+def names_nothing(text: str) -> bool:
+    """Whether a question names a part of a guide and no matter that the guide would be of: 电话多少, 你们几点下班."""
+    bare = re.sub(r"[^\u4e00-\u9fff0-9a-z]", "", plain(text, None))
+    return bool(_OF_NOTHING.fullmatch(bare)) and bool(asked(text).kinds)
 
 
 def plain(text: str, characters: Characters | None) -> str:

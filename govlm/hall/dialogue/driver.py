@@ -46,6 +46,7 @@ _ANSWERS = ("answer", "guide", "quote", "choices")  # kinds of effects that answ
 _SURE, _LIKELY = 0.5, 0.1  # chances, as Hall.ask has them
 _TRIES = 5  # steps that are taken anew because another client was faster
 _HELD = 1000  # conversations whose values wait in memory until the person has agreed
+_LEANS = 8  # characters of a message that may lean on what was talked about
 _READ = 2000  # characters of a message that are looked through for names of items
 
 
@@ -239,7 +240,9 @@ class Conversations:
             else:
                 asking = "" if top.pending else top.asking
                 if _may_fill(by_words, read, fields_of(procedure, shelf).get(asking)):
-                    said = _said(text, procedure, shelf, asking, dict(top.values) | dict(held), today, top.subject)
+                    said = _said(
+                        text, procedure, shelf, asking, dict(top.values) | dict(held), today, subject(read) or top.subject
+                    )
 
         def opening(wanted: str) -> Said:
             is_other = procedure is None or (together != procedure.id if together else wanted not in procedure.items)
@@ -259,7 +262,7 @@ class Conversations:
             if bare or (gives and not named and not asks):  # of what was talked about
                 item = shelf.item(state.topic)
                 return (state.topic if gives and item is not None else ""), ()
-            return _about(reading, shelf, named, together)
+            return _about(reading, shelf, named, together, top.item if top else state.topic)
 
         return Hearing(text, by_words, rules, act, about, opening)
 
@@ -306,9 +309,9 @@ def _scores(reading: Reading) -> tuple[NDArray[np.float32], bool]:
         return nothing
 
 
-def _about(reading: Reading, shelf: Shelf, named: Sequence[str], together: str) -> tuple[str, tuple[str, ...]]:
+def _about(reading: Reading, shelf: Shelf, named: Sequence[str], together: str, topic: str) -> tuple[str, tuple[str, ...]]:
     """(the item that a message is about, the items that it may be about). named: what it names outright; together: the procedure of
-    several items among it."""
+    several items among it; topic: what was talked about."""
     codes = shelf.library.understander.codes
     procedure = shelf.procedure(together) if together else None
     item = procedure.items[0] if procedure is not None else named[0] if len(named) == 1 else ""
@@ -316,15 +319,18 @@ def _about(reading: Reading, shelf: Shelf, named: Sequence[str], together: str) 
         return item, ()
     scores, outside = _scores(reading)
     if not named:
-        return _likely(scores, codes) if len(scores) and not outside else ("", ())
+        return _likely(scores, codes, topic if len(reading.text) <= _LEANS else "") if len(scores) and not outside else ("", ())
     rank = {code: float(score) for code, score in zip(codes, scores, strict=False)}
     return "", tuple(sorted(named[:4], key=lambda code: -rank.get(code, 0.0)))  # one name of several items: the likeliest first
 
 
-def _likely(scores: Any, codes: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """(the item that is meant, the items that may be meant where it is not plain)."""
+def _likely(scores: Any, codes: Sequence[str], here: str) -> tuple[str, tuple[str, ...]]:
+    """(the item that is meant, the items that may be meant where it is not plain). here: what was talked about, and is meant where a
+    short message may be about it."""
     chances = np.exp(scores - scores.max())
     chances /= chances.sum()
+    if here in codes[: len(chances)] and chances[list(codes).index(here)] >= _LIKELY:
+        return here, ()
     order = np.argsort(-chances, kind="stable")[:4]
     if chances[order[0]] >= _SURE:
         return codes[int(order[0])], ()
@@ -332,9 +338,14 @@ def _likely(scores: Any, codes: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     return (likely[0], ()) if len(likely) == 1 else ("", likely)
 
 
+def _called(kin: str) -> str:
+    """妈 -> 您的妈妈"""
+    return "您本人" if kin in ("自己", "本人") else f"您的{kin * 2 if kin in tuple('爸妈哥弟姐妹') else kin}"
+
+
 _INTRODUCES = re.compile("我(?:的?名字)?叫|姓名是|我是[一-龥]{2,4}[，。]")
 _ALONE = frozenset({"confirm", "submit", "deny"})  # acts that the whole message does
-_MOVES = frozenset({"cancel", "back", "skip", "repeat", "handoff", "progress", "resume"})
+_MOVES = frozenset({"cancel", "back", "skip", "repeat", "handoff", "progress", "resume", "smalltalk"})
 
 
 def _may_fill(act: str, text: str, asked_for: FormField | None) -> bool:
@@ -455,6 +466,9 @@ class _Voice:
             return self._ask_field(effect)
         if kind == "summary":
             return SAYS["confirm?"].format(summary=self._summary())
+        if kind == "filled":
+            summary = self._summary()
+            return SAYS["filled"].format(summary=summary) if summary else SAYS["filled_none"]
         if kind == "guide" and item is not None:
             reason = status(item, self.today)
             return self._answer(
@@ -492,7 +506,7 @@ class _Voice:
         return SAYS[effect.about].format(
             item=item.name if item else "", other=item.name if item else "", fields="、".join(labels),
             field=labels[0] if labels else "", new=next(iter(top.rival.values()), "") if top else "",
-            who=effect.kinds[0] if effect.kinds else "", receipts="；".join(receipts),
+            who=_called(effect.kinds[0]) if effect.kinds else "", receipts="；".join(receipts),
             receipt=self.state.receipts[-1][1] if self.state.receipts else "", open=len(frames),
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from govlm.hall.forms.rules import Problem
 from govlm.hall.understanding.examples import ACTS
-from govlm.hall.understanding.plain_words import ASKING, CORRECTING, NO, YES
+from govlm.hall.understanding.plain_words import ASKING, CORRECTING, NO, NOTHING, YES, is_greeting
 
 __all__ = ["ASKS", "Heard", "Hearing", "Said", "bare_apply", "ordinal", "plain_act", "subject"]
 
@@ -65,6 +65,31 @@ class Heard:
         return "谢" in self.text
 
     @property
+    def lacks(self) -> bool:
+        """Whether it says that there is none of something: 没有手机."""
+        return bool(_LACKS.fullmatch(self.text.strip()))
+
+    @property
+    def reviews(self) -> bool:
+        """Whether it wants to see what has been filled."""
+        return bool(_REVIEWS.search(self.text))
+
+    @property
+    def why(self) -> bool:
+        """Whether it asks what something is needed for."""
+        return bool(_WHY.search(self.text))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it says to go on: 接着填吧, 还是办吧."""
+        return self.does("resume") or bool(_ON.search(self.text))
+
+    @property
+    def consents(self) -> bool:
+        """Whether its yes is one to a question of leave: 同意, 可以; not 准备好了, 开始吧, which answer something else."""
+        return bool(_LEAVE.search(_READY.sub("", self.text.lower())))
+
+    @property
     def wants(self) -> str:
         """What would be started: a procedure's name, or an item's code."""
         return self.procedure or self.item
@@ -75,6 +100,16 @@ class Heard:
 
 
 _GUESSED = frozenset({"", *ACTS}) - {"cancel", "handoff"}  # what acts is decided by rules
+# What the model takes for one of these has to say so in some word; a message without any changes nothing.
+_BORNE_OUT = {
+    "confirm": re.compile(rf"{YES}|符合|满足|够|备|齐|开始|继续|接着|填|办|申请|成"),
+    "deny": re.compile("不|没|别|非|未|否|错|无|缺|少|差"),
+    "skip": re.compile("不(?!是)|空|跳|略|过|忘|免|难|下一|以后|回头|晚点|先放"),
+    "progress": re.compile("进度|办到|到哪|批|审|下来|结果|查|受理|回执|好了没|申请"),
+    "repeat": re.compile("再|遍|重|清|懂|明白"),
+    "back": re.compile("回|退|上|前"),
+    "correct": re.compile("不|错|改|换|应|更|才|重|是"),
+}
 
 
 class Hearing(Heard):
@@ -109,7 +144,9 @@ class Hearing(Heard):
         guessed = self._guess()
         if by_words:  # 我想申请低保可以吗
             return "apply" if guessed == "apply" else by_words
-        return {"cancel": "deny", "handoff": ""}.get(guessed, guessed)
+        guessed = {"cancel": "deny", "handoff": ""}.get(guessed, guessed)
+        needed = _BORNE_OUT.get(guessed)
+        return guessed if needed is None or needed.search(self.text) else ""
 
     @cached_property
     def _about(self) -> tuple[str, tuple[str, ...]]:
@@ -128,9 +165,19 @@ class Hearing(Heard):
         return self._said_for(self.wants)
 
 
+_LACKS = re.compile(rf"(?:我|俺|家里|名下|现在|目前|还|也|都)*(?:{NOTHING}|没办|没开|没用)(?:有|过)?[^，。？?吗]{{1,8}}[。！]?")
+_REVIEWS = re.compile(
+    "填了(?:些|哪些|什么|啥|多少)|(?:看|瞧|查|核对|检查)(?:一?下|看|一遍)?(?:我|都|刚才)*(?:填|写)(?:的|过|了)|(?:我|都)填(?:的|了)(?:是)?(?:什么|啥|哪些)|看看填"
+)
+_WHY = re.compile(
+    "(?:为什么|为啥|干嘛|干吗|凭什么|凭啥|咋)(?:还|一定|非得|就)?(?:要|得|需要|填|给|问|提供)|(?:有什么|有啥|干什么|做什么|啥)用(?:的|吗|处|途)?[？?。]?$|要(?:这个|它|来)?(?:干嘛|干什么|干啥|做什么)"
+)
+_ON = re.compile("继续|接着|还是(?:要|得|想)?(?:办|填|弄)|等等|等一下|慢着|先别")
+_LEAVE = re.compile("同意|可以|允许|授权|愿意|没问题|没有问题|没意见|确认|确定|好|行|是|对|嗯|恩|成|要得|中|ok|yes|okay|知道")
+_READY = re.compile("准备好|你好|您好|(?:准|具|齐)备|是不是")
 _BEGINS = re.compile("开始|填|办|申请|申领|提交|符合|满足|齐|都有|准备好")
 _FILLER = r"[，。！？!?,.、；;~～…\s]|[啊呀哦噢哟吧呢嘛哈咯了的]|那|那就|就|我|都|也|谢谢|麻烦|您好?|你好?|这样|了吧"
-_YES = rf"{YES}|恩|成|没有问题|没意见|确定|允许|授权|符合|满足|具备|够|条件|要求|准备|准备好|齐|备齐|带齐|知道|明白|清楚|提交|办理?|填表?|表格?|继续|接着|往下|下一步|开始|填|现在|ok|yes|okay|准确|无误|(?:没|没有)(?:填|写|说|弄|搞|记|打)错|[填写说]的(?:没错|对|是对的)|以?(?:这次|后面|后来|现在|新|刚才)(?:说)?的?这?个?为准|嘛|信息|以上|核对过|看过"
+_YES = rf"{YES}|恩|成|没有问题|没意见|确定|允许|授权|符合|满足|具备|够|条件|要求|准备|准备好|齐|备齐|带齐|知道|明白|清楚|提交|办理?|填表?|表格?|继续|接着|往下|下一步|开始|填|现在|能|带了|都带|ok|yes|okay|准确|无误|(?:没|没有)(?:填|写|说|弄|搞|记|打)错|[填写说]的(?:没错|对|是对的)|以?(?:这次|后面|后来|现在|新|刚才)(?:说)?的?这?个?为准|嘛|信息|以上|核对过|看过"
 _NO = rf"{NO}|不可以|不符合|不满足|不够|别|错了?|不确认|不提交|先不提交|还不|不准备|(?:还是)?(?:以|按|照)(?:前面|之前|原来|先前|上次|头一次|第一次)(?:说|填)?的?那?个?(?:为准|来|算)?|no"
 _ALL_YES = re.compile(rf"(?:{_FILLER}|{_YES})*(?:{_YES})(?:{_FILLER}|{_YES})*")
 _ALL_NO = re.compile(rf"(?:{_FILLER}|{_NO}|{_YES}|还|先|齐)*(?:{_NO})(?:{_FILLER}|{_NO}|{_YES}|还|先)*")
@@ -138,7 +185,7 @@ _NEGATED = re.compile(r"不|没|别|否|未")
 _NOT_WRONG = re.compile(r"没(?:有)?(?:填|写|说|弄|搞|记|打)?错|没问题|没有问题|没意见|无误|没有错")
 _CONFIRM = re.compile(r"确认|确定|提交|没错|没问题|没有问题|无误|正确|^(?:是|对)")
 _CANCEL = re.compile(
-    r"取消|(?:不|甭|别)(?:想|要|用)?(?:再)?(?:办|申请|申领|弄|搞|填|领|报销|提|登记)了|不(?:办|申请|弄|搞)了|算了|作罢|撤销申请|(?:放弃|停止|终止|结束)(?:办理|申请|填写)?"
+    r"取消|(?:不|甭|别)(?:想|要|用)?(?:再)?(?:办|申请|申领|弄|搞|填|领|报销|提|登记)了|不(?:办|申请|弄|搞)了|算了|作罢|撤销申请|(?:放弃|停止|终止|结束|退出)(?:办理|申请|填写)?"
 )
 _NOT_CANCEL = re.compile(
     r"怎么|如何|能不能|可以.*吗|吗[？?]?$|[？?]$|取消(?:的|后|之后|以后|了会|预约|登记)|先不(?:办|填)|不(?:改|换|修改)了|这(?:个|项|一项|条)(?:先)?不填|(?:别|不要|不想|不|没|没有)(?:要)?取消"
@@ -153,13 +200,13 @@ _BACK = re.compile(
     r"(?:上一?步|上一?项|上一?个|前一?步|前一?项|前一?个|返回|退回|倒回|往回|回退|后退)(?!月|年|周|星期|礼拜)|回到(?:上|前)"
 )
 _SKIP = re.compile(
-    r"跳过|略过|(?:先|暂时|暂且)?(?:不|别|没法|没办法)(?:想|能|方便)?(?:填|写|说|提供|告诉|答|回答)(?!了?错)|(?:这个|这项|这一项|这条|它)?(?:先)?(?:空着|放一?放|放着)|(?:以后|回头|待会|等会|晚点|稍后)(?:再|儿再)?(?:填|说|补|写)|下一(?:个|项|步|题)|不知道|不清楚|记不(?:得|清|住)|忘了|保密"
+    r"跳过|略过|(?:先|暂时|暂且)?(?:不|别|没法|没办法)(?:想|能|方便|愿意)?(?:填|写|说|给|提供|告诉|答|回答)(?!了?错|我|他|她)|(?:这个|这项|这一项|这条|它)?(?:先)?(?:空着|放一?放|放着)|(?:以后|回头|待会|等会|晚点|稍后)儿?(?:再)?(?:填|说|补|写|给)|下一(?:个|项|步|题)|不知道|不清楚|记不(?:得|清|住)|忘了|保密"
 )
 _APPLY = re.compile(
-    r"(?:^|[，,。；;！!\s]|那|好|就)(?:我|俺|咱)?(?:也|还|现在|先|就)*(?:想|要|需要|准备|打算|帮我|给我|麻烦你?)*(?:申请|申领|办理?)(?:一下|这个|它|吧|了|啦|呗)*$"
+    r"(?:^|[，,。；;！!\s]|那|好|就)(?:我|俺|咱)?(?:也|还|现在|先|就)*(?:想|要|需要|准备|打算|帮我|给我|麻烦你?)*(?:申请|申领|办理?|提取?|报销?|领取?|登记|补办)(?:一下|这个|它|吧|了|啦|呗)*$"
 )
 _BARE_APPLY = re.compile(
-    r"(?:[，,。；;！!？?\s]|那|好|就|嗯|行|我|俺|咱|也|还是|还|现在|先|想|要|需要|准备|打算|帮我|给我|麻烦你?|申请|申领|办理?|一下|这个|它|吧|了|啦|呗|的)+"
+    r"(?:[，,。；;！!？?\s]|那|好|就|嗯|行|我|俺|咱|也|还是|还|现在|先|想|要|需要|准备|打算|帮我|给我|麻烦你?|申请|申领|办理?|提取?|报销?|领取?|登记|补办|一下|这个|它|吧|了|啦|呗|的)+"
 )
 _SKIP_ALONE = re.compile(
     r"(?:这个|这项|我|俺|就|那|先|暂时|也|[，,。])*(?:(?:不|别)(?:太|大)?(?:想|能|愿意|方便)?(?:填|写|说|提供|告诉你?|答|回答|知道|清楚|晓得|记得)|记不(?:清|得|住))(?:楚|了|啊|呀|的|这个|这项|[，,。！!])*"
@@ -176,7 +223,7 @@ _ORDINAL = re.compile(
 )
 _KIN = r"爸爸?|妈妈?|父亲|母亲|老爸|老妈|爷爷|奶奶|外公|外婆|姥姥|姥爷|老公|老婆|丈夫|妻子|爱人|儿子|女儿|闺女|孩子|娃|哥哥?|弟弟?|姐姐?|妹妹?|婆婆|公公|岳父|岳母|孙子|孙女|自己|本人"
 _SUBJECT = re.compile(
-    rf"(?:换成?|改成?|改为|变成|换做)(?:给|帮|替)?(?:我|俺|咱)?(?:的)?({_KIN})(?:的|来)?(?:办|申请|吧|了|。|$)|(?:换成?|改成?)(?:给|帮|替)(?:我|俺)?({_KIN})"
+    rf"(?:换成?|改成?|改为|变成|换做)(?:给|帮|替)?(?:我|俺|咱)?(?:的)?({_KIN})(?:的|来)?(?:办|申请|吧|了|。|$)|(?:换成?|改成?)(?:给|帮|替)(?:我|俺)?({_KIN})|^(?:那|就|是|我)?(?:给|帮|替)(?:我|俺)?(?:的)?({_KIN})(?:办|申请|弄|领|报|填|登记)(?:的|吧|了)?[。！]?$|(?:我|俺)(?:的)?({_KIN})[^。？?]{{0,16}}(?:给|帮|替)[他她](?:办|申请|弄|领|报|填|登记)"
 )
 _NUMERALS = {c: i for i, c in enumerate("一二三四五六", 1)} | {str(i): i for i in range(1, 7)}
 
@@ -189,6 +236,8 @@ def plain_act(text: str) -> str:
     if len(text) > 60:  # a story: what it does stands in no formula
         return ""
     bare = re.sub(r"^[，。！、\s]+|[，。！、\s]+$", "", text)
+    if is_greeting(bare):
+        return "smalltalk"
     asks = bool(ASKS.search(bare))
     for act, rule in (("handoff", _HANDOFF), ("repeat", _REPEAT)):
         if rule.search(bare):

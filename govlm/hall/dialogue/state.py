@@ -27,6 +27,7 @@ class Effect:
     say      the phrase `about` of words.SAYS, for the item and the fields
     ask      the question of the field `about`
     summary  what was filled, to be confirmed
+    filled   what was filled so far, as the person asked to see it
     guide    the parts `kinds` of the item's guide (none = all), with citations
     quote    the field `about` of the item's record, with its citation
     answer   the question `about`, as Hall.ask answers it, about the item where there is one

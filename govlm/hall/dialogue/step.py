@@ -19,6 +19,7 @@ from govlm.hall.dialogue.procedures import Procedure, Step
 from govlm.hall.dialogue.state import DEPTH, Consent, Effect, Frame, State
 from govlm.hall.dialogue.words import CONSENT_VERSION
 from govlm.hall.forms.checks import check
+from govlm.hall.forms.marks import cues, narrow
 from govlm.hall.forms.rules import Problem, conflicts
 from govlm.hall.forms.schema import Form, FormField
 
@@ -227,16 +228,18 @@ class _Turn:
         heard = self.heard
         if heard.does("apply") and (heard.item or self.state.topic) and (heard.named or len(heard.likely) < 2):
             self.start(heard.wants or self.state.topic, heard.opening)
+        elif heard.plain and heard.does("smalltalk"):
+            self.say("you_are_welcome" if heard.thanks else "hello")
         elif heard.does("resume") and heard.named and heard.item and not heard.asks:  # 还是给我办退休吧
             self.start(heard.wants, heard.opening)
         elif (
-            heard.opening.values and heard.item and not heard.asks
-        ):  # 我叫张伟，想办低保: what a person gives, they want to use
+            heard.named and heard.item and not heard.asks and heard.opening.values
+        ):  # 我叫张伟，低保: what a person gives, they want to use
             self.start(heard.wants, heard.opening)
         elif heard.plain and heard.does("confirm", "submit", "apply") and self.state.topic:  # 好的; 开始填
             self.taken_up()
-        elif heard.gives and not heard.asks and self.state.topic and not heard.named:  # there is no form to write it into
-            self.say("no_online", self.state.topic)
+        elif self.tells():  # there is no form to write it into
+            self.say("no_online" if self.book.procedure(self.state.topic) is None else "invite", self.state.topic)
         elif heard.kinds and not heard.named and self.state.topic and not self.elsewhere(self.state.topic):  # 那材料呢？
             for code in self.items_of(self.state.topic):
                 self.do("guide", item=code, kinds=heard.kinds)
@@ -253,6 +256,13 @@ class _Turn:
             self.do("answer", heard.text, item=heard.item)
             if heard.item and self.state.topic != before and self.book.procedure(self.state.topic) is not None:
                 self.say("invite", self.state.topic)
+
+    def tells(self) -> bool:
+        """Whether the message only tells something of the person, to what was talked about: 上个月被公司辞退了."""
+        heard, topic = self.heard, self.state.topic
+        if not topic or heard.named or heard.asks:
+            return False
+        return heard.gives or (not heard.kinds and heard.does("provide", "correct") and not self.elsewhere(topic))
 
     def taken_up(self) -> None:
         """A yes where nothing is open: to the offer that was just made, or with words that say to begin; else it only ends a subject."""
@@ -343,6 +353,10 @@ class _Turn:
 
     def talk(self) -> None:
         heard, frame = self.heard, self.frame
+        if heard.plain and heard.does("smalltalk"):
+            self.say("you_are_welcome" if heard.thanks else "hello")
+            self.ask_again()
+            return
         if frame.pending and self.settled():
             return
         other = heard.named and heard.item and not self.inside()
@@ -360,7 +374,7 @@ class _Turn:
             self.ask_again()
         elif other and heard.does("apply") and (heard.plain or not (heard.kinds or frame.asking in heard.said.values)):
             self.start(heard.wants, heard.opening)
-        elif heard.subject:
+        elif heard.subject and heard.subject != frame.subject:
             self.substitute()
         elif heard.said.anything:
             self.take(heard.said)
@@ -372,9 +386,15 @@ class _Turn:
             self.proceed()
         elif heard.plain and heard.does("back"):
             self.back()
-        elif (heard.plain or len(heard.text) <= _SHORT) and heard.does("skip"):
+        elif ((heard.plain or len(heard.text) <= _SHORT) and heard.does("skip")) or (heard.lacks and self.mentioned()):
             self.skip()
-        elif heard.kinds or heard.asks or (not heard.plain and heard.does("ask")):
+        elif heard.reviews and self.at.kind in ("form", "confirm"):
+            self.do("summary" if self.at.kind == "confirm" else "filled", item=frame.item)
+            self.ask_again() if self.at.kind == "form" else None
+        elif heard.why and frame.asking:
+            self.say("why", frame.item, (frame.asking,))
+            self.ask_again()
+        elif heard.kinds or heard.asks or (not heard.plain and heard.named and heard.does("ask")):
             self.interrupted(bool(other))
         elif heard.does("correct"):
             self.correct()
@@ -401,7 +421,7 @@ class _Turn:
                 self.say("cancelled", frame.item)
                 self.close()
                 return True
-            if no or heard.does("resume"):
+            if no or heard.goes_on:
                 self.say("kept")
                 self.ask_again()
                 return True
@@ -414,7 +434,7 @@ class _Turn:
                 self.proceed()
                 return True
         elif frame.pending == "consent":
-            if yes:
+            if yes and heard.consents:
                 consent = Consent(PURPOSE, CONSENT_VERSION, self.now.isoformat())
                 self.state = replace(self.state, consents=(*self.state.consents, consent))
                 self.change(pending="")
@@ -614,8 +634,13 @@ class _Turn:
             self.change(asking="", clash=(), waived=(*frame.waived, frame.clash))
             self.say("waived")
             self.proceed()
+        elif frame.asking and heard.plain and heard.does("submit"):
+            self.say("not_yet")
+            self.ask_again()
         elif frame.asking:
             self.missed()
+        elif at.kind == "conditions" and not (heard.does("confirm", "submit") or heard.begins):
+            self.ask_again()
         elif at.kind == "confirm":
             if heard.plain and heard.does("submit") and not self.clashes():
                 self.submit()
@@ -717,9 +742,12 @@ class _Turn:
             self.say("which_field")
 
     def mentioned(self) -> str:
-        """The field whose label or cue stands in the message, the longest one; "" when none does."""
-        words = [(word, name) for name, field in self.fields.items() for word in (field.label, *field.cues)]
-        found = [(len(word), name) for word, name in words if word and word in self.heard.text]
+        """The field whose label or cue stands in the message, by the longest of them; "" when none does."""
+        fields, text = self.fields, narrow(self.heard.text)
+        found = [(len(field.label), name) for name, field in fields.items() if field.label in text]
+        for form in {entry.item: self.book.form(entry.item) for entry in self.procedure.of_kind("form")}.values():
+            for name, listed in cues(form, text).items() if form else ():
+                found += [(cue.end - cue.start, name) for cue in listed if name in fields]
         return max(found)[1] if found else ""
 
     def substitute(self) -> None:

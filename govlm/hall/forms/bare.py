@@ -35,6 +35,7 @@ _WITHOUT = re.compile(
 _FAMILY = re.compile(
     "(?:就)?(?:我们?|咱|俺)?(?:就)?(?:爷儿?|娘儿?|母[子女]|父[子女]|夫[妻妇]|姐妹|兄弟|姊妹|姐弟|兄妹|小?两口|我们)?(?P<n>俩|仨|两个|两口子)(?:人)?"
 )
+_PLACED = re.compile("[省市区县旗州盟镇乡村路街道巷弄胡同号栋幢楼座室组屯队园苑院寨庄湾里坊社家属厂宿舍0-9]")  # of an address
 _NOTHING = re.compile(rf"(?:{NOTHING}|零|一个(?:也|都)没有?|啥也没有|都没有?)(?:收入|任何收入)?")
 
 
@@ -73,6 +74,8 @@ def answer(field: FormField, text: str) -> tuple[str, int, int] | None:
         return (format(sum_.normalize(), "f"), *span) if sum_ is not None else None
     if field.kind == "name":
         return _name(whole, offset, start, inner_end)
+    if field.kind == "address" and not _PLACED.search(inner):
+        return None
     if field.kind in ("text", "organisation", "address"):
         if _WITHOUT.fullmatch(whole[:inner_end]):
             return None

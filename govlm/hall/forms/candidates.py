@@ -68,7 +68,9 @@ def candidates(
             inner |= {cue.end, *range(cue.end, _TO.match(text, cue.end).end() + 1)} if cue.own else set()  # type: ignore[union-attr]
     firm = bytearray(taken)  # without names and organisations, which a phrase of words may hold
     for slot in slots:
-        if slot.kind == "organisation" and take(slot.start, slot.end) and "organisation" in kinds:
+        if slot.kind == "organisation" and _CARD.match(text, slot.end):  # 青岛银行卡6217…: whose card, not where one works
+            take(slot.start, slot.end)
+        elif slot.kind == "organisation" and take(slot.start, slot.end) and "organisation" in kinds:
             found.append(Candidate("organisation", slot.start, slot.end, slot.value))
         elif slot.kind == "name" and slot.start not in inner and take(slot.start, slot.end) and "name" in kinds:
             found.append(Candidate("name", slot.start, slot.end, slot.value, alone=True))
@@ -131,6 +133,7 @@ def candidates(
     return [entry._replace(state="denied") if _denied(text, entry) else entry for entry in found]
 
 
+_CARD = re.compile("的?(?:储蓄|借记|银行)?(?:卡|账[号户]|户头|存折)")
 _OF_FACTS = frozenset({"date", "amount", "count", "number"})  # a number to call or an address is meant behind 如果, too
 
 

@@ -16,6 +16,7 @@ from govlm.hall.forms import bare
 from govlm.hall.forms.assignment import Assignment, Claim
 from govlm.hall.forms.candidates import candidates
 from govlm.hall.forms.marks import Candidate, cues, narrow
+from govlm.hall.forms.references import same_place
 from govlm.hall.forms.rules import Problem, conflicts
 from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.forms.settlement import FilledField, settle
@@ -75,6 +76,9 @@ def fill(
                 result.fields[name] = settled
             elif settled is not None:
                 result.problems.append(settled)
+    pointed = same_place(form, plain, asked, result.fields, known, matched)
+    result.fields |= pointed
+    result.problems = [p for p in result.problems if not pointed.keys() & set(p.fields)]
     new = {name: found_.value for name, found_ in result.fields.items()}
     for problem in conflicts(form, {**known, **new}, item, today):
         if any(name in new for name in problem.fields):

@@ -107,7 +107,9 @@ def numbers(form: Form, text: str, taken: bytearray, behind: Mapping[int, tuple[
             yield Candidate("amount", amount.start, amount.end, _written(amount.yuan), _state(text, amount.start, amount.end))
     for match in _NUMBER.finditer(text):
         start, end = match.span()
-        if any(taken[start:end]):
+        if any(taken[start:end]) or (
+            text[start - 1 : start] == "第" and unit_after.match(text, end)
+        ):  # 第一胎 counts no children
             continue
         if _RATE.fullmatch(match.group()) and re.match("个?[月年天次人]", text[end : end + 2]):
             end -= 1  # 三千五一个月, not 三十一年

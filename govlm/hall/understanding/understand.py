@@ -22,6 +22,7 @@ from govlm.hall.retrieval.characters import Characters
 from govlm.hall.retrieval.index import FEATURE_NAMES, Encode, Entry, Index, Query, shortened
 from govlm.hall.retrieval.ranking import Ranker
 from govlm.hall.understanding.examples import ACTS, FOLDER, OUT_OF_SCOPE, without_numbers
+from govlm.hall.understanding.plain_words import is_greeting
 from govlm.hall.understanding.slots import Slot, find_slots
 
 __all__ = ["SCOPE_FEATURES", "Reading", "Understander", "Understanding", "Weights", "asks", "item_entry", "scope_features"]
@@ -154,10 +155,10 @@ class Understander:
         return float(self.weights.scope.scores(row[None])[0])
 
     def understand(self, text: str, query: Query | None = None, today: date | None = None) -> Understanding:
-        """Everything about a sentence. An empty one is small talk outside the hall's business."""
+        """Everything about a sentence. One that is empty, or only a greeting, is small talk outside the hall's business."""
         query = query or self.query(text)
         slots = tuple(find_slots(text, today))
-        if not np.count_nonzero(query.codes):
+        if not np.count_nonzero(query.codes) or is_greeting(text):
             return Understanding("", "", "smalltalk", slots, False, 0.0)
         scores, features = self.item_scores(query)
         in_scope = self.outside(query, scores, features) <= self.weights.threshold
@@ -182,8 +183,8 @@ class Reading:
 
     @cached_property
     def empty(self) -> bool:
-        """Whether there is no letter or digit in it."""
-        return not np.count_nonzero(self.query.codes)
+        """Whether there is no letter or digit in it, or nothing but a greeting."""
+        return is_greeting(self.text) or not np.count_nonzero(self.query.codes)
 
     @cached_property
     def _scored(self) -> tuple[F32, F32]:
