@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from govlm.bundled import BUNDLED, model_folder
 from govlm.hall.answers.answer import answer_choices, answer_item, answer_policy
-from govlm.hall.answers.asked import names_nothing
+from govlm.hall.answers.asked import asked, names_nothing, plain
 from govlm.hall.answers.precedence import applies
 from govlm.hall.answers.rendering import Answer, refuse
 from govlm.hall.catalogue.records import Document, Item
@@ -63,6 +63,7 @@ _SURE, _MAYBE, _LIKELY, _MOST = (
     0.1,
     4,
 )  # chances: an item is answered about; it is offered beside others that are likely
+_LOOKED = 2000  # characters of a question that are looked through for names of items
 _READ = 8  # passages that are read for a policy question
 Path_ = str | os.PathLike[str]
 
@@ -331,10 +332,10 @@ class Hall:
             return given
         if names_nothing(text):
             return refuse("which_item")
-        if reading.outside:
+        characters = library.understander.characters
+        if reading.outside and not self._named(library, text):
             return refuse("out_of_scope")
         hits = self._hits(library, reading.scores, _MOST, library.known(region or ""))
-        characters = library.understander.characters
         if hits and hits[0].score >= _MAYBE:
             likely = [library.items[hit.code] for hit in hits if hit.score >= _LIKELY]
             if hits[0].score < _SURE and len(likely) > 1:
@@ -346,6 +347,12 @@ class Hall:
         if passages:
             return answer_policy(text, passages, library, today, region or "", characters)
         return refuse("unanswerable" if hits else "nothing_found")
+
+    def _named(self, library: Library, text: str) -> bool:
+        """Whether the text names an item outright and asks for a part of its guide: that is no doubt the hall's business."""
+        characters = library.understander.characters
+        read = text[:_LOOKED]
+        return bool(library.named(plain(read, characters))) and bool(asked(read, (), characters).kinds)
 
     def _passages(self, library: Library, query: Any, k: int = _READ) -> list[tuple[Any, str]]:
         if not library.passages:

@@ -22,6 +22,7 @@ from govlm.hall.answers.precedence import applies, in_force
 from govlm.hall.catalogue.passages import top
 from govlm.hall.catalogue.records import Document, Item
 from govlm.hall.catalogue.store import Snapshot
+from govlm.hall.naming import Naming, names_of, subjects_of
 from govlm.hall.retrieval.characters import Characters
 from govlm.hall.retrieval.index import Encode, Entry, Index
 from govlm.hall.understanding.examples import act_entries, out_of_scope_entry
@@ -46,12 +47,20 @@ class Library:
     passage_index: Index
     understander: Understander
     _masks: dict[tuple[object, ...], NDArray[np.bool_]] = field(default_factory=dict)
+    _naming: list[Naming] = field(default_factory=list)  # made at first use
 
     def item(self, code: str, /) -> Item | None:
         return self.items.get(code)
 
     def document(self, code: str, /) -> Document | None:
         return self.documents.get(code)
+
+    def named(self, text: str) -> list[str]:
+        """Codes of the items whose name, alias or subject stands in a text (as `answers.asked.plain` writes it): those of the longest."""
+        if not self._naming:
+            items = self.items.values()
+            self._naming.append(Naming([*names_of(items), *subjects_of(items)], self.understander.characters))
+        return self._naming[0].within(text)
 
     def known(self, region: str = "") -> NDArray[np.bool_]:
         """[items]: of the region, in force or not: an answer says that a rule has expired."""

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from govlm.hall.answers.asked import plain
 from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import Report
 from govlm.hall.catalogue.tables import replace_file
 from govlm.hall.dialogue.procedures import Procedure, ProcedureError, lint, read, standard
 from govlm.hall.forms.schema import Form
 from govlm.hall.library import Library
+from govlm.hall.naming import Naming, names_of
 
 __all__ = ["Procedures", "Shelf"]
 
@@ -93,7 +93,7 @@ class Shelf:
         self._own |= {procedure.items[0]: procedure for procedure in procedures if len(procedure.items) == 1}
         self._forms: dict[str, Form | None] = {}
         self._standard: dict[str, Procedure | None] = {}  # of items without one of their own
-        self._names: list[tuple[int, dict[str, list[str]]]] | None = None
+        self._naming: Naming | None = None  # made at first use
 
     def item(self, code: str, /) -> Item | None:
         return self.library.items.get(code)
@@ -117,23 +117,9 @@ class Shelf:
         return self._standard[code]
 
     def named(self, text: str) -> list[str]:
-        """Codes of the items whose name or alias stands in the text: those of the longest one."""
-        for size, names in self._by_length():
-            found = [code for start in range(len(text) - size + 1) for code in names.get(text[start : start + size], ())]
-            if found:
-                return list(dict.fromkeys(found))
-        return []
-
-    def _by_length(self) -> list[tuple[int, dict[str, list[str]]]]:
-        """(length, name -> codes), the longest names first; made at first use."""
-        if self._names is None:
-            characters = self.library.understander.characters
-            named = [(p.title, p.id if len(p.items) > 1 else p.items[0]) for p in self._own.values()]
-            named += [(name, code) for code, item in self.library.items.items() for name in (item.name, *item.aliases)]
-            lengths: dict[int, dict[str, list[str]]] = {}
-            for name, code in named:
-                read = plain(name, characters)
-                if len(read) > 1:
-                    lengths.setdefault(len(read), {}).setdefault(read, []).append(code)
-            self._names = sorted(lengths.items(), reverse=True)
-        return self._names
+        """Codes of the items, and names of the procedures of several, whose name or alias stands in the text: those of the longest one."""
+        if self._naming is None:
+            procedures = [(p.title, p.id if len(p.items) > 1 else p.items[0]) for p in self._own.values()]
+            named = [*procedures, *names_of(self.library.items.values())]
+            self._naming = Naming(named, self.library.understander.characters)
+        return self._naming.within(text)
