@@ -25,7 +25,7 @@ from govlm.hall.answers.words import TITLES
 from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.dialogue.edits import confirmed, corrected
-from govlm.hall.dialogue.hearing import ASKS, Heard, Hearing, Said, bare_apply, ordinal, plain_act, subject
+from govlm.hall.dialogue.hearing import ASKS, Heard, Hearing, Said, bare_apply, kin, ordinal, plain_act, points, subject
 from govlm.hall.dialogue.procedures import Procedure
 from govlm.hall.dialogue.shelf import Shelf
 from govlm.hall.dialogue.state import Effect, State
@@ -44,6 +44,7 @@ __all__ = ["Conversations", "SessionStore", "Turn"]
 _LOG = logging.getLogger(__name__)
 _ANSWERS = ("answer", "guide", "quote", "choices")  # kinds of effects that answer a question
 _SURE, _LIKELY = 0.5, 0.1  # chances, as Hall.ask has them
+_MEANT = 0.75  # chance, among the items that bear a name, of the one that is meant
 _TRIES = 5  # steps that are taken anew because another client was faster
 _HELD = 1000  # conversations whose values wait in memory until the person has agreed
 _LEANS = 8  # characters of a message that may lean on what was talked about
@@ -244,10 +245,20 @@ class Conversations:
                         text, procedure, shelf, asking, dict(top.values) | dict(held), today, subject(read) or top.subject
                     )
 
+        whose, of_kin = "", Said()
+        if said.problems and top is not None and procedure is not None and not top.subject and not top.pending:
+            asked_for = fields_of(procedure, shelf).get(top.asking)
+            whose = kin(read) if asked_for is not None and asked_for.kind == "name" else ""
+            if whose:
+                of_kin = _said(text, procedure, shelf, top.asking, dict(top.values), today, whose)
+        for_whom = subject(read)
+        if for_whom and not any(char.isdigit() for char in read) and not _INTRODUCES.search(read) and not kin(read):
+            said = Said()  # 是给我自己办: it fills nothing
+
         def opening(wanted: str) -> Said:
             is_other = procedure is None or (together != procedure.id if together else wanted not in procedure.items)
             other = shelf.procedure(wanted) if wanted and is_other else None
-            return Said() if other is None or ordered else _said(text, other, shelf, "", {}, today)
+            return Said() if other is None or ordered else _said(text, other, shelf, "", {}, today, for_whom)
 
         def act() -> str:
             guessed = _act(reading)
@@ -255,7 +266,7 @@ class Conversations:
 
         rules = {
             "named": bool(named), "kinds": kinds, "asks": asks, "said": said, "ordinal": ordinal(read) if state.choices else 0,
-            "procedure": together, "subject": subject(read), "gives": gives,
+            "procedure": together, "subject": for_whom, "gives": gives, "kin": whose, "of_kin": of_kin, "points": points(read),
         }  # fmt: skip
 
         def about() -> tuple[str, tuple[str, ...]]:
@@ -321,6 +332,10 @@ def _about(reading: Reading, shelf: Shelf, named: Sequence[str], together: str, 
     if not named:
         return _likely(scores, codes, topic if len(reading.text) <= _LEANS else "") if len(scores) and not outside else ("", ())
     rank = {code: float(score) for code, score in zip(codes, scores, strict=False)}
+    if not together and rank:
+        chances = np.exp(np.array([rank[code] for code in named]) - max(rank[code] for code in named))
+        if chances.max() / chances.sum() >= _MEANT:
+            return named[int(chances.argmax())], ()
     return "", tuple(sorted(named[:4], key=lambda code: -rank.get(code, 0.0)))  # one name of several items: the likeliest first
 
 

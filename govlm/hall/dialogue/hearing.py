@@ -13,7 +13,7 @@ from govlm.hall.forms.rules import Problem
 from govlm.hall.understanding.examples import ACTS
 from govlm.hall.understanding.plain_words import ASKING, CORRECTING, NO, NOTHING, YES, is_greeting
 
-__all__ = ["ASKS", "Heard", "Hearing", "Said", "bare_apply", "ordinal", "plain_act", "subject"]
+__all__ = ["ASKS", "Heard", "Hearing", "Said", "bare_apply", "kin", "ordinal", "plain_act", "points", "subject"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ class Heard:
     ordinal: int = 0  # 第二个 = 2, the last = -1
     procedure: str = ""  # name of the procedure of several items that it names outright
     subject: str = ""  # 换成我妈的: 妈
+    kin: str = ""  # 我爸叫…, where the applicant's name is asked: 爸
+    of_kin: Said = field(default_factory=Said)  # what is said, were it done for them
+    points: bool = False  # 那个也办: to what was talked about last
     gives: bool = False  # it says who the person is, or a number of theirs
 
     @property
@@ -145,6 +148,8 @@ class Hearing(Heard):
         if by_words:  # 我想申请低保可以吗
             return "apply" if guessed == "apply" else by_words
         guessed = {"cancel": "deny", "handoff": ""}.get(guessed, guessed)
+        if guessed == "apply" and (self.kinds or self.asks or _LOOKS_UP.search(self.text) or _DECLINES.search(self.text)):
+            guessed = "" if _DECLINES.search(self.text) else "ask"
         needed = _BORNE_OUT.get(guessed)
         return guessed if needed is None or needed.search(self.text) else ""
 
@@ -173,6 +178,8 @@ _WHY = re.compile(
     "(?:为什么|为啥|干嘛|干吗|凭什么|凭啥|咋)(?:还|一定|非得|就)?(?:要|得|需要|填|给|问|提供)|(?:有什么|有啥|干什么|做什么|啥)用(?:的|吗|处|途)?[？?。]?$|要(?:这个|它|来)?(?:干嘛|干什么|干啥|做什么)"
 )
 _ON = re.compile("继续|接着|还是(?:要|得|想)?(?:办|填|弄)|等等|等一下|慢着|先别")
+_LOOKS_UP = re.compile("(?:查|问|咨询|了解|打听|看看)(?!.*(?:办|申请|申领))")  # 帮我查下退休年龄 applies for nothing
+_DECLINES = re.compile("(?:不|甭|别)(?:想|要|用|打算|准备)?再?(?:办|申请|申领|弄|领|报|提)(?!.*[吗？?])")
 _LEAVE = re.compile("同意|可以|允许|授权|愿意|没问题|没有问题|没意见|确认|确定|好|行|是|对|嗯|恩|成|要得|中|ok|yes|okay|知道")
 _READY = re.compile("准备好|你好|您好|(?:准|具|齐)备|是不是")
 _BEGINS = re.compile("开始|填|办|申请|申领|提交|符合|满足|齐|都有|准备好")
@@ -185,7 +192,7 @@ _NEGATED = re.compile(r"不|没|别|否|未")
 _NOT_WRONG = re.compile(r"没(?:有)?(?:填|写|说|弄|搞|记|打)?错|没问题|没有问题|没意见|无误|没有错")
 _CONFIRM = re.compile(r"确认|确定|提交|没错|没问题|没有问题|无误|正确|^(?:是|对)")
 _CANCEL = re.compile(
-    r"取消|(?:不|甭|别)(?:想|要|用)?(?:再)?(?:办|申请|申领|弄|搞|填|领|报销|提|登记)了|不(?:办|申请|弄|搞)了|算了|作罢|撤销申请|(?:放弃|停止|终止|结束|退出)(?:办理|申请|填写)?"
+    r"取消|(?:不|甭|别)(?:想|要|用)?(?:再)?(?:办|申请|申领|弄|搞|填|领|报销|提|登记)(?:[^，。？?不没了]{2,12})?了|不(?:办|申请|弄|搞)了|算了|作罢|撤销申请|(?:放弃|停止|终止|结束|退出)(?:办理|申请|填写)?"
 )
 _NOT_CANCEL = re.compile(
     r"怎么|如何|能不能|可以.*吗|吗[？?]?$|[？?]$|取消(?:的|后|之后|以后|了会|预约|登记)|先不(?:办|填)|不(?:改|换|修改)了|这(?:个|项|一项|条)(?:先)?不填|(?:别|不要|不想|不|没|没有)(?:要)?取消"
@@ -194,7 +201,7 @@ _HANDOFF = re.compile(
     r"(?:转|找|要|接|换|叫|请|喊|帮我找|帮我转|跟|和|让)(?:一?下|个|你们的?|到)?(?:人工|真人|客服|工作人员|活人|专员|窗口的?人|办事员|人来|人跟我)|人工(?:服务|客服|坐席)?$|^(?:人工|客服|转接)|不想(?:跟|和)(?:机器|你)"
 )
 _REPEAT = re.compile(
-    r"(?:再|重新?|重复)(?:说|讲|念|问|发|来|给我说|给我讲)?(?:一遍|一次|一下)|^(?:啥|什么|嗯|啊|没听清|没听懂|没看清|没看懂|您?你?说什么|说啥|刚才(?:说|问)(?:什么|的?啥))[？?。！]*$|没(?:听|看)(?:清|明白|懂)|刚(?:才)?(?:说|问)的?(?:是)?(?:什么|啥)"
+    r"(?:再|重新?|重复)(?:说|讲|念|问|发|来|给我说|给我讲)?(?:一遍|一次|一下)|^[嗯啊][？?]+$|^(?:啥|什么|没听清|没听懂|没看清|没看懂|您?你?说什么|说啥|刚才(?:说|问)(?:什么|的?啥))[？?。！]*$|没(?:听|看)(?:清|明白|懂)|刚(?:才)?(?:说|问)的?(?:是)?(?:什么|啥)"
 )
 _BACK = re.compile(
     r"(?:上一?步|上一?项|上一?个|前一?步|前一?项|前一?个|返回|退回|倒回|往回|回退|后退)(?!月|年|周|星期|礼拜)|回到(?:上|前)"
@@ -203,7 +210,7 @@ _SKIP = re.compile(
     r"跳过|略过|(?:先|暂时|暂且)?(?:不|别|没法|没办法)(?:想|能|方便|愿意)?(?:填|写|说|给|提供|告诉|答|回答)(?!了?错|我|他|她)|(?:这个|这项|这一项|这条|它)?(?:先)?(?:空着|放一?放|放着)|(?:以后|回头|待会|等会|晚点|稍后)儿?(?:再)?(?:填|说|补|写|给)|下一(?:个|项|步|题)|不知道|不清楚|记不(?:得|清|住)|忘了|保密"
 )
 _APPLY = re.compile(
-    r"(?:^|[，,。；;！!\s]|那|好|就)(?:我|俺|咱)?(?:也|还|现在|先|就)*(?:想|要|需要|准备|打算|帮我|给我|麻烦你?)*(?:申请|申领|办理?|提取?|报销?|领取?|登记|补办)(?:一下|这个|它|吧|了|啦|呗)*$"
+    r"(?:^|[，,。；;！!\s]|那|好|就)(?:我|俺|咱)?(?:也|还|现在|先|就)*(?:想|要|需要|准备|打算|帮我|给我|麻烦你?)*(?:申请|申领|办理?|提取?|报销?|领取?|登记|补办)(?:一下|这个|它|吧|了|啦|呗)*$|(?:帮我|给我|替我|顺便|一起|一块|把)[^，。？?不没]{0,12}(?:办|申请|申领)(?:一下|了|掉|吧)*$"
 )
 _BARE_APPLY = re.compile(
     r"(?:[，,。；;！!？?\s]|那|好|就|嗯|行|我|俺|咱|也|还是|还|现在|先|想|要|需要|准备|打算|帮我|给我|麻烦你?|申请|申领|办理?|提取?|报销?|领取?|登记|补办|一下|这个|它|吧|了|啦|呗|的)+"
@@ -224,6 +231,10 @@ _ORDINAL = re.compile(
 _KIN = r"爸爸?|妈妈?|父亲|母亲|老爸|老妈|爷爷|奶奶|外公|外婆|姥姥|姥爷|老公|老婆|丈夫|妻子|爱人|儿子|女儿|闺女|孩子|娃|哥哥?|弟弟?|姐姐?|妹妹?|婆婆|公公|岳父|岳母|孙子|孙女|自己|本人"
 _SUBJECT = re.compile(
     rf"(?:换成?|改成?|改为|变成|换做)(?:给|帮|替)?(?:我|俺|咱)?(?:的)?({_KIN})(?:的|来)?(?:办|申请|吧|了|。|$)|(?:换成?|改成?)(?:给|帮|替)(?:我|俺)?({_KIN})|^(?:那|就|是|我)?(?:给|帮|替)(?:我|俺)?(?:的)?({_KIN})(?:办|申请|弄|领|报|填|登记)(?:的|吧|了)?[。！]?$|(?:我|俺)(?:的)?({_KIN})[^。？?]{{0,16}}(?:给|帮|替)[他她](?:办|申请|弄|领|报|填|登记)"
+)
+_KIN_CALLED = re.compile(rf"(?:我|俺|咱)(?:的)?({_KIN})(?:的)?(?:名字|姓名)?(?:叫|是(?=[^的]))")
+_POINTS = re.compile(
+    "^(?:那|好|行|我|就|把|[，, ])*(?:那个|这个|它|那件事?|这件事?)(?:我)?(?:也|都|一起|一块|顺便|帮我|给我|想|要)+(?:一起|一块|给|帮我|给我)*(?:办|申请|弄)"
 )
 _NUMERALS = {c: i for i, c in enumerate("一二三四五六", 1)} | {str(i): i for i in range(1, 7)}
 
@@ -280,6 +291,17 @@ def ordinal(text: str) -> int:
         return 0
     first, alone, last, former, latter = match.groups()
     return _NUMERALS[first or alone] if first or alone else -1 if last or latter else 1 if former else 0
+
+
+def kin(text: str) -> str:
+    """Whose name a message gives: 爸 of 我爸叫周建国; "" where it gives none of kin."""
+    match = _KIN_CALLED.search(text)
+    return match[1] if match else ""
+
+
+def points(text: str) -> bool:
+    """Whether a message wants what was talked about last: 那个也一起办."""
+    return bool(_POINTS.search(text))
 
 
 def subject(text: str) -> str:

@@ -14,7 +14,7 @@ from govlm.hall.catalogue.tables import replace_file
 from govlm.hall.dialogue.procedures import Procedure, ProcedureError, lint, read, standard
 from govlm.hall.forms.schema import Form
 from govlm.hall.library import Library
-from govlm.hall.naming import Naming, names_of
+from govlm.hall.naming import Naming, names_of, subjects_of
 
 __all__ = ["Procedures", "Shelf"]
 
@@ -120,6 +120,7 @@ class Shelf:
         """Codes of the items, and names of the procedures of several, whose name or alias stands in the text: those of the longest one."""
         if self._naming is None:
             procedures = [(p.title, p.id if len(p.items) > 1 else p.items[0]) for p in self._own.values()]
-            named = [*procedures, *names_of(self.library.items.values())]
+            items = self.library.items.values()
+            named = [*procedures, *names_of(items), *subjects_of(items)]
             self._naming = Naming(named, self.library.understander.characters)
         return self._naming.within(text)

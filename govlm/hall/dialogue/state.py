@@ -59,7 +59,8 @@ class Frame:
     """A procedure that is open. number: of its kind in this conversation, so that it is submitted once. asking: the field, or ""
     where the step itself asks. versions: of the forms by item. passed: fields in the order in which they were asked, for going back.
     misses: answers in a row that did not fit. pending: "cancel" or
-    "consent" while that is put to the person, "rival" while `rival`, field -> the other value, is.
+    "consent" while that is put to the person, "rival" while `rival`, field -> the other value, is, "subject" while it is asked whether
+    `subject` is for whom it is done, whose values `rival` are.
     """
 
     number: int

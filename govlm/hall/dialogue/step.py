@@ -317,7 +317,9 @@ class _Turn:
             if before is not None:
                 self.say("suspend", before.item)
             opened = self.state.opened + 1
-            frame = Frame(opened, procedure.id, code, procedure.steps[0].id, versions=self.versions(procedure))
+            frame = Frame(
+                opened, procedure.id, code, procedure.steps[0].id, versions=self.versions(procedure), subject=self.heard.subject
+            )
             inherited = self.inherited(procedure)
             self.state = replace(self.state, frames=(*self.state.frames, replace(frame, values=inherited)), opened=opened)
             self.say("start", code)
@@ -362,20 +364,25 @@ class _Turn:
         other = heard.named and heard.item and not self.inside()
         stacked = next((f.number for f in self.state.frames[:-1] if heard.wants in (f.procedure, f.item)), 0) if other else 0
         if heard.does("cancel"):
-            if frame.values:
-                self.change(pending="cancel")
-                self.ask_again()
-            else:
-                self.say("cancelled", frame.item)
-                self.close()
+            self.cancel()
         elif stacked and not heard.asks and heard.does("resume", "apply", "back"):
             self.raise_(stacked)
             self.say("resume", heard.item)
             self.ask_again()
-        elif other and heard.does("apply") and (heard.plain or not (heard.kinds or frame.asking in heard.said.values)):
+        elif heard.points and self.state.topic and self.state.topic not in self.procedure.items:
+            self.start(self.state.topic, Said())
+        elif other and heard.does("apply") and (heard.plain or not (heard.kinds or heard.said.values)):
             self.start(heard.wants, heard.opening)
         elif heard.subject and heard.subject != frame.subject:
             self.substitute()
+        elif heard.kin and heard.of_kin.values:  # 我爸叫周建国: the applicant, or kin that the form asks for?
+            sure = {
+                name: value
+                for name, value in heard.of_kin.values.items()
+                if name not in heard.of_kin.withheld or agreed(self.state)
+            }
+            self.change(pending="subject", rival=sure, subject=heard.kin)
+            self.ask_again()
         elif heard.said.anything:
             self.take(heard.said)
             if self.frame.asking and self.frame.asking == frame.asking and heard.does("skip"):
@@ -405,6 +412,27 @@ class _Turn:
         else:
             self.missed()
 
+    def cancel(self) -> None:
+        """Gives up the procedure that the message names, else the one that is talked about; what was filled, only after a question."""
+        heard = self.heard
+        named = ((heard.item,) if heard.item else heard.likely) if heard.named and not heard.procedure else ()
+        wanted = heard.procedure or next(
+            (f.item for f in reversed(self.state.frames) if f.item in named), named[0] if named else ""
+        )
+        found = next((f for f in reversed(self.state.frames) if wanted in ("", f.item, f.procedure)), None)
+        if found is None and wanted not in self.procedure.items:
+            self.say("not_open", wanted)
+            self.ask_again()
+            return
+        if found is not None:
+            self.raise_(found.number)
+        if self.frame.values:
+            self.change(pending="cancel")
+            self.ask_again()
+        else:
+            self.say("cancelled", self.frame.item)
+            self.close()
+
     def inside(self) -> bool:
         """Whether the message is about the open procedure."""
         heard = self.heard
@@ -430,6 +458,15 @@ class _Turn:
             if yes:
                 self.store(dict(frame.rival))
                 self.say("changed", fields=tuple(frame.rival))
+            if yes or no:
+                self.proceed()
+                return True
+        elif frame.pending == "subject":
+            rival = dict(frame.rival)
+            self.change(pending="", rival={}, subject=frame.subject if yes else "")
+            if yes:
+                self.store(rival)
+                self.say("noted", fields=tuple(rival))
             if yes or no:
                 self.proceed()
                 return True
@@ -618,6 +655,8 @@ class _Turn:
             self.say("consent")
         elif frame.pending == "rival":
             self.say("two_values", fields=tuple(frame.rival))
+        elif frame.pending == "subject":
+            self.do("say", "subject?", kinds=(frame.subject,))
         elif frame.asking:
             self.do("ask", frame.asking, item=at.item)
         elif at.kind == "form":
@@ -636,6 +675,8 @@ class _Turn:
             self.proceed()
         elif frame.asking and heard.plain and heard.does("submit"):
             self.say("not_yet")
+            self.ask_again()
+        elif frame.asking and (heard.does("apply", "resume") or heard.goes_on):  # 先办这个: it is being done
             self.ask_again()
         elif frame.asking:
             self.missed()
@@ -775,6 +816,8 @@ class _Turn:
         else:
             about = heard.item if other else "" if heard.item and heard.item not in self.procedure.items else frame.item
             self.do("answer", heard.text, item=about)
+            if about and self.book.item(about) is not None:
+                self.state = replace(self.state, topic=about)
         self.ask_again()
 
     def missed(self) -> None:

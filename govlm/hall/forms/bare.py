@@ -18,7 +18,7 @@ _HEAD = re.compile(
 )
 _TAIL = re.compile(r"(?:[。．.!！~～，,、;；\s]|[吧啊呀哦呢哈嘛哟的了]|谢谢|先生|女士)+$")
 _NO_ANSWER = re.compile(
-    r"[?？]|不知道|不清楚|不晓得|忘了|记不|跳过|取消|算了|什么意思|为什么|为啥|怎么|哪[里儿个]|多少|稍等|等一下|等会|人工|返回|上一[步个]|再说一遍|没听懂|不想|不告诉|不办了|退出"
+    r"[?？]|不知道|不清楚|不晓得|忘了|记不|跳过|取消|算了|什么意思|为什么|为啥|怎么|咋|啥|哪[里儿个]|多少|多久|几时|什么时候|能不能|可不可以|是不是|[吗嘛么]$|稍等|等一下|等会|人工|返回|上一[步个]|再说一遍|没听懂|不想|不告诉|不办了|退出"
 )
 PROMPT = re.compile(
     r"(?:忽略|无视|忘记|绕过|关闭|跳过).{0,16}(?:指令|规则|提示词?|设定|校验|检查|限制)|(?:所有|全部|一切)[^，。]{0,8}(?:跳过|忽略|关闭)|系统提示|system\s*prompt|ignore\s+(?:all\s+|the\s+)?(?:previous|above)|你现在是|扮演|越狱|<\|?[a-z_]+\|?>",
@@ -35,7 +35,9 @@ _WITHOUT = re.compile(
 _FAMILY = re.compile(
     "(?:就)?(?:我们?|咱|俺)?(?:就)?(?:爷儿?|娘儿?|母[子女]|父[子女]|夫[妻妇]|姐妹|兄弟|姊妹|姐弟|兄妹|小?两口|我们)?(?P<n>俩|仨|两个|两口子)(?:人)?"
 )
-_PLACED = re.compile("[省市区县旗州盟镇乡村路街道巷弄胡同号栋幢楼座室组屯队园苑院寨庄湾里坊社家属厂宿舍0-9]")  # of an address
+_PLACED = re.compile("[省市区县旗州盟镇乡村路街道巷弄胡同号栋幢楼座室组屯队园苑院寨庄湾里坊社家属厂宿舍]")  # of an address
+_NO_FIRM = re.compile("[你您他她咱俺了没吗呢]|不(?!锈)|我(?!爱)")  # a remark, no name
+_FIGURES = re.compile("[0-9０-９零〇一二两三四五六七八九十百千万年月日号点半元块个天上下本今去前.,，、\\s-]+")
 _NOTHING = re.compile(rf"(?:{NOTHING}|零|一个(?:也|都)没有?|啥也没有|都没有?)(?:收入|任何收入)?")
 
 
@@ -75,6 +77,8 @@ def answer(field: FormField, text: str) -> tuple[str, int, int] | None:
     if field.kind == "name":
         return _name(whole, offset, start, inner_end)
     if field.kind == "address" and not _PLACED.search(inner):
+        return None
+    if field.kind == "organisation" and (_NO_FIRM.search(inner) or _FIGURES.fullmatch(inner)):
         return None
     if field.kind in ("text", "organisation", "address"):
         if _WITHOUT.fullmatch(whole[:inner_end]):
