@@ -175,6 +175,8 @@ class Assignment:
                 far = entry.start - before.end
                 if not between:
                     level = 5 if far <= 20 else 2
+                elif far == 1 and before.own and re.match("$|[，,。；;！!？?]", self.text[entry.end : entry.end + 1]):
+                    level = 5  # 养老金，一千零五十: the comma announces it
                 elif not self._count(self.sentences, before.end, entry.start):
                     level = 2 if far <= 40 else 0
                 else:

@@ -55,6 +55,13 @@ def answer(field: FormField, text: str) -> tuple[str, int, int] | None:
     inner_end = tail.start() if tail else len(whole)
     if field.kind in ("yesno", "choice"):
         found = _yesno(field, whole) if field.kind == "yesno" else _choice(field, whole)
+        if not found and field.kind == "choice":  # 厂子搬走了，关了: one of the clauses says it
+            said = {
+                value
+                for clause in re.split("[，,。；;！!]", whole)
+                if clause.strip() and (value := _choice(field, clause.strip()))
+            }
+            found = said.pop() if len(said) == 1 else ""
         return (found, offset, offset + len(whole)) if found else None
     if _NO_ANSWER.search(whole):
         return None
@@ -64,7 +71,8 @@ def answer(field: FormField, text: str) -> tuple[str, int, int] | None:
         return None
     span = (offset + start, offset + inner_end)
     if field.kind == "count":
-        value = _count(field, inner) or _count(field, whole[:inner_end])
+        first = re.split("[，,。；;！!]", inner)[0]  # 一个，女儿
+        value = _count(field, inner) or _count(field, whole[:inner_end]) or _count(field, first)
         return (value, *span) if value else None
     if field.kind == "amount":
         if _NOTHING.fullmatch(inner) or _NOTHING.fullmatch(whole[:inner_end]):
@@ -182,6 +190,11 @@ def _choice(field: FormField, whole: str) -> str:
     if order or _LETTER.fullmatch(text):
         place = int(number(order["n"]) or 0) if order else ord(text.upper()) - 64
         return field.enum[place - 1] if 1 <= place <= len(field.enum) else ""
+    if 1 <= len(text) <= 3 and not re.search("不|没|别|未", text):  # 顺的, 关了: the letter of one choice alone
+        own = {value: set(value) - set("".join(v for v in field.enum if v != value)) for value in field.enum}
+        told = {value for value, letters in own.items() if letters & set(text)}
+        if len(told) == 1:
+            return told.pop()
     if len(text) >= 2 and not _NO_ANSWER.search(whole) and not re.search("不|没", text):
         near = {value for word, value in exact.items() if text in word}
         if len(near) == 1:

@@ -18,7 +18,7 @@ from govlm.hall.forms.candidates import candidates
 from govlm.hall.forms.marks import Candidate, cues, narrow
 from govlm.hall.forms.references import same_place
 from govlm.hall.forms.rules import Problem, conflicts
-from govlm.hall.forms.schema import Form, FormField
+from govlm.hall.forms.schema import CHECKED, Form, FormField
 from govlm.hall.forms.settlement import FilledField, settle
 
 __all__ = ["Filled", "FilledField", "Problem", "fill"]
@@ -93,7 +93,11 @@ def _overlap(one: Candidate, other: Candidate) -> bool:
 
 def _bare(asked: FormField, plain: str, claims: Mapping[str, list[Claim]]) -> dict[str, list[Claim]]:
     found = bare.answer(asked, plain)
-    if found is None or (claims and asked.kind in ("text", "organisation", "address")):
+    if found is None or (claims and asked.kind in ("organisation", "address")):
         return {}
     value, start, end = found
+    if asked.kind == "text" and any(
+        claim.level > 3 or claim.candidate.kind in CHECKED for listed in claims.values() for claim in listed
+    ):
+        return {}  # it is said of something else
     return {asked.name: [Claim(Candidate(asked.kind, start, end, value), asked.name, 3)]}

@@ -27,7 +27,7 @@ _SENTENCE = re.compile("[。！!？?\n]")
 _SPEAKER = re.compile("本人|我自己|[我俺咱](?!们|的?(?:邻居|隔壁|朋友|同事|室友|老乡|同学|工友|战友|亲戚|[一几]个))")
 _WORD = re.compile("|".join(f"(?P<{role}>{words})" for role, words in _WORDS.items()))
 _FOR = re.compile(
-    r"(?:帮|替|给|代|为)(?:[我俺咱他她])?(?:的)?(?P<who>[\u4e00-\u9fff]{1,4}?)(?:办|申请|申领|领|报销|报|问|提交|登记|填|弄|来|交|取)"
+    r"(?:帮|替|给|代|为)(?:[我俺咱]|[他她](?=[\u4e00-\u9fff]*[爸妈爷奶公婆]))?(?:的)?(?P<who>[\u4e00-\u9fff]{1,4}?)(?:办|申请|申领|领|报销|报|问|提交|登记|填|弄|来|交|取)"
 )
 _IS = re.compile(
     "(?:申请人|参保人|患者|病人|办证人|户主|经营者|职工|缴存人|提取人|产妇|要?办的人?|(?:退休|看病|住院|办证)的人?)(?:就?是|为)[我俺咱](?P<who>[\u4e00-\u9fff]{1,3})"
@@ -64,6 +64,15 @@ class People:
         for pattern in (_FOR, _IS, _WANTS):
             for match in pattern.finditer(text):
                 who = _WORD.search("我" + match["who"]) and list(_WORD.finditer("我" + match["who"]))[-1]
+                if match["who"] in ("他", "她"):  # 我爸到年龄了，帮他办: whom the text spoke of before
+                    who = next(
+                        (
+                            word
+                            for word in reversed(list(_WORD.finditer(text[: match.start()])))
+                            if word.lastgroup != "applicant"
+                        ),
+                        None,
+                    )
                 if who and who.lastgroup not in ("applicant", "agent", "contact", "landlord", None) and not self.behalf:
                     self.behalf = who.lastgroup or ""
         self._known = set(roles)
