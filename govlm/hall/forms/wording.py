@@ -43,7 +43,7 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
 
 def choices(field: FormField, text: str, found_cues: Sequence[Cue], clauses: Clauses) -> Iterator[Candidate]:
     """The values of a choice that are said, and 许可证：有; questions and suppositions say nothing about who utters them."""
-    words = {word: value for value in field.enum for word in (value, *dict(field.words).get(value, ()))}
+    words = {word: value for value in field.enum for word in (value, *dict(field.words).get(value, ())) if word != "其他"}
     if field.kind == "yesno":
         words = {word: value for word, value in words.items() if len(word) > 1}
     listed = tuple(sorted(words, key=len, reverse=True))
