@@ -113,7 +113,8 @@ static gv_status gv_first_forward(gv_pass *pass, gv_error *error) {
     }
     if (!c->pooler) goto done;
     GV_TRY(gv_dropout_rows(pass->pooler_in, pass->pooler_in, &dropout, pass->sequences, h));
-    GV_TRY(gv_linear(pass->pooler_before, model, model->pooler, h, h, pass->pooler_in, pass->sequences, error));
+    GV_TRY(
+        gv_linear(pass->pooler_before, pass, c->num_layers, &pass->sequence_set, model->pooler, h, h, pass->pooler_in, error));
     gv_kernels_get()->activation(GV_ACT_TANH, pass->pooled, pass->pooler_before, pass->sequences * h);
 done:
     return status;
@@ -126,7 +127,8 @@ static gv_status gv_classifier_forward(gv_pass *pass, const float *in, gv_error 
     int64_t rows = pass->head_set.count, h = c->hidden_size;
     gv_row_dropout dropout = gv_pass_dropout(pass, c->num_layers, GV_SITE_CLASSIFIER, c->classifier_dropout, &pass->head_set);
     GV_TRY(gv_dropout_rows(pass->head_in, in, &dropout, rows, h));
-    GV_TRY(gv_linear(pass->logits, model, model->classifier, c->num_labels, h, pass->head_in, rows, error));
+    GV_TRY(gv_linear(pass->logits, pass, c->num_layers, &pass->head_set, model->classifier, c->num_labels, h, pass->head_in,
+                     error));
 done:
     return status;
 }
@@ -135,7 +137,7 @@ static gv_status gv_decode(float *logits, gv_pass *pass, int64_t first, int64_t 
     const gv_model *model = pass->model;
     const gv_linear_ids decoder = {model->mlm_decoder, model->mlm_bias};
     int64_t e = model->config.embedding_size;
-    return gv_linear(logits, model, decoder, model->config.vocab_size, e, pass->mlm_out + first * e, rows, error);
+    return gv_plain_linear(logits, pass, decoder, model->config.vocab_size, e, pass->mlm_out + first * e, rows, error);
 }
 
 /* What the decoder multiplies: of a masked LM the transformed rows, of a causal one the last hidden state itself. */
@@ -153,7 +155,8 @@ static gv_status gv_transform_forward(gv_pass *pass, gv_error *error) {
         return GV_OK;
     }
     gv_norm norm = {gv_data(model, model->mlm_norm), gv_data(model, model->mlm_norm_bias), (float)c->head_norm_eps, false};
-    GV_TRY(gv_linear(pass->mlm_before, model, model->mlm_dense, e, c->hidden_size, pass->last, r, error));
+    GV_TRY(gv_linear(pass->mlm_before, pass, c->num_layers, &pass->selected, model->mlm_dense, e, c->hidden_size, pass->last,
+                     error));
     GV_TRY(gv_activate_rows(pass->mlm_act, NULL, pass->mlm_before, (gv_activation)c->head_activation, NULL, r, e));
     GV_TRY(gv_norm_forward(pass->mlm_out, pass->mlm_act, &norm, r, e));
 done:
@@ -250,8 +253,8 @@ static gv_status gv_vocabulary_backward(float *dlast, gv_pass *pass, const gv_ba
             GV_TRY(gv_decode(pass->chunk, pass, first, rows, error));
         }
         GV_TRY(gv_logit_gradient(pass->chunk, pass, args, first, rows));
-        GV_TRY(gv_linear_backward(dout + first * e, false, model, decoder, v, e, pass->chunk, pass->mlm_out + first * e, rows,
-                                  error));
+        GV_TRY(gv_plain_linear_backward(dout + first * e, false, pass, decoder, v, e, pass->chunk, pass->mlm_out + first * e,
+                                        rows, error));
     }
     if (c->head == GV_HEAD_LM) {
         if (c->logit_scale != 1) gv_kernels_get()->scale(dout, (float)c->logit_scale, dout, r * e);
@@ -261,7 +264,8 @@ static gv_status gv_vocabulary_backward(float *dlast, gv_pass *pass, const gv_ba
     GV_TRY(gv_norm_backward(dout, gv_grad_added(model, model->mlm_norm), gv_grad_added(model, model->mlm_norm_bias), dout,
                             pass->mlm_act, &norm, r, e, stats));
     GV_TRY(gv_activate_rows_backward(dout, NULL, NULL, pass->mlm_before, (gv_activation)c->head_activation, NULL, r, e));
-    GV_TRY(gv_linear_backward(dlast, true, model, model->mlm_dense, e, c->hidden_size, dout, pass->last, r, error));
+    GV_TRY(gv_linear_backward(dlast, true, pass, c->num_layers, &pass->selected, model->mlm_dense, e, c->hidden_size, dout,
+                              pass->last, error));
 done:
     gv_workspaces_return(model->workspaces, &arena);
     return status;
@@ -279,7 +283,8 @@ static gv_status gv_first_backward(float *dlast, float *dpooled, gv_pass *pass, 
         GV_TRY(gv_workspaces_borrow(&arena, model->workspaces, (size_t)(b * h + 64) * sizeof(float), error));
         float *dfirst = gv_arena_floats(&arena, b * h);
         gv_kernels_get()->activation_backward(GV_ACT_TANH, dpooled, dpooled, pass->pooler_before, b * h);
-        GV_TRY(gv_linear_backward(dfirst, false, model, model->pooler, h, h, dpooled, pass->pooler_in, b, error));
+        GV_TRY(gv_linear_backward(dfirst, false, pass, c->num_layers, &pass->sequence_set, model->pooler, h, h, dpooled,
+                                  pass->pooler_in, error));
         GV_TRY(gv_dropout_rows(dfirst, dfirst, &dropout, b, h));
         dpooled = dfirst;
     }
@@ -315,8 +320,8 @@ gv_status gv_head_backward(float *dlast, gv_pass *pass, const gv_backward_args *
             gv_pass_dropout(pass, c->num_layers, GV_SITE_CLASSIFIER, c->classifier_dropout, &pass->head_set);
         memcpy(pass->chunk, pass->logits, (size_t)(rows * pass->logit_cols) * sizeof(float));
         GV_TRY(gv_logit_gradient(pass->chunk, pass, args, 0, rows));
-        GV_TRY(gv_linear_backward(din, false, model, model->classifier, c->num_labels, h, pass->chunk, pass->head_in, rows,
-                                  error));
+        GV_TRY(gv_linear_backward(din, false, pass, c->num_layers, &pass->head_set, model->classifier, c->num_labels, h,
+                                  pass->chunk, pass->head_in, error));
         GV_TRY(gv_dropout_rows(din, din, &dropout, rows, h));
         if (c->head == GV_HEAD_TOKEN) {
             GV_TRY(gv_add_rows(dlast, din, rows, h));
