@@ -169,7 +169,7 @@ static gv_model *gv_adapter_of(const gv_pass *pass, int64_t sequence) {
 }
 
 bool gv_next_segment(gv_segment *segment, int64_t *sequence, const gv_pass *pass, const gv_row_set *rows) {
-    if (*sequence >= pass->sequences) return false;
+    if (*sequence >= pass->sequences || rows->count == 0) return false;
     int64_t b = *sequence, first = rows->splits != NULL ? rows->splits[b] : b;
     gv_model *adapter = gv_adapter_of(pass, b);
     while (b < pass->sequences && gv_adapter_of(pass, b) == adapter) b++;

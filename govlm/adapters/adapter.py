@@ -70,6 +70,8 @@ class Adapter:
     def __init__(self, model: Any, name: str, config: LoraConfig) -> None:
         self.name, self.config, self.serial = name, config, next(_serials)
         targets, whole = _targets(model, config), _whole(model, config)
+        if config.target_modules in (None, "all-linear"):  # what it means for this model
+            config.target_modules = _short(targets, _modules(model))
         self.cores: dict[str, Any] = {}
         self.parameters: dict[str, AdapterParameter] = {}
         self.modules: list[tuple[str, str, str]] = []  # (part, the base's core name, module)
@@ -89,8 +91,10 @@ class Adapter:
                     f"{module}.{letter}.{name}.weight",
                 )
         for parameter, (part, core_name) in whole.items():
-            module, _, last = parameter.rpartition(".")
-            self._add(model, _Place(part, core_name, parameter), f"{module}.modules_to_save.{name}.{last}")
+            found = _within(list(config.modules_to_save or ()), parameter)
+            assert found is not None
+            inside = parameter[: found.end(2)], parameter[found.end(2) :]
+            self._add(model, _Place(part, core_name, parameter), f"{inside[0]}.modules_to_save.{name}{inside[1]}")
 
     def _add(self, model: Any, place: _Place, name: str) -> None:
         self._places.append(place)
@@ -199,9 +203,11 @@ def _is_linear(core_name: str) -> bool:
     return _NOT_LINEAR.search(core_name) is None and core_name not in _VOCABULARY
 
 
-def _within(modules: Sequence[str], name: str) -> bool:
-    """Whether `name` is one of these modules, or a part of one."""
-    return any(re.search(rf"(^|\.){re.escape(module)}(\.|$)", name) for module in modules)
+def _within(modules: Sequence[str], name: str) -> re.Match[str] | None:
+    """Where `name` names one of these modules (group 2), or a part of one."""
+    if not modules:
+        return None
+    return re.search(rf"(^|\.)({'|'.join(map(re.escape, modules))})(?=\.|$)", name)
 
 
 def _targets(model: Any, config: LoraConfig) -> dict[str, tuple[str, str]]:
@@ -237,6 +243,12 @@ def _targets(model: Any, config: LoraConfig) -> dict[str, tuple[str, str]]:
     if not chosen:
         raise ValueError(f"target_modules {config.target_modules!r} leaves no layer of {kind}; {_offers(linear)}")
     return chosen
+
+
+def _short(targets: Mapping[str, Any], modules: Mapping[str, Any]) -> list[str]:
+    """The last parts of the targets' names, where those mean the same; else whole names."""
+    last = sorted({module.rsplit(".", 1)[-1] for module in targets})
+    return last if {module for module in modules if _matches(last, module)} == set(targets) else sorted(targets)
 
 
 def _in_layers(layers: Any, module: str) -> bool:
