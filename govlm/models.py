@@ -676,7 +676,12 @@ class PreTrainedModel(GenerationMixin, AdapterMixin):
         return np.where(columns < 0, columns + length, columns).astype(np.intp)
 
     def _holding(self, want: Want, labelled: Any) -> Want:
-        """Backward needs the logits: computing them anew is a sixteenth of a step of 4x312. They are kept where they are not too large."""
+        """Backward needs the logits: computing them anew is a sixteenth of a step of 4x312. They are kept where they are not too large,
+        but not of a frozen head, where the forward makes the gradient at once."""
+        core = self._cores.get("decoder") or self._core_of("")
+        head = next(name for name in ("lm_head.weight", "mlm.decoder.weight", "embeddings.word.weight") if name in core.names())
+        if not core.requires_grad(head) and not ("mlm.bias" in core.names() and core.requires_grad("mlm.bias")):
+            return replace(want, logits=False)
         return replace(want, logits=4 * len(labelled) * self.config.vocab_size <= _HELD_LOGITS)
 
     def _labels(self, labels: Any, batch: Batch, packed: bool) -> tuple[dict[str, Any], Any]:

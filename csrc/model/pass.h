@@ -84,6 +84,8 @@ struct gv_pass {
     int64_t logit_cols;
     float *pooler_in, *pooler_before, *pooled, *head_in, *logits, *mlm_before, *mlm_act, *mlm_out, *chunk, *row_loss,
         *row_scale;
+    float *mlm_gradient; /* [R, E]: at mlm_out, of a gradient of 1 at the loss; NULL = made in the backward */
+    bool wants_logits;
     const int64_t *labels;
     const float *label_values, *class_weights;
     double label_weight; /* sum of the weights of what counts */
