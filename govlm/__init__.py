@@ -8,6 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PLACES: dict[str, tuple[str, ...]] = {
+    "adapters": ("LoraConfig",),
     "checkpoint": ("load_file", "save_file"),
     "configuration": (
         "AlbertConfig", "AutoConfig", "BertConfig", "GPT2Config", "LlamaConfig", "PretrainedConfig", "Qwen2Config",
@@ -33,7 +34,18 @@ _PLACES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PLACES.items() for name in names}
 _CORE = ("num_threads", "set_num_threads")
-_MODULES = ("checkpoint", "configuration", "data", "generation", "models", "optim", "outputs", "tokenizers", "train")
+_MODULES = (
+    "adapters",
+    "checkpoint",
+    "configuration",
+    "data",
+    "generation",
+    "models",
+    "optim",
+    "outputs",
+    "tokenizers",
+    "train",
+)
 
 __all__ = [*sorted(_WHERE), *_CORE, "__version__"]
 

@@ -135,7 +135,16 @@ class Model:
         | None = None,  # the tokens follow those that `sequences` hold there, and join them when the forward succeeds
         sequences: I64
         | None = None,  # [B], each once; with a cache: save=False, and no positions, key_counts, memory, attentions
-    ) -> Pass: ...
+        checkpoint: bool = False,  # save every layer's input only; backward runs each layer once more: the same bits
+        adapters: Sequence[Model] | None = None,  # that adapter() of this model made, each once
+        adapter_of: I32 | None = None,  # [B]: which of them each sequence goes through, -1 = none; None = the first for all
+    ) -> Pass:
+        """With adapters and save=True, what is quantised counts as the float32 it stands for, inputs unrounded: so that the
+        gradient is exact."""
+    def adapter(self, rank: int, scale: float, dropout: float, targets: Sequence[str], whole: Sequence[str], /) -> Model:
+        """A low-rank adapter, y += scale * B (A dropout(x)) beside each target (the matrix of a linear layer); a Model of its own that
+        holds "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank], and `whole` parameters (of pooler or
+        classifier) in the place of this model's. It has no forward. ValueError, IndexError for what cannot be."""
 
 class Cache:
     """Keys and values of sequences of a causal model that grow, in pages of 32 tokens which forks share until one writes.
@@ -157,8 +166,17 @@ class Cache:
         """Forgets all but the first `tokens`."""
     def close(self, sequence: int, /) -> None: ...
     def length(self, sequence: int, /) -> int: ...
-    def remember(self, sequences: I64, memory: F32, memory_splits: I64, /) -> None:
-        """What the cross attention of sequences[b] looks at: rows memory_splits[b] .. [b + 1] of memory [Tm, H]."""
+    def remember(
+        self,
+        sequences: I64,
+        memory: F32,
+        memory_splits: I64,
+        adapters: Sequence[Model] | None = None,
+        adapter_of: I32 | None = None,
+        /,
+    ) -> None:
+        """What the cross attention of sequences[b] looks at: rows memory_splits[b] .. [b + 1] of memory [Tm, H]; adapters as in
+        forward, and the same in the steps that follow."""
     def usage(self) -> dict[str, int]:
         """sequences (open), used and free pages, most, page_bytes, page_tokens."""
 

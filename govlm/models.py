@@ -13,6 +13,7 @@ A model may predict from many threads at once; forward and backward of one model
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import threading
 import warnings
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from . import families
 from ._native import core as native
+from .adapters.mixin import AdapterMixin, base_of
 from .blocks import Blocks
 from .bundled import is_gguf, model_folder
 from .checkpoint import WEIGHTS, Checkpoint, _chunks, write_atomically
@@ -41,11 +43,12 @@ from .configuration import (
     RobertaConfig,
 )
 from .generation.mixin import GenerationMixin
-from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad
+from .outputs import Call, Loss, ModelOutput, Want, grad_enabled, no_grad, versions_of
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter, Scope
 from .quantised import Packed, open_quantised, packed_of, quantisation_of
 from .quantised import save as save_quantised
+from .sentences import encode_batch, mean_pool
 
 __all__ = [
     "AlbertForMaskedLM", "AlbertForSequenceClassification", "AlbertForTokenClassification", "AlbertModel", "AutoModel",
@@ -65,7 +68,7 @@ _HELD_LOGITS = 1 << 27  # bytes of the labelled tokens' logits that a masked LM'
 _NAMED = 8  # how many tensors a message lists
 
 
-class PreTrainedModel(GenerationMixin):
+class PreTrainedModel(GenerationMixin, AdapterMixin):
     """Base of all models. `Model(config)` (or `from_config`) is randomly initialised as in transformers: normal numbers with
     deviation initializer_range, biases 0, norms 1, from NumPy's global generator. It starts in eval mode: call train().
     """
@@ -95,6 +98,8 @@ class PreTrainedModel(GenerationMixin):
             add_pooling_layer = self.default_pooler and not (self.task == "none" and config.__dict__.get("sentence"))
         self._pooler = bool(add_pooling_layer)
         self._parameters: dict[str, Parameter] = {}
+        self._adapters, self._active, self._enabled, self._merged = {}, None, True, {}
+        self._checkpointing = False
         self._cores: dict[str, Any] = {}
         self._names: dict[str, tuple[str, str]] = {}
         self._make_cores()
@@ -182,6 +187,8 @@ class PreTrainedModel(GenerationMixin):
             twin._bind(*twin._names[name], np.array(parameter.data) if packed is None else packed)
             if not parameter.requires_grad:
                 twin._parameters[name].requires_grad = False
+        self._copy_adapters(twin)
+        twin._checkpointing = self._checkpointing
         twin._loaded()
         return twin.train(self.training)
 
@@ -223,7 +230,8 @@ class PreTrainedModel(GenerationMixin):
         add_pooling_layer: bool | None = None,
         **overrides: Any,
     ) -> Any:
-        """The model in a local folder (config.json and model.safetensors, also sharded) or a GGUF file, in eval mode.
+        """The model in a local folder (config.json and model.safetensors, also sharded) or a GGUF file, in eval mode; of an adapter's
+        folder, the model that it was made for, with it.
 
         dtype: "float32" makes a GGUF file's matrices float32; by default those of Q4_0, Q4_1 and Q8_0 stay as they are.
 
@@ -232,6 +240,14 @@ class PreTrainedModel(GenerationMixin):
         tensor of another shape (unless ignore_mismatched_sizes: then it is initialised), a damaged file, a pickle or another
         architecture raises FileNotFoundError or ValueError with the file and the tensor named, and nothing is loaded.
         """
+        base = base_of(path)
+        if base is not None:
+            model = cls.from_pretrained(
+                base, config=config, ignore_mismatched_sizes=ignore_mismatched_sizes, add_pooling_layer=add_pooling_layer,
+                **overrides,
+            )  # fmt: skip
+            model.load_adapter(path)
+            return model
         whole = False
         for name in ("dtype", "torch_dtype"):
             kind = str(overrides.pop(name, None) or "auto").removeprefix("torch.")
@@ -345,12 +361,18 @@ class PreTrainedModel(GenerationMixin):
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Writes config.json and model.safetensors (names and layout as transformers'), atomically: a failure, such as a full
         disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8 or .int4.safetensors).
+        With adapters it is the active one that is written, in PEFT's files (merge_and_unload() first for a whole model).
 
         dtype: float32, or float16 for half the size (values beyond 65504 are refused: ValueError names the tensor).
         """
         folder = Path(save_directory)
         if dtype not in ("float32", "float16"):
             raise ValueError(f"dtype must be float32 or float16, not {dtype!r}")
+        if self._adapters:
+            if dtype != "float32":
+                raise ValueError("an adapter is saved in float32")
+            self._save_adapter(folder)
+            return
         if self.quantised:
             if dtype != "float32":
                 raise ValueError("a quantised model is saved as it is: train it or load the float32 one for float16")
@@ -381,7 +403,7 @@ class PreTrainedModel(GenerationMixin):
         return any(self._core_of(part).quantised(name) is not None for part, name in self._names.values())
 
     def state_dict(self) -> dict[str, F32]:
-        """Name -> values (views: copy them to keep them)."""
+        """Name -> values (views: copy them to keep them), without adapters (get_adapter_state_dict)."""
         return {name: parameter.data for name, parameter in self._parameters.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
@@ -408,18 +430,18 @@ class PreTrainedModel(GenerationMixin):
     # ---- parameters --------------------------------------------------------------------------------------------------------
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(name, parameter), by transformers' names and in its order."""
-        return iter(self._parameters.items())
+        """(name, parameter), by transformers' names and in its order; then those of adapters."""
+        return itertools.chain(self._parameters.items(), self._adapter_parameters())
 
     def parameters(self) -> Iterator[Parameter]:
-        return iter(self._parameters.values())
+        return (parameter for _, parameter in self.named_parameters())
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets all gradients (`grad` is None afterwards)."""
-        for core in self._cores.values():
+        for core in (*self._cores.values(), *self._adapter_cores()):
             core.zero_grad()
 
     def _set_requires_grad(self, parameter: Parameter, value: bool) -> None:
@@ -431,9 +453,10 @@ class PreTrainedModel(GenerationMixin):
         return self
 
     def train(self, mode: bool = True) -> PreTrainedModel:
-        """Switches dropout on (or off). A quantised model becomes float32 when it is switched on: few bits do not train."""
+        """Switches dropout on (or off). A quantised model becomes float32 when it is switched on, unless it is frozen (beside an
+        adapter): few bits do not train."""
         self.training = bool(mode)
-        if mode and self.quantised:
+        if mode and any(parameter.requires_grad for parameter in self._parameters.values()) and self.quantised:
             for part in {part for part, _ in self._names.values()}:
                 self._core_of(part).make_trainable()
             self._loaded()
@@ -441,6 +464,18 @@ class PreTrainedModel(GenerationMixin):
 
     def eval(self) -> PreTrainedModel:
         return self.train(False)
+
+    def gradient_checkpointing_enable(self) -> None:
+        """From now on a forward that backward may follow keeps each layer's input only, and backward runs the layers once more: the
+        same gradient, bit for bit, in less memory and about a third more time."""
+        self._checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        self._checkpointing = False
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        return self._checkpointing
 
     def __getattr__(self, name: str) -> Any:
         """The parameters under a name, as in transformers: model.bert.encoder.layer[0].parameters()."""
@@ -456,6 +491,10 @@ class PreTrainedModel(GenerationMixin):
                 core_name, _, rest = found.partition(" ")
                 name = next((n for n, place in self._names.items() if place == (part, core_name)), core_name)
                 return f"{name} {rest}".rstrip()
+        for adapter in self._adapters.values():
+            for core in adapter.cores.values():
+                if (found := core.first_nonfinite()) is not None:
+                    return f"{found} of adapter {adapter.name!r}"
         return None
 
     def get_input_embeddings(self) -> Parameter:
@@ -466,6 +505,8 @@ class PreTrainedModel(GenerationMixin):
         """Cuts or lengthens the vocabulary. New rows start near the mean of the old ones. Make optimisers after this."""
         if new_num_tokens < 1:
             raise ValueError(f"new_num_tokens must be positive, not {new_num_tokens}")
+        if self._adapters:
+            raise ValueError("the vocabulary cannot change beside an adapter: resize first, or delete the adapters")
         old = {name: parameter.data for name, parameter in self._parameters.items()}
         frozen = [name for name, parameter in self._parameters.items() if not parameter.requires_grad]
         trainable = {part: core.trainable for part, core in self._cores.items()}
@@ -538,6 +579,7 @@ class PreTrainedModel(GenerationMixin):
         return_dict: bool | None = None,
         *,
         logits_to_keep: Any = 0,
+        adapter_names: Sequence[str] | None = None,
         packed: Any = None,
         class_weights: Any = None,
         seed: int | None = None,
@@ -553,7 +595,8 @@ class PreTrainedModel(GenerationMixin):
         [B, S] integers, -100 ignored (token, masked LM; [T] for packed input; causal LM: those of input_ids, each is what the place
         before it should say). class_weights: [num_labels], single label and
         token. logits_to_keep, of causal LMs: the last so many columns (0 = all), or the columns, whose logits are made:
-        [B, kept, V]; not beside labels. seed, step, samples: where in the stream of dropout's numbers this forward stands (a resumed or data-parallel run
+        [B, kept, V]; not beside labels. adapter_names: [B], each sequence's adapter ("__base__": none; default the active one for all).
+        seed, step, samples: where in the stream of dropout's numbers this forward stands (a resumed or data-parallel run
         says so): default dropout_seed, dropout_step and 0..B-1; samples is [B], one number a sequence.
         Returns a ModelOutput (return_dict=False: a tuple). Errors: ValueError (shapes, ranges, an unsupported argument),
         TypeError (dtypes), IndexError (an id beyond the vocabulary); each names the argument.
@@ -563,6 +606,7 @@ class PreTrainedModel(GenerationMixin):
             packed, input_ids = input_ids, None
         batch = self._batch(input_ids, attention_mask, token_type_ids, position_ids, packed)
         arguments: dict[str, Any] = self._dropout(seed, step, samples)
+        arguments.update(self._adapter_arguments(self._routed(adapter_names, batch.shape[0])))
         labelled = None
         if labels is not None:
             found, labelled = self._labels(labels, batch, packed is not None)
@@ -581,7 +625,7 @@ class PreTrainedModel(GenerationMixin):
         save = grad_enabled() and (self.training or labels is not None)
         self._last.output = None  # gives its workspace back before this forward takes one
         core = self._core_of("")
-        call = Call(core, batch, arguments, getattr(core, "version", None))
+        call = Call(core, batch, arguments, versions_of(core, arguments), self._checkpointing)
         output = ModelOutput(self, call, fields, want, labelled, save, kept)
         self._last.output = output if save else output._recipe()
         return output if return_dict or (return_dict is None and self.config.return_dict) else output.to_tuple()
@@ -632,7 +676,12 @@ class PreTrainedModel(GenerationMixin):
         return np.where(columns < 0, columns + length, columns).astype(np.intp)
 
     def _holding(self, want: Want, labelled: Any) -> Want:
-        """Backward needs the logits: computing them anew is a sixteenth of a step of 4x312. They are kept where they are not too large."""
+        """Backward needs the logits: computing them anew is a sixteenth of a step of 4x312. They are kept where they are not too large,
+        but not of a frozen head, where the forward makes the gradient at once."""
+        core = self._cores.get("decoder") or self._core_of("")
+        head = next(name for name in ("lm_head.weight", "mlm.decoder.weight", "embeddings.word.weight") if name in core.names())
+        if not core.requires_grad(head) and not ("mlm.bias" in core.names() and core.requires_grad("mlm.bias")):
+            return replace(want, logits=False)
         return replace(want, logits=4 * len(labelled) * self.config.vocab_size <= _HELD_LOGITS)
 
     def _labels(self, labels: Any, batch: Batch, packed: bool) -> tuple[dict[str, Any], Any]:
@@ -744,7 +793,7 @@ class PreTrainedModel(GenerationMixin):
             )
             options = {"truncation": True, "max_length": limit} if limit > 0 else {}
             packed = tokenizer.encode_packed([texts] if isinstance(texts, str) else list(texts), **options)
-        return _encode(self, Batch.packed(self._rules, packed), pooling, normalize, max_tokens)
+        return encode_batch(self, Batch.packed(self._rules, packed), pooling, normalize, max_tokens)
 
     def _tokenizer(self) -> Any:
         """That of the model's folder, read once: it takes longer than the embedding of a sentence."""
@@ -757,51 +806,6 @@ class PreTrainedModel(GenerationMixin):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.config.model_type}, {self.num_parameters():,} parameters)"
-
-
-def _encode(model: PreTrainedModel, batch: Batch, pooling: str, normalize: bool, max_tokens: int) -> F32:
-    core = model._core_of("")
-    lengths = np.diff(batch.row_splits)
-    out = np.zeros((len(lengths), int(core.config["hidden_size"])), np.float32)
-    order = np.argsort(lengths, kind="stable")
-    begin = 0
-    while begin < len(order):
-        end, tokens = begin, 0
-        while end < len(order) and (end == begin or tokens + lengths[order[end]] <= max_tokens):
-            tokens += int(lengths[order[end]])
-            end += 1
-        chosen = order[begin:end]
-        begin = end
-        where = np.concatenate([np.arange(batch.row_splits[i], batch.row_splits[i + 1]) for i in chosen])
-        splits = np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64)
-        filled = lengths[chosen] > 0
-        if not filled.any():
-            continue
-        rows = splits[:-1][filled].astype(np.int32) if pooling == "cls" else None
-        done = core.forward(
-            batch.ids[where], splits,
-            None if batch.positions is None else batch.positions[where],
-            None if batch.types is None else batch.types[where],
-            rows=rows, save=False,
-        )  # fmt: skip
-        hidden = done.hidden(-1)
-        if pooling == "mean":
-            hidden = np.add.reduceat(hidden, splits[:-1][filled], axis=0) / lengths[chosen][filled, None]
-        out[chosen[filled]] = hidden
-    if normalize:
-        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
-    return out
-
-
-def mean_pool(outputs: Any, attention_mask: Any = None) -> F32:
-    """The mean of the last hidden states over the tokens that the mask keeps (None = all): [B, H]."""
-    hidden = outputs.last_hidden_state
-    if attention_mask is None:
-        return hidden.mean(axis=1)
-    mask = as_array(attention_mask, "attention_mask").astype(np.float32)
-    if mask.shape != hidden.shape[:2]:
-        raise ValueError(f"attention_mask has shape {list(mask.shape)}, the hidden states {list(hidden.shape[:2])}")
-    return np.einsum("bsh,bs->bh", hidden, mask) / np.maximum(mask.sum(axis=1, keepdims=True), 1e-9)
 
 
 def _opened(path: Path, config: PretrainedConfig, whole: bool) -> Any:
@@ -884,7 +888,7 @@ class _Auto:
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """As PreTrainedModel.from_pretrained, of the class that config.json asks for."""
-        config = kwargs.get("config") or AutoConfig.from_pretrained(path)
+        config = kwargs.get("config") or AutoConfig.from_pretrained(base_of(path) or path)
         return cls._class_for(config).from_pretrained(path, **kwargs)
 
     @classmethod

@@ -106,7 +106,7 @@ class AdamW:
         loss = closure() if closure is not None else None
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
-            for core, names in _by_core(group["params"]):
+            for core, names in _by_core(p for p in group["params"] if p.requires_grad):
                 moments = self._moments_of(core)
                 moments.adamw(
                     names, float(group["lr"]), float(beta1), float(beta2), float(group["eps"]), float(group["weight_decay"])

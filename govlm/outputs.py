@@ -142,8 +142,10 @@ class Call:
 
     core: Any
     batch: Batch
-    arguments: Mapping[str, Any]  # labels, loss, class_weights, training, seed, step, samples, memory, memory_splits
-    version: int | None
+    # labels, loss, class_weights, training, seed, step, samples, memory, memory_splits, adapters, adapter_of
+    arguments: Mapping[str, Any]
+    version: tuple[int, ...] | None
+    checkpoint: bool = False
 
     def run(self, *, rows: Any, hidden: bool, attentions: bool, logits: bool, labels: bool, save: bool, labelled: bool) -> Any:
         arguments = dict(self.arguments)
@@ -156,8 +158,14 @@ class Call:
         return self.core.forward(
             batch.ids, batch.row_splits, batch.positions, batch.types,
             key_counts=batch.key_counts, rows=rows, hidden_states=hidden, attentions=attentions, logits=logits, save=save,
-            **arguments,
+            checkpoint=self.checkpoint, **arguments,
         )  # fmt: skip
+
+
+def versions_of(core: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Those of the weights that a call goes through."""
+    own = getattr(core, "version", None)
+    return None if own is None else (own, *(adapter.version for adapter in arguments.get("adapters", ())))
 
 
 @dataclass(frozen=True)
@@ -230,7 +238,7 @@ class ModelOutput(Mapping[str, Any]):
         return twin
 
     def _check_version(self) -> None:
-        if self._call.version is not None and self._call.core.version != self._call.version:
+        if self._call.version is not None and versions_of(self._call.core, self._call.arguments) != self._call.version:
             raise RuntimeError("the weights changed since this forward: run the model again")
 
     def _full(self) -> Want:

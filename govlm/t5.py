@@ -5,6 +5,7 @@ The table lies in the encoder; the decoder's copy is brought up to date before a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from . import families
 from ._native import core as native
 from .configuration import MT5Config, T5Config
 from .models import PreTrainedModel, _refuse_unknown
-from .outputs import Call, ModelOutput, Want, grad_enabled
+from .outputs import Call, ModelOutput, Want, grad_enabled, versions_of
 from .packing import Batch, Rules, as_array
 from .parameters import Parameter
 
@@ -207,6 +208,7 @@ class T5Model(T5EncoderModel):
         return_dict: bool | None = None,
         *,
         labels: Any = None,
+        adapter_names: Sequence[str] | None = None,
         seed: int | None = None,
         step: int | None = None,
         samples: Any = None,
@@ -235,9 +237,11 @@ class T5Model(T5EncoderModel):
         whole = Want("all", hidden, attentions)
         layer_fields = (*(["hidden_states"] if hidden else []), *(["attentions"] if attentions else []))
         core = self._cores["encoder"]
-        call = Call(core, batch, dropout, getattr(core, "version", None))
+        routed = self._routed(adapter_names, batch.shape[0])
+        below = {**dropout, **self._adapter_arguments(routed, "encoder")}
+        call = Call(core, batch, below, versions_of(core, below), self._checkpointing)
         encoder = ModelOutput(self, call, ("last_hidden_state", *layer_fields), whole, None, save)
-        arguments = dict(dropout)
+        arguments = {**dropout, **self._adapter_arguments(routed, "decoder")}
         if "seed" in arguments:
             arguments["seed"] = (arguments["seed"] + 0x9E3779B9) % 2**32  # the decoder's dropout is its own
         arguments["memory"] = encoder._pass(whole).hidden(-1)
@@ -259,8 +263,9 @@ class T5Model(T5EncoderModel):
             *(f"encoder_{name}" for name in layer_fields),
         )
         output = T5ModelOutput(
-            self, Call(core, target, arguments, getattr(core, "version", None)), fields, want, labelled, encoder, save
-        )
+            self, Call(core, target, arguments, versions_of(core, arguments), self._checkpointing), fields, want, labelled, encoder,
+            save,
+        )  # fmt: skip
         self._last.output = output if save else output._recipe()
         return output if return_dict or (return_dict is None and self.config.return_dict) else output.to_tuple()
 

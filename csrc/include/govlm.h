@@ -197,6 +197,24 @@ gv_status gv_model_scale_grad(gv_model *model, float factor, const int64_t *indi
 /* Name of the first non-finite parameter or gradient into `out` (at least 128 bytes), or "". */
 void gv_model_first_nonfinite(char *out, size_t size, gv_model *model);
 
+/* A low-rank adapter beside linear layers of `base` (Hu et al., arXiv:2106.09685), y += scale * (dropout(x) A^T) B^T: a gv_model
+ * that holds "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank] of every target, and copies of its own of
+ * `whole` parameters (of a pooler or classifier), under their names. It is bound, trained and stepped like any other, and runs
+ * only where a forward of its base chooses it. */
+typedef struct {
+    const int64_t *targets, *whole; /* the base's parameters: matrices of linear layers; those replaced */
+    int64_t target_count, whole_count;
+    int64_t rank;
+    double scale, dropout;
+} gv_adapter_options;
+gv_status gv_adapter_create(gv_model **out, const gv_model *base, const gv_adapter_options *options, gv_error *error);
+/* Which sequence of a batch goes through which adapter. */
+typedef struct {
+    gv_model *const *adapters; /* [count], each once */
+    int64_t count;
+    const int32_t *which; /* [B]: one of them, -1 = none; NULL = the first for all */
+} gv_adapter_choice;
+
 typedef enum { GV_LOSS_SINGLE_LABEL = 0, GV_LOSS_MULTI_LABEL, GV_LOSS_REGRESSION } gv_loss_kind;
 
 typedef struct {
@@ -218,7 +236,9 @@ typedef struct {
     const int64_t *cache_sequences; /* forward succeeds; [B], each once; no save, training, attentions, memory, positions */
     gv_loss_kind loss;
     bool hidden_states, attentions, logits, training, save;
+    bool checkpoint; /* save every layer's input only; the backward runs each layer once more. The same bits */
     uint32_t seed, step;
+    gv_adapter_choice adapters; /* must outlive the pass */
 } gv_forward_args;
 
 /* Everything is copied in; `out` lives until gv_pass_free and must not outlive the model. Several may be alive. */

@@ -31,9 +31,10 @@ gv_status gv_cache_cut(gv_cache *cache, int64_t sequence, int64_t tokens, gv_err
 gv_status gv_cache_close(gv_cache *cache, int64_t sequence, gv_error *error);
 gv_status gv_cache_length(int64_t *tokens, gv_cache *cache, int64_t sequence, gv_error *error);
 
-/* What the cross attention of sequences[b] looks at from now on: memory rows memory_splits[b] .. [b + 1], [.., H]. */
+/* What the cross attention of sequences[b] looks at from now on: memory rows memory_splits[b] .. [b + 1], [.., H]. adapters: NULL,
+ * or those of the sequences; the steps that follow must name the same ones. */
 gv_status gv_cache_remember(gv_cache *cache, const int64_t *sequences, int64_t count, const float *memory,
-                            const int64_t *memory_splits, gv_error *error);
+                            const int64_t *memory_splits, const gv_adapter_choice *adapters, gv_error *error);
 
 typedef struct {
     int64_t sequences;  /* open */

@@ -188,6 +188,9 @@ gv_status gv_linear_forward(float *const y[], const int64_t y_stride[], float *c
         return gv_linear_forward(y + alike, y_stride + alike, before != NULL ? before + alike : NULL, weights + alike,
                                  count - alike, x, x_stride, m, activation, error);
     }
+    if (weights[0].unpack != NULL && weights[0].quantised != NULL) {
+        return gv_unpacked_forward(y, y_stride, before, weights, count, x, x_stride, m, activation, error);
+    }
     if (weights[0].quantised != NULL) {
         return gv_quantised_forward(y, y_stride, before, weights, count, x, x_stride, m, activation, error);
     }
@@ -242,6 +245,17 @@ static void gv_backward_input_tile(void *context, int64_t tile, int worker) {
 gv_status gv_linear_backward_input(float *dx, int64_t dx_stride, const float *const dy[], const int64_t dy_stride[],
                                    const gv_weight weights[], int count, int64_t m, bool accumulate, gv_error *error) {
     if (m <= 0 || count <= 0) return GV_OK;
+    int alike = 1; /* as in the forward */
+    while (alike < count && (weights[alike].quantised != NULL) == (weights[0].quantised != NULL)) alike++;
+    if (alike < count) {
+        gv_status first = gv_linear_backward_input(dx, dx_stride, dy, dy_stride, weights, alike, m, accumulate, error);
+        if (first != GV_OK) return first;
+        return gv_linear_backward_input(dx, dx_stride, dy + alike, dy_stride + alike, weights + alike, count - alike, m, true,
+                                        error);
+    }
+    if (weights[0].quantised != NULL) {
+        return gv_unpacked_backward_input(dx, dx_stride, dy, dy_stride, weights, count, m, accumulate, error);
+    }
     gv_linear job = {.kernels = gv_kernels_get(), .weights = weights, .count = count, .m = m, .add = accumulate};
     job.dx = dx;
     job.dx_stride = dx_stride;

@@ -22,8 +22,11 @@ typedef struct {
     const float *bias; /* [n] or NULL */
     int64_t n, k, stride;
     bool transposed;
-    const gv_quantised *quantised; /* NULL = float32; else `w` is NULL and only the forward exists */
+    const gv_quantised *quantised; /* NULL = float32; else `w` is NULL, and there is no gradient of it */
     gv_capture *capture;           /* NULL = not studied */
+    /* Of a quantised weight: gv_unpack_floats(k) of scratch, for products in float32 with what it stands for, a part at a time.
+     * NULL = inputs are rounded as it is, and only the forward exists. */
+    float *unpack;
 } gv_weight;
 
 enum { GV_LINEAR_GROUP = 4 };
@@ -52,6 +55,14 @@ gv_status gv_quantised_forward(float *const y[], const int64_t y_stride[], float
 /* The same for weights that all lie in blocks; blocks.c. gv_quantised_forward calls it. */
 gv_status gv_blocks_forward(float *const y[], const int64_t y_stride[], float *const before[], const gv_weight weights[],
                             int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation, gv_error *error);
+
+/* The same in float32 for quantised weights with `unpack`; unpacked.c. gv_linear_forward and gv_linear_backward_input call them. */
+int64_t gv_unpack_floats(int64_t k);
+gv_status gv_unpacked_forward(float *const y[], const int64_t y_stride[], float *const before[], const gv_weight weights[],
+                              int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation,
+                              gv_error *error);
+gv_status gv_unpacked_backward_input(float *dx, int64_t dx_stride, const float *const dy[], const int64_t dy_stride[],
+                                     const gv_weight weights[], int count, int64_t m, bool accumulate, gv_error *error);
 
 /* What `govlm info` prints about matmul: "forward: dnnl_sgemm 3.2.0 (avx2) for m >= 65, own (avx2) below; ...". */
 const char *gv_gemm_description(void);

@@ -9,6 +9,7 @@
 
 #include "base/parallel.h"
 #include "base/try.h"
+#include "model/adapters.h"
 #include "model/cache.h"
 
 enum { GV_DECODE_ROWS = 32 }; /* query rows of a tile */
@@ -170,15 +171,19 @@ gv_status gv_decode_attend(gv_pass *pass, int64_t layer, const gv_attention_stat
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
 
 static gv_status gv_remember_layers(gv_cache *cache, const int64_t *sequences, int64_t count, const float *memory,
-                                    const int64_t *splits, float *key, float *value, gv_error *error) {
+                                    const int64_t *splits, const gv_adapter_choice *adapters, float *key, float *value,
+                                    gv_error *error) {
     gv_status status = GV_OK;
-    const gv_model *model = cache->model;
+    gv_model *model = cache->model;
     const gv_config *c = &model->config;
     int64_t kv = c->num_kv_heads * c->head_dim;
+    /* As much of a pass as a linear layer looks at. */
+    const gv_pass pass = {.model = model, .sequences = count, .width = gv_parallel_width(), .adapters = *adapters};
+    const gv_row_set rows = {.count = splits[count], .splits = splits};
     for (int64_t layer = 0; layer < c->num_layers; layer++) {
         const gv_attention_ids *ids = &model->layers[layer].cross;
-        GV_TRY(gv_linear(key, model, ids->key, kv, c->hidden_size, memory, splits[count], error));
-        GV_TRY(gv_linear(value, model, ids->value, kv, c->hidden_size, memory, splits[count], error));
+        GV_TRY(gv_linear(key, &pass, layer, &rows, ids->key, kv, c->hidden_size, memory, error));
+        GV_TRY(gv_linear(value, &pass, layer, &rows, ids->value, kv, c->hidden_size, memory, error));
         for (int64_t b = 0; b < count; b++) {
             const gv_cache_sequence *s = &cache->sequences[sequences[b]];
             for (int64_t head = 0; head < c->num_kv_heads; head++) {
@@ -192,8 +197,10 @@ done:
 }
 
 gv_status gv_cache_remember(gv_cache *cache, const int64_t *sequences, int64_t count, const float *memory,
-                            const int64_t *memory_splits, gv_error *error) {
+                            const int64_t *memory_splits, const gv_adapter_choice *adapters, gv_error *error) {
     gv_status status = GV_OK;
+    const gv_adapter_choice none = {0};
+    bool locked = false;
     gv_model *model = cache->model;
     const gv_config *c = &model->config;
     gv_arena arena = {0};
@@ -201,11 +208,15 @@ gv_status gv_cache_remember(gv_cache *cache, const int64_t *sequences, int64_t c
     gv_error local = {0};
     int64_t b = 0;
     if (error == NULL) error = &local;
+    if (adapters == NULL) adapters = &none;
     if (!c->cross_attention) return gv_fail(error, GV_ERR_VALUE, "memory was given, but the model has no cross attention");
     pthread_rwlock_rdlock(&model->weights);
     pthread_mutex_lock(&cache->lock);
     GV_TRY(gv_check_bound(model, error));
     GV_TRY(gv_cache_fresh(cache, error));
+    GV_TRY(gv_check_adapters(model, adapters, count, error));
+    gv_adapters_read_lock(adapters);
+    locked = true;
     for (int64_t i = 0; i < count; i++) {
         GV_TRY(gv_cache_find(&s, cache, sequences[i], error));
         if (memory_splits[i + 1] < memory_splits[i] || memory_splits[0] != 0) {
@@ -221,9 +232,10 @@ gv_status gv_cache_remember(gv_cache *cache, const int64_t *sequences, int64_t c
         GV_TRY(gv_cache_reserve_memory(cache, s, memory_splits[b + 1] - memory_splits[b], error));
     }
     float *key = gv_arena_floats(&arena, floats), *value = gv_arena_floats(&arena, floats);
-    GV_TRY(gv_remember_layers(cache, sequences, count, memory, memory_splits, key, value, error));
+    GV_TRY(gv_remember_layers(cache, sequences, count, memory, memory_splits, adapters, key, value, error));
     for (int64_t i = 0; i < count; i++) cache->sequences[sequences[i]].memory_length = memory_splits[i + 1] - memory_splits[i];
 done:
+    if (locked) gv_adapters_unlock(adapters);
     for (int64_t i = 0; status != GV_OK && i < b; i++) gv_cache_forget_memory(cache, &cache->sequences[sequences[i]]);
     pthread_mutex_unlock(&cache->lock);
     pthread_rwlock_unlock(&model->weights);

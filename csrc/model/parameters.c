@@ -7,13 +7,11 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "model/adapters.h"
 #include "model/workspace.h"
 
-static int64_t gv_register(gv_model *model, int64_t rows, int64_t cols, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
-/* cols 0 = a vector. The table was sized for the worst case. */
-static int64_t gv_register(gv_model *model, int64_t rows, int64_t cols, const char *format, ...) {
+/* The table was sized for the worst case. */
+int64_t gv_register(gv_model *model, int64_t rows, int64_t cols, const char *format, ...) {
     gv_parameter *p = &model->parameters[model->parameter_count];
     va_list args;
     va_start(args, format);
@@ -129,13 +127,12 @@ static void gv_register_all(gv_model *model) {
     }
 }
 
-gv_status gv_model_create(gv_model **out, const gv_config *config, const gv_allocator *allocator, gv_error *error) {
-    gv_status status = GV_OK;
+gv_status gv_parameters_create(gv_model **out, int64_t capacity, const gv_allocator *allocator, gv_error *error) {
     *out = NULL;
     gv_model *model = gv_alloc_zero(allocator, sizeof *model);
     if (model == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a model");
     model->allocator = allocator;
-    model->config = *config;
+    model->word = model->position = model->token_type = model->mlm_decoder = -1;
     pthread_mutex_init(&model->lock, NULL);
     pthread_rwlockattr_t writers_first;
     pthread_rwlockattr_init(&writers_first);
@@ -145,16 +142,31 @@ gv_status gv_model_create(gv_model **out, const gv_config *config, const gv_allo
 #endif
     pthread_rwlock_init(&model->weights, &writers_first);
     pthread_rwlockattr_destroy(&writers_first);
-    if ((status = gv_config_finish(&model->config, error)) != GV_OK) goto done;
-    if (model->config.num_layers > 10000) {
-        status = gv_fail(error, GV_ERR_VALUE, "model configuration: num_layers %lld is too large",
-                         (long long)model->config.num_layers);
-        goto done;
+    model->parameter_capacity = capacity;
+    model->parameters = gv_alloc_zero(allocator, (size_t)capacity * sizeof *model->parameters);
+    if (model->parameters == NULL) {
+        gv_model_free(model);
+        return gv_fail(error, GV_ERR_MEMORY, "out of memory for a model's parameter table");
     }
-    model->parameter_capacity = 32 + 32 * (model->config.shared_layers ? 1 : model->config.num_layers);
-    model->parameters = gv_alloc_zero(allocator, (size_t)model->parameter_capacity * sizeof *model->parameters);
-    model->layers = gv_alloc_zero(allocator, (size_t)model->config.num_layers * sizeof *model->layers);
-    if (model->parameters == NULL || model->layers == NULL) {
+    *out = model;
+    return GV_OK;
+}
+
+gv_status gv_model_create(gv_model **out, const gv_config *config, const gv_allocator *allocator, gv_error *error) {
+    gv_status status = GV_OK;
+    gv_config finished = *config;
+    gv_model *model = NULL;
+    *out = NULL;
+    if ((status = gv_config_finish(&finished, error)) != GV_OK) return status;
+    if (finished.num_layers > 10000) {
+        return gv_fail(error, GV_ERR_VALUE, "model configuration: num_layers %lld is too large",
+                       (long long)finished.num_layers);
+    }
+    status = gv_parameters_create(&model, 32 + 32 * (finished.shared_layers ? 1 : finished.num_layers), allocator, error);
+    if (status != GV_OK) return status;
+    model->config = finished;
+    model->layers = gv_alloc_zero(allocator, (size_t)finished.num_layers * sizeof *model->layers);
+    if (model->layers == NULL) {
         status = gv_fail(error, GV_ERR_MEMORY, "out of memory for a model's parameter table");
         goto done;
     }
@@ -184,6 +196,7 @@ void gv_model_free(gv_model *model) {
     gv_unmap(allocator, model->flat, (size_t)model->flat_size * sizeof(float));
     gv_unmap(allocator, model->flat_grad, (size_t)model->flat_size * sizeof(float));
     gv_workspaces_free(model->workspaces);
+    gv_adapter_forget(model);
     pthread_rwlock_destroy(&model->weights);
     pthread_mutex_destroy(&model->lock);
     gv_release(allocator, model, sizeof *model);
@@ -340,6 +353,13 @@ float *gv_model_flat_gradient(gv_model *model, int64_t *size) {
 float *gv_model_gradient(gv_model *model, int64_t index) {
     gv_parameter *p = &model->parameters[index];
     return p->state == GV_GRAD_NONE ? NULL : p->grad;
+}
+
+bool gv_model_trains(const gv_model *model) {
+    for (int64_t i = 0; i < model->parameter_count; i++) {
+        if (model->parameters[i].requires_grad) return true;
+    }
+    return false;
 }
 
 void gv_model_set_requires_grad(gv_model *model, int64_t index, bool value) {

@@ -47,6 +47,7 @@ typedef struct {
 } gv_layer_ids;
 
 struct gv_workspaces;
+typedef struct gv_adapter gv_adapter; /* adapters.h */
 
 struct gv_model {
     const gv_allocator *allocator;
@@ -57,12 +58,20 @@ struct gv_model {
     int64_t word, position, token_type, embedding_norm, embedding_norm_bias, relative_bias, final_norm, final_norm_bias;
     int64_t mlm_norm, mlm_norm_bias, mlm_decoder, mlm_bias;
     gv_linear_ids projection, pooler, classifier, mlm_dense;
-    float *flat, *flat_grad;  /* NULL until trainable */
-    uint64_t version;         /* grows whenever weights change */
-    pthread_mutex_t lock;     /* backward and optimiser against each other; taken before `weights` */
-    pthread_rwlock_t weights; /* forwards read them; binding, make_trainable and a step replace them, writers first */
-    struct gv_workspaces *workspaces;
+    float *flat, *flat_grad;          /* NULL until trainable */
+    uint64_t version;                 /* grows whenever weights change */
+    pthread_mutex_t lock;             /* backward and optimiser against each other; taken before `weights` */
+    pthread_rwlock_t weights;         /* forwards read them; binding, make_trainable and a step replace them, writers first */
+    struct gv_workspaces *workspaces; /* NULL of an adapter */
+    gv_adapter *adapter;              /* not NULL: an adapter, with parameters but no layers of its own */
 };
+
+/* A table with room for `capacity` parameters and nothing else, as an adapter has; cols 0 = a vector. */
+gv_status gv_parameters_create(gv_model **out, int64_t capacity, const gv_allocator *allocator, gv_error *error);
+int64_t gv_register(gv_model *model, int64_t rows, int64_t cols, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Outputs and inputs of a linear layer's matrix (all slices together). */
+void gv_linear_shape(int64_t *n, int64_t *k, const gv_model *model, int64_t index);
+bool gv_model_trains(const gv_model *model); /* whether any parameter requires a gradient */
 
 const float *gv_data(const gv_model *model, int64_t index); /* NULL for index -1 */
 

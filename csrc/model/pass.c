@@ -7,6 +7,7 @@
 
 #include "base/parallel.h"
 #include "base/try.h"
+#include "model/adapters.h"
 #include "model/cache.h"
 
 /* ---- arguments ---------------------------------------------------------------------------------------------------- */
@@ -150,6 +151,7 @@ static gv_status gv_check_args(const gv_model *model, const gv_forward_args *arg
         GV_TRY(gv_check_splits("memory_splits", args->memory_splits, args->sequences, -1, error));
     }
     GV_TRY(gv_check_labels(model, args, error));
+    GV_TRY(gv_check_adapters(model, &args->adapters, args->sequences, error));
 done:
     return status;
 }
@@ -238,7 +240,8 @@ static void gv_take_inputs(gv_pass *pass, gv_arena *arena, const gv_forward_args
     }
     pass->first = first;
     bool per_sequence = c->head == GV_HEAD_SEQUENCE || (c->head == GV_HEAD_NONE && c->pooler);
-    pass->head_set = per_sequence ? (gv_row_set){b, NULL, NULL, zero, samples, NULL, NULL} : pass->selected;
+    pass->sequence_set = (gv_row_set){b, NULL, NULL, zero, samples, NULL, NULL};
+    pass->head_set = per_sequence ? pass->sequence_set : pass->selected;
     pass->logit_cols = gv_speaks(c) ? c->vocab_size : c->num_labels;
     pass->labels = args->labels != NULL ? gv_copy_in(arena, args->labels, pass->head_set.count, sizeof(int64_t)) : NULL;
     pass->label_values =
@@ -250,13 +253,22 @@ static void gv_take_inputs(gv_pass *pass, gv_arena *arena, const gv_forward_args
         pass->memory = gv_copy_in(arena, args->memory, pass->memory_rows * c->hidden_size, sizeof(float));
         int64_t *memory_splits = gv_copy_in(arena, args->memory_splits, b + 1, sizeof(int64_t));
         int32_t *memory_position = gv_arena_take(arena, (size_t)pass->memory_rows * sizeof(int32_t));
+        uint32_t *memory_sample = gv_arena_take(arena, (size_t)pass->memory_rows * sizeof(uint32_t));
         for (int64_t s = 0; real && s < b; s++) {
-            for (int64_t i = memory_splits[s]; i < memory_splits[s + 1]; i++)
+            for (int64_t i = memory_splits[s]; i < memory_splits[s + 1]; i++) {
                 memory_position[i] = (int32_t)(i - memory_splits[s]);
+                memory_sample[i] = samples[s];
+            }
         }
         pass->memory_splits = memory_splits;
-        pass->memory_position = memory_position;
+        pass->memory_set = (gv_row_set){pass->memory_rows, NULL, memory_splits, memory_position, memory_sample, NULL, NULL};
     }
+    int64_t adapters = args->adapters.count;
+    gv_model *const *models = gv_copy_in(arena, args->adapters.adapters, adapters, sizeof *models);
+    int32_t *which = args->adapters.which != NULL ? gv_copy_in(arena, args->adapters.which, b, sizeof *which) : NULL;
+    pass->adapters = (gv_adapter_choice){models, real ? adapters : 0, which};
+    pass->adapter_versions = gv_arena_take(arena, (size_t)adapters * sizeof *pass->adapter_versions);
+    for (int64_t i = 0; real && i < adapters; i++) pass->adapter_versions[i] = models[i]->version;
     if (c->position == GV_POSITION_RELATIVE) {
         int32_t *bucket = gv_arena_take(arena, (size_t)(2 * c->relative_max_distance + 1) * sizeof(int32_t));
         if (real) gv_relative_buckets(bucket, c->relative_buckets, c->relative_max_distance, c->relative_bidirectional);
@@ -264,6 +276,7 @@ static void gv_take_inputs(gv_pass *pass, gv_arena *arena, const gv_forward_args
     }
     pass->hidden = gv_arena_take(arena, (size_t)(c->num_layers + 1) * sizeof(float *));
     pass->layers = gv_arena_take(arena, (size_t)(c->num_layers + 1) * sizeof(gv_layer_state));
+    pass->layer_inputs = gv_arena_take(arena, (size_t)(c->num_layers + 1) * sizeof(float *));
     if (real) memset(pass->hidden, 0, (size_t)(c->num_layers + 1) * sizeof(float *));
 }
 
@@ -284,13 +297,27 @@ static void gv_take_activations(gv_pass *pass, gv_arena *arena) {
     int64_t layers = pass->model->config.num_layers;
     gv_layer_state state = {0};
     pass->embedded = gv_arena_take(arena, (size_t)(pass->tokens * pass->model->config.hidden_size) * sizeof(float));
-    bool own = pass->save || pass->keep_attention;
+    bool own = (pass->save && !pass->checkpoint) || pass->keep_attention;
     for (int64_t l = 0; l < layers; l++) {
         bool last = l == layers - 1;
+        if (pass->checkpoint && l > 0) {
+            float *input = gv_arena_floats(arena, pass->tokens * pass->model->config.hidden_size);
+            pass->layer_inputs[l] = input;
+        }
         if (own || last || l == 0) gv_layer_state_take(&state, arena, pass, last);
         pass->layers[l] = state;
     }
     gv_head_take(pass, arena);
+}
+
+/* Room to make quantised weights float32 in, a part at a time; NULL when there are none. */
+static float *gv_unpack_take(gv_arena *arena, const gv_model *model) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < model->parameter_count; i++) {
+        const gv_quantised *w = model->parameters[i].quantised;
+        if (w != NULL && gv_unpack_floats(w->k) > most) most = gv_unpack_floats(w->k);
+    }
+    return most > 0 ? gv_arena_floats(arena, most) : NULL;
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------------------ */
@@ -304,6 +331,10 @@ static gv_status gv_run_forward(gv_pass *pass, const gv_forward_temps *temps, gv
     GV_TRY(gv_embed_forward(pass, temps, error));
     for (int64_t l = 0; l < c->num_layers; l++) {
         if (pass->keep_hidden) memcpy(pass->hidden[l], x, (size_t)pass->tokens * row);
+        if (pass->checkpoint && l > 0) {
+            memcpy(pass->layer_inputs[l], x, (size_t)pass->tokens * row);
+            x = pass->layer_inputs[l];
+        }
         GV_TRY(gv_layer_forward(&x, pass, l, x, temps, error));
     }
     pass->last_raw = x;
@@ -325,14 +356,20 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     gv_arena temporary = {0}, plan = {0};
     gv_forward_temps temps;
     gv_error local = {0};
+    bool locked = false;
     *out = NULL;
     if (error == NULL) error = &local;
+    if (model->adapter != NULL) {
+        return gv_fail(error, GV_ERR_STATE, "an adapter runs as part of its model: name it in the model's forward");
+    }
     gv_pass *pass = gv_alloc_zero(model->allocator, sizeof *pass);
     if (pass == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for a forward pass");
     pass->model = model;
     pthread_rwlock_rdlock(&model->weights);
     if (args->cache != NULL) pthread_mutex_lock(&args->cache->lock);
     GV_TRY(gv_check_args(model, args, error));
+    gv_adapters_read_lock(&args->adapters);
+    locked = true;
     pass->version = model->version;
     pass->width = gv_parallel_width();
     pass->tokens = args->tokens;
@@ -344,6 +381,9 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     pass->seed = args->seed;
     pass->step = args->step;
     pass->loss_kind = args->loss;
+    /* Attention maps need every layer's own state. */
+    pass->checkpoint = args->checkpoint && args->save && !args->attentions;
+    pass->exact = args->save && args->adapters.count > 0;
     if (args->cache != NULL) {
         GV_TRY(gv_cache_reserve(args->cache, args->cache_sequences, args->row_splits, args->sequences, error));
         pass->cache = args->cache;
@@ -361,8 +401,10 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     gv_take_activations(pass, &pass->arena);
     plan = (gv_arena){0};
     gv_forward_temps_take(&temps, &plan, pass);
+    if (pass->exact) (void)gv_unpack_take(&plan, model);
     GV_TRY(gv_workspaces_borrow(&temporary, model->workspaces, plan.used, error));
     gv_forward_temps_take(&temps, &temporary, pass);
+    if (pass->exact) pass->unpack = gv_unpack_take(&temporary, model);
     GV_TRY(gv_run_forward(pass, &temps, error));
     if (!pass->save && !pass->keep_attention) gv_workspaces_return(model->workspaces, &pass->arena);
     for (int64_t b = 0; args->cache != NULL && b < args->sequences; b++) {
@@ -370,6 +412,8 @@ gv_status gv_model_forward(gv_pass **out, gv_model *model, const gv_forward_args
     }
 done:
     pass->cache = NULL; /* it may be freed before the pass is */
+    pass->unpack = NULL;
+    if (locked) gv_adapters_unlock(&args->adapters);
     if (args->cache != NULL) pthread_mutex_unlock(&args->cache->lock);
     pthread_rwlock_unlock(&model->weights);
     gv_workspaces_return(model->workspaces, &temporary);
@@ -391,19 +435,26 @@ void gv_pass_free(gv_pass *pass) {
 
 /* ---- backward ----------------------------------------------------------------------------------------------------- */
 
-/* Does anything below the output of `layer` (-1 = the embeddings) want a gradient? */
-static bool gv_wants_below(const gv_model *model, int64_t layer, bool memory) {
-    if (memory) return true;
-    const gv_config *c = &model->config;
+/* Does anything that `owner` holds below the output of `layer` (0 = of the embeddings) want a gradient? */
+static bool gv_holds_below(const gv_model *owner, bool shared, int64_t layer) {
     char prefix[32];
-    for (int64_t i = 0; i < model->parameter_count; i++) {
-        const gv_parameter *p = &model->parameters[i];
+    for (int64_t i = 0; i < owner->parameter_count; i++) {
+        const gv_parameter *p = &owner->parameters[i];
         if (!p->requires_grad) continue;
         if (strncmp(p->name, "embeddings.", 11) == 0 || strncmp(p->name, "attention.", 10) == 0) return true;
-        for (int64_t l = 0; l < (c->shared_layers ? 1 : layer); l++) {
+        for (int64_t l = 0; l < (shared ? 1 : layer); l++) {
             int length = snprintf(prefix, sizeof prefix, "layers.%lld.", (long long)l);
             if (strncmp(p->name, prefix, (size_t)length) == 0) return true;
         }
+    }
+    return false;
+}
+
+static bool gv_wants_below(const gv_pass *pass, int64_t layer, bool memory) {
+    bool shared = pass->model->config.shared_layers;
+    if (memory || gv_holds_below(pass->model, shared, layer)) return true;
+    for (int64_t i = 0; i < pass->adapters.count; i++) {
+        if (gv_holds_below(pass->adapters.adapters[i], shared, layer)) return true;
     }
     return false;
 }
@@ -426,15 +477,23 @@ static gv_status gv_run_backward(gv_pass *pass, const gv_backward_args *args, co
                                 pass->last_raw, &norm, r, h, temps->stats));
     }
     for (int64_t l = layers - 1; l >= 0; l--) {
-        if (!gv_wants_below(model, l + 1, args->memory != NULL)) goto done;
+        if (!gv_wants_below(pass, l + 1, args->memory != NULL)) goto done;
         const float *const *dprobs = args->attention != NULL ? args->attention + l * pass->sequences : NULL;
         const float *const *dprojection = args->projection != NULL ? args->projection + l * 3 : NULL;
         GV_TRY(gv_layer_backward(pass, l, d, dprobs, dprojection, args->memory, temps, error));
         if (args->hidden != NULL && args->hidden[l] != NULL) k->add(d, d, args->hidden[l], pass->tokens * h);
     }
-    if (gv_wants_below(model, 0, false)) GV_TRY(gv_embed_backward(pass, d, temps, error));
+    if (gv_wants_below(pass, 0, false)) GV_TRY(gv_embed_backward(pass, d, temps, error));
 done:
     return status;
+}
+
+static bool gv_pass_is_stale(const gv_pass *pass) {
+    if (pass->version != pass->model->version) return true;
+    for (int64_t i = 0; i < pass->adapters.count; i++) {
+        if (pass->adapter_versions[i] != pass->adapters.adapters[i]->version) return true;
+    }
+    return false;
 }
 
 gv_status gv_pass_backward(gv_pass *pass, const gv_backward_args *args, gv_error *error) {
@@ -449,22 +508,30 @@ gv_status gv_pass_backward(gv_pass *pass, const gv_backward_args *args, gv_error
     if (args->has_scale && !pass->has_loss) {
         return gv_fail(error, GV_ERR_STATE, "this forward has no loss: pass labels, or a gradient at logits or hidden states");
     }
-    GV_TRY(gv_model_make_trainable(model, error));
+    if (gv_model_trains(model)) GV_TRY(gv_model_make_trainable(model, error)); /* else it stays as it is, in few bits too */
+    for (int64_t i = 0; i < pass->adapters.count; i++) {
+        if (gv_model_trains(pass->adapters.adapters[i])) GV_TRY(gv_model_make_trainable(pass->adapters.adapters[i], error));
+    }
     pthread_mutex_lock(&model->lock);
+    for (int64_t i = 0; i < pass->adapters.count; i++) pthread_mutex_lock(&pass->adapters.adapters[i]->lock);
     pass->width = gv_parallel_width();
-    if (pass->version != model->version) {
+    if (gv_pass_is_stale(pass)) {
         status = gv_fail(error, GV_ERR_STATE, "the weights changed since this forward: run the model again before backward");
     } else {
         gv_backward_temps_take(&temps, &plan, pass);
+        (void)gv_unpack_take(&plan, model);
         status = gv_workspaces_borrow(&temporary, model->workspaces, plan.used, error);
         if (status == GV_OK) {
             gv_backward_temps_take(&temps, &temporary, pass);
+            pass->unpack = gv_unpack_take(&temporary, model);
             pass->spent = true;
             status = gv_run_backward(pass, args, &temps, error);
+            pass->unpack = NULL;
             /* Attention probabilities lie among the activations and may still be looked at. */
             if (!pass->keep_attention) gv_workspaces_return(model->workspaces, &pass->arena);
         }
     }
+    for (int64_t i = 0; i < pass->adapters.count; i++) pthread_mutex_unlock(&pass->adapters.adapters[i]->lock);
     pthread_mutex_unlock(&model->lock);
 done:
     gv_workspaces_return(model->workspaces, &temporary);
@@ -513,7 +580,7 @@ gv_view gv_pass_projection(const gv_pass *pass, int64_t layer, gv_projection whi
         view.shape[0] = queries;
         view.shape[1] = c->num_heads * c->head_dim;
     }
-    if (!pass->save || pass->spent) return view;
+    if (!pass->save || pass->spent || pass->checkpoint) return view;
     view.data = which == GV_QUERY ? s->query : which == GV_KEY ? s->key : s->value;
     return view;
 }
@@ -538,7 +605,13 @@ void gv_pass_first_nonfinite(char *out, size_t size, const gv_pass *pass) {
         (void)snprintf(out, size, "embeddings");
         return;
     }
-    for (int64_t l = 0; there && pass->save && l < c->num_layers; l++) {
+    for (int64_t l = 1; there && pass->checkpoint && l < c->num_layers; l++) {
+        if (!k->all_finite(pass->layer_inputs[l], pass->tokens * c->hidden_size)) {
+            (void)snprintf(out, size, "hidden state of layer %lld", (long long)l);
+            return;
+        }
+    }
+    for (int64_t l = 0; there && pass->save && !pass->checkpoint && l < c->num_layers; l++) {
         int64_t rows = l == c->num_layers - 1 ? pass->selected.count : pass->tokens;
         if (!k->all_finite(pass->layers[l].self.sum, rows * c->hidden_size)) {
             (void)snprintf(out, size, "attention output of layer %lld", (long long)l);

@@ -61,22 +61,31 @@ struct gv_pass {
     const uint32_t *samples;
     const float *memory;
     const int64_t *memory_splits;
-    const int32_t *memory_position;
+    gv_row_set memory_set; /* its rows; sample and position for dropout */
     const int32_t *relative_bucket;
-    gv_cache *cache; /* while a step over it runs */
+    gv_adapter_choice adapters; /* copied */
+    uint64_t *adapter_versions; /* [adapters.count] */
+    bool exact;                 /* quantised weights count as what they stand for: a backward may follow through adapters */
+    float *unpack;              /* scratch for that, while a forward or backward runs */
+    bool checkpoint;
+    float **layer_inputs; /* [L] with checkpoint, NULL for the first and last: embedded, and a state of its own */
+    gv_cache *cache;      /* while a step over it runs */
     const int64_t *cache_sequences;
-    const int32_t *first;   /* [B]: row of a sequence's first token among the selected rows, -1 = none */
-    gv_row_set head_set;    /* the rows the head works on, for dropout */
-    gv_layer_state *layers; /* [L] when saved, else all the same */
-    float *embedded;        /* [T, H] */
-    float **hidden;         /* [L+1], NULL where not kept; [L] is always there */
-    float *last;            /* [R, H]: what the head sees, = hidden[L] */
-    float *last_raw;        /* before the final norm */
+    const int32_t *first;    /* [B]: row of a sequence's first token among the selected rows, -1 = none */
+    gv_row_set sequence_set; /* one row a sequence */
+    gv_row_set head_set;     /* the rows the head works on */
+    gv_layer_state *layers;  /* [L] when saved, else all the same */
+    float *embedded;         /* [T, H] */
+    float **hidden;          /* [L+1], NULL where not kept; [L] is always there */
+    float *last;             /* [R, H]: what the head sees, = hidden[L] */
+    float *last_raw;         /* before the final norm */
     /* heads; mlm_out: what the decoder multiplies, = last of a causal LM whose logits are not scaled */
     gv_loss_kind loss_kind;
     int64_t logit_cols;
     float *pooler_in, *pooler_before, *pooled, *head_in, *logits, *mlm_before, *mlm_act, *mlm_out, *chunk, *row_loss,
         *row_scale;
+    float *mlm_gradient; /* [R, E]: at mlm_out, of a gradient of 1 at the loss; NULL = made in the backward */
+    bool wants_logits;
     const int64_t *labels;
     const float *label_values, *class_weights;
     double label_weight; /* sum of the weights of what counts */
@@ -92,7 +101,9 @@ typedef struct {
     float *ping, *pong, *normed, *gathered, *output, *inner, *scratch;
 } gv_forward_temps;
 typedef struct {
-    float *dx, *dsum, *d_in, *dquery, *dkey, *dvalue, *dcontext, *inner, *dinner, *dgate, *x, *normed, *stats, *scratch, *small;
+    float *dx, *dsum, *d_in, *dquery, *dkey, *dvalue, *dcontext, *inner, *dinner, *dgate, *x, *normed, *stats, *scratch, *small,
+        *gathered;
+    gv_forward_temps again; /* with checkpoint */
 } gv_backward_temps;
 
 void gv_layer_state_take(gv_layer_state *out, gv_arena *arena, const gv_pass *pass, bool last);
@@ -100,13 +111,18 @@ void gv_forward_temps_take(gv_forward_temps *out, gv_arena *arena, const gv_pass
 void gv_backward_temps_take(gv_backward_temps *out, gv_arena *arena, const gv_pass *pass);
 
 gv_norm gv_norm_of(const gv_model *model, int64_t gamma, int64_t beta, double eps);
-gv_weight gv_weight_of(const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k);
-/* y = x w^T + b for one weight. m = 0 does nothing. */
-gv_status gv_linear(float *y, const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k, const float *x, int64_t m,
-                    gv_error *error);
+gv_weight gv_weight_of(const gv_pass *pass, const gv_model *owner, gv_linear_ids ids, int64_t n, int64_t k);
+/* y = x w^T + b [m, n], without adapters. m = 0 does nothing. */
+gv_status gv_plain_linear(float *y, const gv_pass *pass, gv_linear_ids ids, int64_t n, int64_t k, const float *x, int64_t m,
+                          gv_error *error);
+gv_status gv_plain_linear_backward(float *dx, bool accumulate, const gv_pass *pass, gv_linear_ids ids, int64_t n, int64_t k,
+                                   const float *dy, const float *x, int64_t m, gv_error *error);
+/* The same for the rows of a row set, through the adapters of their sequences. */
+gv_status gv_linear(float *y, const gv_pass *pass, int64_t layer, const gv_row_set *rows, gv_linear_ids ids, int64_t n,
+                    int64_t k, const float *x, gv_error *error);
 /* Weight and bias gradients, and dx unless NULL. */
-gv_status gv_linear_backward(float *dx, bool accumulate, gv_model *model, gv_linear_ids ids, int64_t n, int64_t k,
-                             const float *dy, const float *x, int64_t m, gv_error *error);
+gv_status gv_linear_backward(float *dx, bool accumulate, const gv_pass *pass, int64_t layer, const gv_row_set *rows,
+                             gv_linear_ids ids, int64_t n, int64_t k, const float *dy, const float *x, gv_error *error);
 
 gv_status gv_embed_forward(gv_pass *pass, const gv_forward_temps *temps, gv_error *error);
 gv_status gv_embed_backward(gv_pass *pass, float *dx, const gv_backward_temps *temps, gv_error *error);

@@ -14,6 +14,13 @@ static bool gv_is_transposed(const gv_model *model, const gv_parameter *p) {
     return model->config.conv1d && p->linear && strncmp(p->name, "layers.", 7) == 0;
 }
 
+void gv_linear_shape(int64_t *n, int64_t *k, const gv_model *model, int64_t index) {
+    const gv_parameter *p = &model->parameters[index];
+    bool transposed = gv_is_transposed(model, p);
+    *n = p->shape[transposed ? 1 : 0];
+    *k = p->shape[transposed ? 0 : 1];
+}
+
 /* Outputs and inputs of one slice. */
 static void gv_slice_shape(int64_t *n, int64_t *k, const gv_model *model, const gv_parameter *p) {
     bool transposed = gv_is_transposed(model, p);

@@ -10,8 +10,8 @@
 
 #include "base/parallel.h"
 #include "base/try.h"
+#include "model/adapters.h"
 #include "model/cache.h"
-#include "model/pass.h"
 #include "nn/embedding.h"
 
 gv_row_dropout gv_pass_dropout(const gv_pass *pass, int64_t layer, int site, double rate, const gv_row_set *rows) {
@@ -21,53 +21,6 @@ gv_row_dropout gv_pass_dropout(const gv_pass *pass, int64_t layer, int site, dou
 
 gv_norm gv_norm_of(const gv_model *model, int64_t gamma, int64_t beta, double eps) {
     return (gv_norm){gv_data(model, gamma), gv_data(model, beta), (float)eps, model->config.norm == GV_NORM_RMS};
-}
-
-gv_weight gv_weight_of(const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k) {
-    bool transposed = model->config.conv1d && ids.weight >= 0 && model->parameters[ids.weight].shape[0] == k &&
-                      strncmp(model->parameters[ids.weight].name, "layers.", 7) == 0;
-    return (gv_weight){gv_data(model, ids.weight),
-                       gv_data(model, ids.bias),
-                       n,
-                       k,
-                       transposed ? n : k,
-                       transposed,
-                       gv_quantised_of(model, ids.weight),
-                       ids.weight >= 0 ? model->parameters[ids.weight].capture : NULL};
-}
-
-gv_status gv_linear(float *y, const gv_model *model, gv_linear_ids ids, int64_t n, int64_t k, const float *x, int64_t m,
-                    gv_error *error) {
-    if (m == 0) return GV_OK;
-    gv_weight weight = gv_weight_of(model, ids, n, k);
-    float *const ys[] = {y}, *const before[] = {NULL};
-    return gv_linear_forward(ys, &n, before, &weight, 1, x, k, m, GV_ACT_NONE, error);
-}
-
-gv_status gv_linear_backward(float *dx, bool accumulate, gv_model *model, gv_linear_ids ids, int64_t n, int64_t k,
-                             const float *dy, const float *x, int64_t m, gv_error *error) {
-    gv_status status = GV_OK;
-    if (m == 0) {
-        return GV_OK;
-    }
-    gv_weight weight = gv_weight_of(model, ids, n, k);
-    bool add_weight, add_bias;
-    float *dw = gv_grad_dense(model, ids.weight, &add_weight);
-    float *db = gv_grad_dense(model, ids.bias, &add_bias);
-    float *const dws[] = {dw}, *const no_bias[] = {NULL}, *const dbs[] = {db};
-    const float *const dys[] = {dy};
-    if (dw != NULL) {
-        /* weight and bias are reached together except when one of them is frozen */
-        float *const *biases = db != NULL && add_bias == add_weight ? dbs : no_bias;
-        status = gv_linear_backward_weight(dws, biases, &add_weight, &weight, 1, dys, &n, x, k, m, error);
-        if (biases == dbs) db = NULL;
-    }
-    if (status == GV_OK && db != NULL) {
-        if (!add_bias) memset(db, 0, (size_t)n * sizeof(float));
-        gv_kernels_get()->column_sum(db, dy, m, n, n);
-    }
-    if (status == GV_OK && dx != NULL) status = gv_linear_backward_input(dx, k, dys, &n, &weight, 1, m, accumulate, error);
-    return status;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
@@ -131,7 +84,7 @@ static gv_attention_batch gv_batch_of(const gv_pass *pass, int64_t layer, const 
         .key_splits = cross ? pass->memory_splits : pass->all.splits,
         .key_counts = cross ? NULL : pass->key_counts,
         .query_position = rows->position,
-        .key_position = cross ? pass->memory_position : pass->all.position,
+        .key_position = cross ? pass->memory_set.position : pass->all.position,
         .samples = pass->samples,
         .scale = (float)c->attention_scale,
         .causal = c->causal && !cross,
@@ -191,6 +144,8 @@ void gv_backward_temps_take(gv_backward_temps *out, gv_arena *arena, const gv_pa
         gv_arena_floats(arena, 2 * (t * c->num_heads > keys * c->num_kv_heads ? t * c->num_heads : keys * c->num_kv_heads) + 2);
     out->scratch = gv_arena_floats(arena, gv_scratch_floats(pass));
     out->small = gv_arena_floats(arena, t * h);
+    out->gathered = pass->selected.index != NULL ? gv_arena_floats(arena, pass->selected.count * h) : NULL;
+    if (pass->checkpoint) gv_forward_temps_take(&out->again, arena, pass);
 }
 
 /* ---- embeddings ------------------------------------------------------------------------------------------------- */
@@ -220,7 +175,9 @@ gv_status gv_embed_forward(gv_pass *pass, const gv_forward_temps *temps, gv_erro
         GV_TRY(gv_norm_forward(rows, rows, &norm, t, e));
     }
     GV_TRY(gv_dropout_rows(rows, rows, &dropout, t, e));
-    if (projects) GV_TRY(gv_linear(pass->embedded, model, model->projection, c->hidden_size, e, rows, t, error));
+    if (projects) {
+        GV_TRY(gv_linear(pass->embedded, pass, c->num_layers, &pass->all, model->projection, c->hidden_size, e, rows, error));
+    }
 done:
     return status;
 }
@@ -253,7 +210,8 @@ gv_status gv_embed_backward(gv_pass *pass, float *dx, const gv_backward_temps *t
         }
         GV_TRY(gv_dropout_rows(normed, normed, &dropout, t, e));
         dy = temps->d_in;
-        GV_TRY(gv_linear_backward(dy, false, model, model->projection, c->hidden_size, e, dx, normed, t, error));
+        GV_TRY(gv_linear_backward(dy, false, pass, c->num_layers, &pass->all, model->projection, c->hidden_size, e, dx, normed,
+                                  error));
     }
     GV_TRY(gv_dropout_rows(dy, dy, &dropout, t, e));
     if (c->embedding_norm) {
@@ -272,16 +230,17 @@ done:
 /* ---- query, key, value ------------------------------------------------------------------------------------------ */
 
 /* The three weights of a self-attention; of one fused matrix, three slices. */
-static void gv_qkv_weights(gv_weight out[3], const gv_model *model, const gv_attention_ids *ids, bool fused) {
+static void gv_qkv_weights(gv_weight out[3], const gv_pass *pass, const gv_attention_ids *ids, bool fused) {
+    const gv_model *model = pass->model;
     const gv_config *c = &model->config;
     int64_t inner = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
     if (!fused) {
-        out[0] = gv_weight_of(model, ids->query, inner, c->hidden_size);
-        out[1] = gv_weight_of(model, ids->key, kv, c->hidden_size);
-        out[2] = gv_weight_of(model, ids->value, kv, c->hidden_size);
+        out[0] = gv_weight_of(pass, model, ids->query, inner, c->hidden_size);
+        out[1] = gv_weight_of(pass, model, ids->key, kv, c->hidden_size);
+        out[2] = gv_weight_of(pass, model, ids->value, kv, c->hidden_size);
         return;
     }
-    gv_weight whole = gv_weight_of(model, ids->query, 3 * inner, c->hidden_size);
+    gv_weight whole = gv_weight_of(pass, model, ids->query, 3 * inner, c->hidden_size);
     for (int i = 0; i < 3; i++) {
         out[i] = whole;
         out[i].n = inner;
@@ -353,7 +312,7 @@ static gv_status gv_project_qkv(gv_pass *pass, int64_t layer, gv_attention_state
     const gv_attention_ids *ids = &model->layers[layer].self;
     int64_t inner = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim, h = c->hidden_size;
     gv_weight w[3];
-    gv_qkv_weights(w, model, ids, c->fused_qkv);
+    gv_qkv_weights(w, pass, ids, c->fused_qkv);
     float *q = c->query_key_norm ? s->query_raw : s->query, *k = c->query_key_norm ? s->key_raw : s->key;
     float *const ys[3] = {q, k, s->value}, *const before[3] = {NULL, NULL, NULL};
     const int64_t strides[3] = {inner, kv, kv};
@@ -362,6 +321,11 @@ static gv_status gv_project_qkv(gv_pass *pass, int64_t layer, gv_attention_state
     } else {
         GV_TRY(gv_linear_forward(ys + 1, strides + 1, before, w + 1, 2, in, h, pass->tokens, GV_ACT_NONE, error));
         if (rows->count > 0) GV_TRY(gv_linear_forward(ys, strides, before, w, 1, in_rows, h, rows->count, GV_ACT_NONE, error));
+    }
+    const gv_linear_ids each[3] = {ids->query, ids->key, ids->value};
+    for (int i = 0; i < 3; i++) {
+        GV_TRY(gv_adapt(ys[i], strides[i], pass, layer, i == 0 ? rows : &pass->all, each[i].weight,
+                        c->fused_qkv ? i * inner : 0, w[i].n, h, i == 0 ? in_rows : in, error));
     }
     if (c->query_key_norm) GV_TRY(gv_head_norms(s, model, ids, rows->count, pass->tokens));
     gv_rotate(c, s->query, rows, c->num_heads, 1);
@@ -391,12 +355,12 @@ static gv_status gv_cross_forward(gv_pass *pass, int64_t layer, const float *bas
     gv_norm norm = gv_norm_of(model, ids->norm, ids->norm_bias, c->norm_eps);
     gv_row_dropout dropout = gv_pass_dropout(pass, layer, GV_SITE_CROSS_OUTPUT, c->hidden_dropout, rows);
     GV_TRY(gv_norm_forward(t->normed, base, &norm, rows->count, h));
-    GV_TRY(gv_linear(s->query, model, ids->query, inner, h, t->normed, rows->count, error));
+    GV_TRY(gv_linear(s->query, pass, layer, rows, ids->query, inner, h, t->normed, error));
     /* Of a cached sequence they were made once; memory_rows is 0. */
-    GV_TRY(gv_linear(s->key, model, ids->key, kv, h, pass->memory, pass->memory_rows, error));
-    GV_TRY(gv_linear(s->value, model, ids->value, kv, h, pass->memory, pass->memory_rows, error));
+    GV_TRY(gv_linear(s->key, pass, layer, &pass->memory_set, ids->key, kv, h, pass->memory, error));
+    GV_TRY(gv_linear(s->value, pass, layer, &pass->memory_set, ids->value, kv, h, pass->memory, error));
     GV_TRY(gv_attend(pass, layer, s, rows, true, t->scratch));
-    GV_TRY(gv_linear(t->output, model, ids->output, h, inner, s->context, rows->count, error));
+    GV_TRY(gv_linear(t->output, pass, layer, rows, ids->output, h, inner, s->context, error));
     GV_TRY(gv_residual_norm(s->sum, NULL, t->output, base, NULL, &dropout, rows->count, h));
 done:
     return status;
@@ -412,12 +376,18 @@ static gv_status gv_mlp_inner(gv_pass *pass, int64_t layer, gv_layer_state *s, c
     gv_activation kind = (gv_activation)c->activation;
     int64_t h = c->hidden_size, i = c->intermediate_size, strides[2] = {i, i};
     gv_row_dropout dropout = gv_pass_dropout(pass, layer, GV_SITE_MLP, c->mlp_dropout, rows);
-    gv_weight w[2] = {gv_weight_of(model, ids->up, i, h), {0}};
+    gv_weight w[2] = {gv_weight_of(pass, model, ids->up, i, h), {0}};
     if (c->gated) {
         float *const ys[2] = {s->up, s->gate}, *const before[2] = {NULL, NULL};
-        w[1] = gv_weight_of(model, ids->gate, i, h);
+        w[1] = gv_weight_of(pass, model, ids->gate, i, h);
         GV_TRY(gv_linear_forward(ys, strides, before, w, 2, in, h, rows->count, GV_ACT_NONE, error));
+        GV_TRY(gv_adapt(s->up, i, pass, layer, rows, ids->up.weight, 0, i, h, in, error));
+        GV_TRY(gv_adapt(s->gate, i, pass, layer, rows, ids->gate.weight, 0, i, h, in, error));
         GV_TRY(gv_activate_rows(t->inner, s->gate, s->up, kind, &dropout, rows->count, i));
+    } else if (gv_adapts(pass, ids->up.weight)) { /* what comes before the activation is not whole yet */
+        float *up = s->up != NULL ? s->up : t->inner;
+        GV_TRY(gv_linear(up, pass, layer, rows, ids->up, i, h, in, error));
+        GV_TRY(gv_activate_rows(t->inner, NULL, up, kind, &dropout, rows->count, i));
     } else {
         float *const ys[1] = {t->inner}, *const before[1] = {s->up};
         GV_TRY(gv_linear_forward(ys, strides, before, w, 1, in, h, rows->count, kind, error));
@@ -452,7 +422,7 @@ gv_status gv_layer_forward(float **y, gv_pass *pass, int64_t layer, float *x, co
     }
     if (pass->tokens > 0) GV_TRY(gv_project_qkv(pass, layer, &s->self, in, in_rows, rows, error));
     GV_TRY(gv_attend(pass, layer, &s->self, rows, false, t->scratch));
-    GV_TRY(gv_linear(t->output, model, ids->self.output, h, inner, s->self.context, rows->count, error));
+    GV_TRY(gv_linear(t->output, pass, layer, rows, ids->self.output, h, inner, s->self.context, error));
     if (rows->index != NULL) {
         gv_gather_rows(t->gathered, x, rows->index, rows->count, h);
         residual = t->gathered;
@@ -472,7 +442,7 @@ gv_status gv_layer_forward(float **y, gv_pass *pass, int64_t layer, float *x, co
         base = t->normed;
     }
     if (rows->count > 0) GV_TRY(gv_mlp_inner(pass, layer, s, mlp_in, rows, t, error));
-    GV_TRY(gv_linear(t->output, model, ids->down, h, c->intermediate_size, t->inner, rows->count, error));
+    GV_TRY(gv_linear(t->output, pass, layer, rows, ids->down, h, c->intermediate_size, t->inner, error));
     if (c->pre_norm) {
         GV_TRY(gv_residual_norm(s->sum, NULL, t->output, base, NULL, &down_dropout, rows->count, h));
         out = s->sum;
@@ -489,8 +459,8 @@ done:
 /* x of `layer` as the forward had it. */
 static gv_status gv_layer_input(const float **out, gv_pass *pass, int64_t layer, float *buffer) {
     const gv_config *c = &pass->model->config;
-    if (layer == 0) {
-        *out = pass->embedded;
+    if (layer == 0 || pass->checkpoint) {
+        *out = layer == 0 ? pass->embedded : pass->layer_inputs[layer];
         return GV_OK;
     }
     *out = pass->layers[layer - 1].sum;
@@ -519,10 +489,10 @@ static gv_status gv_mlp_backward(gv_pass *pass, int64_t layer, const float *mlp_
         down = t->small;
     }
     GV_TRY(gv_activate_rows(t->inner, s->gate, s->up, kind, &inner_dropout, m, i));
-    GV_TRY(gv_linear_backward(t->dinner, false, model, ids->down, h, i, down, t->inner, m, error));
+    GV_TRY(gv_linear_backward(t->dinner, false, pass, layer, rows, ids->down, h, i, down, t->inner, error));
     GV_TRY(gv_activate_rows_backward(t->dinner, t->dgate, s->gate, s->up, kind, &inner_dropout, m, i));
-    GV_TRY(gv_linear_backward(t->d_in, false, model, ids->up, i, h, t->dinner, mlp_in, m, error));
-    if (c->gated) GV_TRY(gv_linear_backward(t->d_in, true, model, ids->gate, i, h, t->dgate, mlp_in, m, error));
+    GV_TRY(gv_linear_backward(t->d_in, false, pass, layer, rows, ids->up, i, h, t->dinner, mlp_in, error));
+    if (c->gated) GV_TRY(gv_linear_backward(t->d_in, true, pass, layer, rows, ids->gate, i, h, t->dgate, mlp_in, error));
 done:
     return status;
 }
@@ -541,13 +511,14 @@ static gv_status gv_cross_backward(gv_pass *pass, int64_t layer, float *dmemory,
     gv_row_dropout dropout = gv_pass_dropout(pass, layer, GV_SITE_CROSS_OUTPUT, c->hidden_dropout, rows);
     gv_attention_batch batch = gv_batch_of(pass, layer, rows, true);
     GV_TRY(gv_dropout_rows(t->small, t->dsum, &dropout, m, h));
-    GV_TRY(gv_linear_backward(t->dcontext, false, model, ids->output, h, inner, t->small, s->context, m, error));
+    GV_TRY(gv_linear_backward(t->dcontext, false, pass, layer, rows, ids->output, h, inner, t->small, s->context, error));
     GV_TRY(gv_attention_backward(t->dquery, t->dkey, t->dvalue, NULL, t->dcontext, s->context, s->lse, NULL, s->query, s->key,
                                  s->value, &batch, t->scratch));
     GV_TRY(gv_norm_forward(t->normed, base, &norm, m, h));
-    GV_TRY(gv_linear_backward(t->d_in, false, model, ids->query, inner, h, t->dquery, t->normed, m, error));
-    GV_TRY(gv_linear_backward(dmemory, true, model, ids->key, kv, h, t->dkey, pass->memory, pass->memory_rows, error));
-    GV_TRY(gv_linear_backward(dmemory, true, model, ids->value, kv, h, t->dvalue, pass->memory, pass->memory_rows, error));
+    GV_TRY(gv_linear_backward(t->d_in, false, pass, layer, rows, ids->query, inner, h, t->dquery, t->normed, error));
+    GV_TRY(gv_linear_backward(dmemory, true, pass, layer, &pass->memory_set, ids->key, kv, h, t->dkey, pass->memory, error));
+    GV_TRY(
+        gv_linear_backward(dmemory, true, pass, layer, &pass->memory_set, ids->value, kv, h, t->dvalue, pass->memory, error));
     GV_TRY(gv_norm_backward(t->d_in, gv_grad_added(model, ids->norm), gv_grad_added(model, ids->norm_bias), t->d_in, base,
                             &norm, m, h, t->stats));
     GV_TRY(gv_add_rows(t->dsum, t->d_in, m, h));
@@ -576,6 +547,23 @@ static gv_status gv_qk_backward(gv_pass *pass, int64_t layer, const gv_row_set *
     return status;
 }
 
+/* What goes through the adapters of query, key and value `from` .. `to` - 1; dx and x are of the query's rows when `to` is 1. */
+static gv_status gv_qkv_adapt_backward(float *dx, gv_pass *pass, int64_t layer, int from, int to, const gv_row_set *rows,
+                                       const float *const dys[3], const float *x, gv_error *error) {
+    gv_status status = GV_OK;
+    const gv_config *c = &pass->model->config;
+    const gv_attention_ids *ids = &pass->model->layers[layer].self;
+    const gv_linear_ids each[3] = {ids->query, ids->key, ids->value};
+    int64_t inner = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
+    for (int i = from; i < to; i++) {
+        int64_t n = i == 0 ? inner : kv;
+        GV_TRY(gv_adapt_backward(dx, pass, layer, i == 0 ? rows : &pass->all, each[i].weight, c->fused_qkv ? i * inner : 0, n,
+                                 c->hidden_size, dys[i], n, x, error));
+    }
+done:
+    return status;
+}
+
 /* From dquery, dkey, dvalue to the gradient at the attention's input, t->d_in [T, H]. in: [T, H]. */
 static gv_status gv_qkv_backward(gv_pass *pass, int64_t layer, const float *in, const gv_row_set *rows,
                                  const gv_backward_temps *t, gv_error *error) {
@@ -588,7 +576,7 @@ static gv_status gv_qkv_backward(gv_pass *pass, int64_t layer, const float *in, 
     bool accumulate[3];
     const int64_t strides[3] = {inner, kv, kv};
     const float *const dys[3] = {t->dquery, t->dkey, t->dvalue};
-    gv_qkv_weights(w, model, &model->layers[layer].self, c->fused_qkv);
+    gv_qkv_weights(w, pass, &model->layers[layer].self, c->fused_qkv);
     gv_qkv_gradients(dw, db, accumulate, model, &model->layers[layer].self, w, c->fused_qkv);
     for (int i = 0; i < 3; i++) {
         if (dw[i] != NULL || db[i] == NULL) continue; /* the weight is frozen, its bias is not */
@@ -599,14 +587,17 @@ static gv_status gv_qkv_backward(gv_pass *pass, int64_t layer, const float *in, 
     if (rows->index == NULL) {
         GV_TRY(gv_linear_backward_weight(dw, db, accumulate, w, 3, dys, strides, in, h, pass->tokens, error));
         GV_TRY(gv_linear_backward_input(t->d_in, h, dys, strides, w, 3, pass->tokens, false, error));
+        GV_TRY(gv_qkv_adapt_backward(t->d_in, pass, layer, 0, 3, rows, dys, in, error));
         goto done;
     }
     GV_TRY(
         gv_linear_backward_weight(dw + 1, db + 1, accumulate + 1, w + 1, 2, dys + 1, strides + 1, in, h, pass->tokens, error));
     GV_TRY(gv_linear_backward_input(t->d_in, h, dys + 1, strides + 1, w + 1, 2, pass->tokens, false, error));
-    gv_gather_rows(t->small, in, rows->index, rows->count, h);
-    GV_TRY(gv_linear_backward_weight(dw, db, accumulate, w, 1, dys, strides, t->small, h, rows->count, error));
+    GV_TRY(gv_qkv_adapt_backward(t->d_in, pass, layer, 1, 3, rows, dys, in, error));
+    gv_gather_rows(t->gathered, in, rows->index, rows->count, h);
+    GV_TRY(gv_linear_backward_weight(dw, db, accumulate, w, 1, dys, strides, t->gathered, h, rows->count, error));
     GV_TRY(gv_linear_backward_input(t->small, h, dys, strides, w, 1, rows->count, false, error));
+    GV_TRY(gv_qkv_adapt_backward(t->small, pass, layer, 0, 1, rows, dys, t->gathered, error));
     gv_scatter_rows(t->d_in, t->small, rows->index, rows->count, h);
 done:
     return status;
@@ -629,6 +620,10 @@ gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const
     if (m == 0) {
         memset(t->dx, 0, (size_t)(tokens * h) * sizeof(float));
         return GV_OK;
+    }
+    if (pass->checkpoint && layer < c->num_layers - 1) {
+        float *x = layer == 0 ? pass->embedded : pass->layer_inputs[layer], *unused;
+        GV_TRY(gv_layer_forward(&unused, pass, layer, x, &t->again, error));
     }
     /* mlp */
     const float *base = c->cross_attention ? s->cross.sum : s->self.sum;
@@ -655,7 +650,8 @@ gv_status gv_layer_backward(gv_pass *pass, int64_t layer, const float *dy, const
         GV_TRY(gv_dropout_rows(t->small, t->dsum, &output_dropout, m, h));
         doutput = t->small;
     }
-    GV_TRY(gv_linear_backward(t->dcontext, false, model, ids->self.output, h, inner, doutput, s->self.context, m, error));
+    GV_TRY(
+        gv_linear_backward(t->dcontext, false, pass, layer, rows, ids->self.output, h, inner, doutput, s->self.context, error));
     float *dtable = c->position == GV_POSITION_RELATIVE ? gv_grad_added(model, model->relative_bias) : NULL;
     GV_TRY(gv_attention_backward(t->dquery, t->dkey, t->dvalue, dtable, t->dcontext, s->self.context, s->self.lse, dprobs,
                                  s->self.query, s->self.key, s->self.value, &batch, t->scratch));

@@ -21,7 +21,8 @@ extern struct PyModuleDef gv_module_definition;
 /* Raises the exception that gv_status documents, with error->text; returns NULL. */
 PyObject *gv_raise(const gv_error *error);
 
-int gv_add_packed(void); /* what gv_encode_texts needs; 0 or -1 with an exception set */
+int gv_add_packed(void);   /* what gv_encode_texts needs; 0 or -1 with an exception set */
+int gv_add_adapters(void); /* what gv_read_adapters needs */
 /* Each adds its types and functions to the module; 0 or -1 with an exception set. */
 int gv_add_tokenizer(PyObject *module, gv_module_state *state);
 int gv_add_bpe(PyObject *module);

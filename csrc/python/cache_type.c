@@ -91,11 +91,12 @@ static PyObject *cache_length(gv_cache_object *self, PyObject *argument) {
 }
 
 static PyObject *cache_remember(gv_cache_object *self, PyObject *args) {
-    PyObject *sequences, *memory, *splits;
+    PyObject *sequences, *memory, *splits, *adapters = NULL, *adapter_of = NULL;
+    gv_adapters_read read;
     gv_error error = {0};
     gv_status status;
     const npy_intp any[1] = {-1};
-    if (!PyArg_ParseTuple(args, "OOO:remember", &sequences, &memory, &splits)) return NULL;
+    if (!PyArg_ParseTuple(args, "OOO|OO:remember", &sequences, &memory, &splits, &adapters, &adapter_of)) return NULL;
     PyArrayObject *which = gv_want_array(sequences, "sequences", NPY_INT64, 1, any);
     if (which == NULL) return NULL;
     int64_t count = PyArray_DIM(which, 0);
@@ -107,7 +108,10 @@ static PyObject *cache_remember(gv_cache_object *self, PyObject *args) {
     const npy_intp shape[2] = {(npy_intp)offsets[count], hidden != NULL ? (npy_intp)PyLong_AsLong(hidden) : -1};
     PyArrayObject *rows = gv_want_array(memory, "memory", NPY_FLOAT32, 2, shape);
     if (rows == NULL) return NULL;
-    GV_WITHOUT_GIL(status, gv_cache_remember(self->cache, PyArray_DATA(which), count, PyArray_DATA(rows), offsets, &error));
+    if (gv_read_adapters(&read, Py_TYPE(self->owner), adapters, adapter_of, count) < 0) return NULL;
+    GV_WITHOUT_GIL(
+        status, gv_cache_remember(self->cache, PyArray_DATA(which), count, PyArray_DATA(rows), offsets, &read.choice, &error));
+    gv_adapters_clear(&read);
     if (status != GV_OK) return gv_raise(&error);
     Py_RETURN_NONE;
 }

@@ -11,7 +11,8 @@
 typedef struct {
     PyObject_HEAD gv_model *model;
     PyObject *config; /* dict */
-    PyObject *bound;  /* list: the arrays that parameters point into */
+    PyObject *bound;  /* dict: the arrays that parameters point into */
+    PyObject *base;   /* of an adapter: its model, else NULL */
 } gv_model_object;
 
 typedef struct {
@@ -71,7 +72,18 @@ static inline PyArrayObject *gv_want_array(PyObject *value, const char *name, in
     return array;
 }
 
-/* The Pass object for a finished forward; takes over `pass`, also when it fails. */
-PyObject *gv_pass_object_new(PyTypeObject *type, gv_model_object *owner, gv_pass *pass);
+/* The Pass object for a finished forward; takes over `pass`, also when it fails. `adapters`: what must live as long, or NULL. */
+PyObject *gv_pass_object_new(PyTypeObject *type, gv_model_object *owner, PyObject *adapters, gv_pass *pass);
+
+/* Adapters that a call names (None or NULL = none) and, of each sequence, which; `held` keeps them alive. 0, or -1 with an exception
+ * set. gv_adapters_clear in either case. */
+typedef struct {
+    gv_adapter_choice choice;
+    gv_model **models;
+    PyObject *held;
+} gv_adapters_read;
+int gv_read_adapters(gv_adapters_read *out, PyTypeObject *type, PyObject *adapters, PyObject *adapter_of, int64_t sequences);
+void gv_adapters_clear(gv_adapters_read *read);
+PyObject *gv_model_adapter(gv_model_object *self, PyObject *args);
 
 #endif

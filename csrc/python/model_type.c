@@ -101,6 +101,7 @@ static int model_traverse(gv_model_object *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->config);
     Py_VISIT(self->bound);
+    Py_VISIT(self->base);
     return 0;
 }
 
@@ -115,6 +116,7 @@ static void model_dealloc(gv_model_object *self) {
     PyObject_GC_UnTrack(self);
     (void)model_clear(self);
     gv_model_free(self->model);
+    Py_CLEAR(self->base);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -475,25 +477,27 @@ static int read_labels(gv_forward_args *args, gv_model_object *self, PyObject *l
 }
 
 static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyObject *kwargs) {
-    static char *names[] = {
-        "input_ids",     "row_splits", "position_ids", "token_type_ids", "key_counts",    "rows",   "memory",   "memory_splits",
-        "hidden_states", "attentions", "labels",       "loss",           "class_weights", "logits", "training", "save",
-        "seed",          "step",       "samples",      "cache",          "sequences",     NULL};
+    static char *names[] = {"input_ids", "row_splits", "position_ids",  "token_type_ids", "key_counts",
+                            "rows",      "memory",     "memory_splits", "hidden_states",  "attentions",
+                            "labels",    "loss",       "class_weights", "logits",         "training",
+                            "save",      "seed",       "step",          "samples",        "cache",
+                            "sequences", "checkpoint", "adapters",      "adapter_of",     NULL};
     PyObject *ids, *splits, *positions = Py_None, *types = Py_None, *key_counts = Py_None, *rows = Py_None, *memory = Py_None;
     PyObject *memory_splits = Py_None, *labels = Py_None, *class_weights = Py_None, *samples = Py_None, *cache = Py_None,
-             *sequences = Py_None;
-    int hidden_states = 0, attentions = 0, logits = 1, training = 0, save = 1;
+             *sequences = Py_None, *adapters = Py_None, *adapter_of = Py_None;
+    int hidden_states = 0, attentions = 0, logits = 1, training = 0, save = 1, checkpoint = 0;
     unsigned long seed = 0, step = 0;
     const char *loss = "single_label";
     const npy_intp any[2] = {-1, -1};
     gv_forward_args args = {0};
+    gv_adapters_read read;
     gv_error error = {0};
     gv_status status;
     gv_pass *pass = NULL;
-    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "OO|OO$OOOOppOsOpppkkOOO:forward", names, &ids, &splits, &positions,
+    if (!PyArg_ParseTupleAndKeywords(positional, kwargs, "OO|OO$OOOOppOsOpppkkOOOpOO:forward", names, &ids, &splits, &positions,
                                      &types, &key_counts, &rows, &memory, &memory_splits, &hidden_states, &attentions, &labels,
                                      &loss, &class_weights, &logits, &training, &save, &seed, &step, &samples, &cache,
-                                     &sequences)) {
+                                     &sequences, &checkpoint, &adapters, &adapter_of)) {
         return NULL;
     }
     PyArrayObject *array = gv_want_array(ids, "input_ids", NPY_INT32, 1, any);
@@ -545,11 +549,15 @@ static PyObject *model_forward(gv_model_object *self, PyObject *positional, PyOb
     args.logits = logits != 0;
     args.training = training != 0;
     args.save = save != 0;
+    args.checkpoint = checkpoint != 0;
     args.seed = (uint32_t)seed;
     args.step = (uint32_t)step;
+    if (gv_read_adapters(&read, Py_TYPE(self), adapters, adapter_of, args.sequences) < 0) return NULL;
+    args.adapters = read.choice;
     GV_WITHOUT_GIL(status, gv_model_forward(&pass, self->model, &args, &error));
-    if (status != GV_OK) return gv_raise(&error);
-    return gv_pass_object_new(state->pass_type, self, pass);
+    PyObject *made = status != GV_OK ? gv_raise(&error) : gv_pass_object_new(state->pass_type, self, read.held, pass);
+    gv_adapters_clear(&read);
+    return made;
 }
 
 static PyMethodDef model_methods[] = {
@@ -572,6 +580,7 @@ static PyMethodDef model_methods[] = {
     {"set_requires_grad", (PyCFunction)model_set_requires_grad, METH_VARARGS, "Freezes or unfreezes a parameter."},
     {"requires_grad", (PyCFunction)model_requires_grad, METH_O, "Whether a parameter gets a gradient."},
     {"offset", (PyCFunction)model_offset, METH_O, "A parameter's place in the flat buffers, in floats."},
+    {"adapter", (PyCFunction)gv_model_adapter, METH_VARARGS, "A low-rank adapter beside some of the model's matrices."},
     {"zero_grad", (PyCFunction)model_zero_grad, METH_NOARGS, "Forgets all gradients."},
     {"flat_parameters", (PyCFunction)model_flat_parameters, METH_NOARGS, "All weights, one view."},
     {"flat_gradient", (PyCFunction)model_flat_gradient, METH_NOARGS, "All gradients, one dense view."},

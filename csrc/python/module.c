@@ -142,7 +142,7 @@ static PyMethodDef module_methods[] = {
 static int module_exec(PyObject *module) {
     gv_module_state *state = PyModule_GetState(module);
     memset(state, 0, sizeof *state);
-    if (gv_add_packed() < 0) return -1;
+    if (gv_add_adapters() < 0 || gv_add_packed() < 0) return -1;
     if (gv_add_tokenizer(module, state) < 0) return -1;
     if (gv_add_bpe(module) < 0) return -1;
     if (gv_add_model(module, state) < 0) return -1;

@@ -4,9 +4,10 @@
 typedef struct {
     PyObject_HEAD gv_pass *pass;
     gv_model_object *owner;
+    PyObject *adapters; /* tuple, or NULL */
 } gv_pass_object;
 
-PyObject *gv_pass_object_new(PyTypeObject *type, gv_model_object *owner, gv_pass *pass) {
+PyObject *gv_pass_object_new(PyTypeObject *type, gv_model_object *owner, PyObject *adapters, gv_pass *pass) {
     gv_pass_object *self = (gv_pass_object *)type->tp_alloc(type, 0);
     if (self == NULL) {
         gv_pass_free(pass);
@@ -14,12 +15,14 @@ PyObject *gv_pass_object_new(PyTypeObject *type, gv_model_object *owner, gv_pass
     }
     self->pass = pass;
     self->owner = (gv_model_object *)Py_NewRef((PyObject *)owner);
+    self->adapters = Py_XNewRef(adapters);
     return (PyObject *)self;
 }
 
 static int pass_traverse(gv_pass_object *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->owner);
+    Py_VISIT(self->adapters);
     return 0;
 }
 
@@ -29,6 +32,7 @@ static void pass_dealloc(gv_pass_object *self) {
     PyObject_GC_UnTrack(self);
     gv_pass_free(self->pass);
     Py_CLEAR(self->owner);
+    Py_CLEAR(self->adapters);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._native import core as native
+from ..adapters.mixin import arguments_of
 from .processors import Processor, log_softmax
 from .scheduler import NonFiniteLogits
 
@@ -125,8 +126,10 @@ def beam_search(
     keep_scores: bool = False,
     keep_logits: bool = False,
     culprit: Callable[[], str | None] | None = None,
+    adapters: Sequence[Any] | None = None,
 ) -> list[BeamResult]:
-    """Runs the searches side by side on one cache, which is empty again in every case."""
+    """Runs the searches side by side on one cache, which is empty again in every case. adapters: the Route (None) of each prompt."""
+    routes = [None] * len(prompts) if adapters is None else list(adapters)
     cache = native.Cache(core, bits=bits)
     results = [BeamResult([], [], []) for _ in prompts]
     places: dict[int, list[int]] = {}  # prompt -> the cache's sequence of each beam
@@ -137,8 +140,12 @@ def beam_search(
             places[n] = [sequence]
             if memories is not None:
                 memory = np.ascontiguousarray(memories[n], np.float32)
-                cache.remember(np.array([sequence], np.int64), memory, np.array([0, len(memory)], np.int64))
-            first.append(_prefill(core, cache, sequence, prompt, step_tokens, culprit))
+                adapted = arguments_of([routes[n]])
+                cache.remember(
+                    np.array([sequence], np.int64), memory, np.array([0, len(memory)], np.int64),
+                    adapted.get("adapters"), adapted.get("adapter_of"),
+                )  # fmt: skip
+            first.append(_prefill(core, cache, sequence, prompt, step_tokens, routes[n]))
         rows = {n: np.repeat(row, len(searches[n].running), axis=0) for n, row in enumerate(first)}
         while rows:
             alive = []
@@ -160,7 +167,7 @@ def beam_search(
                     results[n].best = search.finished
                     for sequence in set(places.pop(n)):
                         cache.close(sequence)
-            rows = _step(core, cache, places, searches, alive)
+            rows = _step(core, cache, places, searches, alive, routes)
     finally:
         for sequences in places.values():
             for sequence in set(sequences):
@@ -172,14 +179,14 @@ def _name(culprit: Callable[[], str | None] | None) -> str:
     return (culprit() if culprit is not None else None) or "logits"
 
 
-def _prefill(core: Any, cache: Any, sequence: int, prompt: Sequence[int], step_tokens: int, culprit: Any) -> F32:
+def _prefill(core: Any, cache: Any, sequence: int, prompt: Sequence[int], step_tokens: int, route: Any) -> F32:
     which = np.array([sequence], np.int64)
     for begin in range(0, len(prompt), step_tokens):
         part = np.asarray(prompt[begin : begin + step_tokens], np.int32)
         last = begin + len(part) == len(prompt)
         done = core.forward(
             part, np.array([0, len(part)], np.int64), save=False, cache=cache, sequences=which,
-            rows=np.array([len(part) - 1] if last else [], np.int32),
+            rows=np.array([len(part) - 1] if last else [], np.int32), **arguments_of([route]),
         )  # fmt: skip
     return np.array(done.logits)
 
@@ -199,14 +206,15 @@ def _reorder(cache: Any, places: list[int], parents: list[int]) -> list[int]:
 
 
 def _step(
-    core: Any, cache: Any, places: dict[int, list[int]], searches: Sequence[Beams], alive: Sequence[int]
+    core: Any, cache: Any, places: dict[int, list[int]], searches: Sequence[Beams], alive: Sequence[int], routes: Sequence[Any]
 ) -> dict[int, F32]:
     if not alive:
         return {}
     sequences = np.array([s for n in alive for s in places[n]], np.int64)
     tokens = np.array([h.tokens[-1] for n in alive for h in searches[n].running], np.int32)
     splits = np.arange(len(tokens) + 1, dtype=np.int64)
-    logits = core.forward(tokens, splits, save=False, cache=cache, sequences=sequences).logits
+    adapted = arguments_of([routes[n] for n in alive for _ in places[n]])
+    logits = core.forward(tokens, splits, save=False, cache=cache, sequences=sequences, **adapted).logits
     rows, begin = {}, 0
     for n in alive:
         rows[n] = logits[begin : begin + len(places[n])]

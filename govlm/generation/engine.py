@@ -112,15 +112,18 @@ class Engine:
         *,
         logits_processor: Sequence[Any] = (),
         constraint: Any = None,
+        adapter: str | None = None,
         **fields: Any,
     ) -> Handle:
-        """Takes a request for one text and returns at once. fields: as of generate(), without beams and several texts.
+        """Takes a request for one text and returns at once. fields: as of generate(), without beams and several texts. adapter: the
+        name of the one that it goes through ("__base__": none; default the active one).
 
         EngineFull when max_requests are there; ValueError, IndexError or PromptTooLong for what cannot be; RuntimeError when closed.
         """
         config = resolve(self._model, generation_config, fields)
         if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
             raise ValueError("an Engine grows one text a request: num_beams and num_return_sequences must be 1")
+        names = self._model._routed(None if adapter is None else [adapter], 1)
         prompt = [int(index) for index in input_ids]
         limit = position_limit(self._model)
         most = config.max_new_tokens if config.max_new_tokens is not None else (config.max_length or 20)
@@ -136,7 +139,8 @@ class Engine:
         if config.stop_strings is not None:
             stops = StopStrings(config.stop_strings, self._tokenizer)
             ends.append(lambda ids, scores: stops.ends(ids[0]))
-        handle = Handle(self, request_of(config, Task(prompt, most, least), list(logits_processor), ends, constraint, 0))
+        task = Task(prompt, most, least, adapter=self._model._routes(names, "")[0])
+        handle = Handle(self, request_of(config, task, list(logits_processor), ends, constraint, 0))
         self._scheduler.check(handle._request)
         with self._wake:
             if self._closing:

@@ -55,6 +55,7 @@ class Task:
     min_new_tokens: int
     memory: F32 | None = None
     twin: int = 0
+    adapter: Any = None  # its Route
 
 
 def config_of(model: Any) -> GenerationConfig:
@@ -87,6 +88,7 @@ def generate(
     streamer: Any,
     tokenizer: Any,
     constraint: Any,
+    adapter_names: Any = None,
 ) -> Any:
     """See GenerationMixin.generate."""
     if model.task != "lm":
@@ -96,12 +98,15 @@ def generate(
         input_ids, attention_mask = _unpack(input_ids)
     ids, mask = _inputs(config, input_ids, attention_mask)
     seq2seq = "decoder" in model._cores
+    names = model._routed(adapter_names, len(ids))
     if seq2seq:
-        starts, tasks = _seq2seq_tasks(model, config, ids, mask, decoder_input_ids)
+        starts, tasks = _seq2seq_tasks(model, config, ids, mask, decoder_input_ids, names)
     elif decoder_input_ids is not None:
         raise ValueError(f"decoder_input_ids is not supported by {type(model).__name__}")
     else:
         starts, tasks = ids, _causal_tasks(model, config, ids, mask)
+    for task, route in zip(tasks, model._routes(names, "decoder" if seq2seq else ""), strict=True):
+        task.adapter = route
     more = list(processors) if isinstance(processors, Sequence) else [processors] if processors is not None else []
     ends = list(criteria) if isinstance(criteria, Sequence) else [criteria] if criteria is not None else []
     if config.stop_strings is not None:
@@ -191,7 +196,7 @@ def _causal_tasks(model: Any, config: GenerationConfig, ids: I64, mask: NDArray[
 
 
 def _seq2seq_tasks(
-    model: Any, config: GenerationConfig, ids: I64, mask: NDArray[np.bool_], decoder_input_ids: Any
+    model: Any, config: GenerationConfig, ids: I64, mask: NDArray[np.bool_], decoder_input_ids: Any, names: Sequence[str | None]
 ) -> tuple[I64, list[Task]]:
     start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.bos_token_id
     if decoder_input_ids is not None:
@@ -206,7 +211,9 @@ def _seq2seq_tasks(
         starts = np.full((len(ids), 1), start, np.int64)
     most, least = _new_tokens(config, starts.shape[1], None)
     batch = Batch.padded(model._rules, ids, mask.astype(np.int64), None, None, "input_ids")
-    memory = model._core_of("encoder").forward(batch.ids, batch.row_splits, batch.positions, save=False).hidden(-1)
+    adapted = model._adapter_arguments(names, "encoder")
+    done = model._core_of("encoder").forward(batch.ids, batch.row_splits, batch.positions, save=False, **adapted)
+    memory = done.hidden(-1)
     splits = batch.row_splits
     keys = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
     return starts, [
@@ -254,7 +261,7 @@ def request_of(
     """The request for a task; `stream` tells the texts of one prompt apart."""
     return Request(
         task.prompt, task.max_new_tokens, config.eos, _processors(config, task, more, constraint),
-        Draw(config.seed or 0, stream) if config.do_sample else None, _stops(ends), task.memory,
+        Draw(config.seed or 0, stream) if config.do_sample else None, _stops(ends), task.memory, task.adapter,
         want_logprobs=bool(config.output_logprobs), want_scores=bool(config.output_scores), want_logits=bool(config.output_logits),
     )  # fmt: skip
 
@@ -322,7 +329,7 @@ def _run_beams(
         core, [task.prompt for task in tasks], searches, [_processors(config, task, more, constraint) for task in tasks],
         None if not tasks or tasks[0].memory is None else [task.memory for task in tasks if task.memory is not None],
         bits=config.cache_bits or 32, step_tokens=_STEP_TOKENS, keep_scores=bool(config.output_scores),
-        keep_logits=bool(config.output_logits), culprit=model.first_nonfinite,
+        keep_logits=bool(config.output_logits), culprit=model.first_nonfinite, adapters=[task.adapter for task in tasks],
     )  # fmt: skip
     best = [hypothesis for result in results for hypothesis in result.best[:several]]
     sequences = _joined(np.repeat(starts, several, axis=0), [h.tokens for h in best], config)

@@ -40,6 +40,7 @@ class GenerationMixin:
         decoder_input_ids: Any = None,
         tokenizer: Any = None,
         constraint: Any = None,
+        adapter_names: Any = None,
         **fields: Any,
     ) -> Any:
         """Texts that continue (or, of a sequence-to-sequence model, answer) input_ids [B, S]; transformers' arguments and results.
@@ -49,6 +50,7 @@ class GenerationMixin:
         fields: GenerationConfig's (max_new_tokens=…, do_sample=…, num_beams=…, stop_strings=… with tokenizer=…).
         logits_processor: callables (ids [n, T], logits [n, V]) -> logits; stopping_criteria: callables (ids [1, T], logits [1, V])
         -> whether the text ends; streamer: put(ids), end(), for one text; constraint: what govlm.generation.constrained makes.
+        adapter_names: [B], each prompt's adapter ("__base__": none; default the active one for all).
         A text is the same alone or in a batch. Errors: ValueError (an argument, named), PromptTooLong, NonFiniteLogits, IndexError
         (an id beyond the vocabulary); Ctrl-C (KeyboardInterrupt) stops within a step. All memory is given back in every case.
         """
@@ -57,4 +59,5 @@ class GenerationMixin:
         return generate(
             self, input_ids, generation_config, fields, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids,
             processors=logits_processor, criteria=stopping_criteria, streamer=streamer, tokenizer=tokenizer, constraint=constraint,
+            adapter_names=adapter_names,
         )  # fmt: skip

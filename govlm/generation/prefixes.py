@@ -12,10 +12,9 @@ import numpy as np
 __all__ = ["Prefixes", "page_keys"]
 
 
-def page_keys(ids: Sequence[int], size: int) -> list[bytes]:
-    """One key a whole page of `size` ids; each stands for that page and all before it."""
+def page_keys(ids: Sequence[int], size: int, key: bytes = b"") -> list[bytes]:
+    """One key a whole page of `size` ids; each stands for that page and all before it. key: of what they go through."""
     keys: list[bytes] = []
-    key = b""
     packed = np.asarray(ids, np.int32)
     for page in range(len(packed) // size):
         key = hashlib.blake2b(key + packed[page * size : (page + 1) * size].tobytes(), digest_size=16).digest()
@@ -38,19 +37,18 @@ class Prefixes:
     def __contains__(self, key: bytes) -> bool:
         return key in self._index
 
-    def fork(self, ids: Sequence[int]) -> tuple[int, int] | None:
+    def fork(self, ids: Sequence[int], key: bytes = b"") -> tuple[int, int] | None:
         """(a new sequence, its tokens): the longest kept beginning of `ids` that leaves at least one id to compute."""
-        keys = page_keys(ids[: len(ids) - 1], self.page)
-        for key in reversed(keys):
-            found = self._index.get(key)
+        for page in reversed(page_keys(ids[: len(ids) - 1], self.page, key)):
+            found = self._index.get(page)
             if found is not None:
                 self._kept.move_to_end(found[0])
                 return self._cache.fork(*found), found[1]
         return None
 
-    def keep(self, sequence: int, ids: Sequence[int]) -> None:
+    def keep(self, sequence: int, ids: Sequence[int], key: bytes = b"") -> None:
         """Keeps the whole pages of a sequence that holds `ids`."""
-        keys = page_keys(ids, self.page)
+        keys = page_keys(ids, self.page, key)
         if not keys or len(keys) > self._pages or keys[-1] in self._index:
             return
         kept = self._cache.fork(sequence, len(keys) * self.page)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._native import core as native
+from ..adapters.mixin import arguments_of
 from .prefixes import Prefixes, page_keys
 from .processors import Processor, log_softmax
 from .sampling import Draw, choose
@@ -44,6 +45,7 @@ class Request:
     draw: Draw | None = None  # None: the most probable token
     stop: Callable[[list[int], F32], bool] | None = None  # (all ids, processed logits) -> whether the text ends here
     memory: F32 | None = None  # [S, H] what a cross attention looks at
+    adapter: Any = None  # the Route of the adapter that it goes through
     want_logprobs: bool = False
     want_scores: bool = False
     want_logits: bool = False
@@ -58,6 +60,7 @@ class Request:
     error: BaseException | None = None
     sequence: int | None = None  # in the cache
     fed: int = 0  # ids that the cache holds
+    key: bytes = b""  # of the adapter as it was when they were fed
 
     @property
     def ids(self) -> list[int]:
@@ -132,7 +135,7 @@ class Scheduler:
 
     def step(self) -> None:
         """One forward, and a token for each text whose ids have all been seen. What goes wrong with one request ends that one."""
-        if self.core.version != self._version:
+        if self.core.version != self._version or any(r.key != _key(r) for r in self.running):
             self._renew()
         while True:
             self._admit()
@@ -150,7 +153,7 @@ class Scheduler:
         complete = [request for request, _ in fed if request.pending == 0]
         for request, row in zip(complete, logits, strict=True):
             if not request.tokens and request.memory is None and request.sequence is not None:
-                self._prefixes.keep(request.sequence, request.prompt)
+                self._prefixes.keep(request.sequence, request.prompt, request.key)
             try:
                 self._advance(request, row, done)
             except Exception as error:  # its own processor, its own listener
@@ -163,7 +166,7 @@ class Scheduler:
         rows = np.array([splits[i + 1] - 1 for i, (r, n) in enumerate(fed) if n == r.pending], np.int32)
         done = self.core.forward(
             ids, splits, rows=rows, save=False, cache=self.cache,
-            sequences=np.array([r.sequence for r, _ in fed], np.int64),
+            sequences=np.array([r.sequence for r, _ in fed], np.int64), **arguments_of([r.adapter for r, _ in fed]),
         )  # fmt: skip
         return done.logits, done
 
@@ -172,7 +175,7 @@ class Scheduler:
         held: list[Request] = []
         while self.waiting and len(self.running) < min(self._most, self._max_batch):
             request = self.waiting.popleft()
-            keys = page_keys(request.ids[:-1], self._prefixes.page) if request.memory is None else []
+            keys = page_keys(request.ids[:-1], self._prefixes.page, _key(request)) if request.memory is None else []
             if keys and keys[-1] not in self._prefixes and any(keys[-1] in self._coming(other) for other in self.running):
                 held.append(request)
                 continue
@@ -192,10 +195,11 @@ class Scheduler:
         """Keys of the pages that this request will keep when its prompt has been seen."""
         if request.fed >= len(request.prompt) or request.memory is not None:
             return []
-        return page_keys(request.prompt, self._prefixes.page)
+        return page_keys(request.prompt, self._prefixes.page, request.key)
 
     def _start(self, request: Request) -> None:
-        found = self._prefixes.fork(request.ids) if request.memory is None else None
+        request.key = _key(request)
+        found = self._prefixes.fork(request.ids, request.key) if request.memory is None else None
         if found is not None:
             request.sequence, request.fed = found
             return
@@ -204,7 +208,11 @@ class Scheduler:
             return
         try:
             memory = np.ascontiguousarray(request.memory, np.float32)
-            self.cache.remember(np.array([request.sequence], np.int64), memory, np.array([0, len(memory)], np.int64))
+            adapted = arguments_of([request.adapter])
+            self.cache.remember(
+                np.array([request.sequence], np.int64), memory, np.array([0, len(memory)], np.int64),
+                adapted.get("adapters"), adapted.get("adapter_of"),
+            )  # fmt: skip
         except BaseException:
             self._release(request)
             raise
@@ -218,7 +226,9 @@ class Scheduler:
                 if (request.pending == 1) == growing and left > 0:
                     portions[request] = min(request.pending, left)
                     left -= portions[request]
-        return [(request, portions[request]) for request in self.running if request in portions]
+        fed = [(request, portions[request]) for request in self.running if request in portions]
+        # Rows of one adapter side by side: one product for all of them.
+        return sorted(fed, key=lambda pair: -1 if pair[0].adapter is None else pair[0].adapter.serial)
 
     def _make_room(self, error: MemoryError) -> None:
         """Gives up a kept beginning, else sends the youngest text back to the queue, else ends the only one."""
@@ -290,3 +300,7 @@ class Scheduler:
         self._most = self._max_batch
         if request.on_end is not None:
             request.on_end(request)
+
+
+def _key(request: Request) -> bytes:
+    return b"" if request.adapter is None else bytes(request.adapter.key)

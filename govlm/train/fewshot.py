@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.outputs import Call, grad_enabled
+from govlm.outputs import Call, grad_enabled, versions_of
 from govlm.train.evaluate import Encoded, label_names, new_packed, text_limit
 from govlm.train.finetune import SumLoss, Trainer
 from govlm.train.loop import Part, TrainError
@@ -203,7 +203,7 @@ class PatternModel:
             batch = model._batch(None, None, None, None, filled)
             core = model._core_of("")
             arguments = model._dropout(None, step, places + np.uint32(number * _STREAM))
-            call = Call(core, batch, arguments, getattr(core, "version", None))
+            call = Call(core, batch, arguments, versions_of(core, arguments))
             done = call.run(
                 rows=rows, hidden=False, attentions=False, logits=True, labels=False, save=save, labelled=False
             )  # fmt: skip

@@ -321,7 +321,7 @@ def _class_of(config: Any) -> Any:
     from govlm import models
 
     for name in config.architectures or ():
-        found = getattr(models, name, None) if name in models.__all__ or name.startswith("T5") else None
+        found = getattr(models, name, None) if name in models.__all__ or name.startswith(("T5", "MT5")) else None
         if found is not None:
             return found
     return models.AutoModel._class_for(config)
@@ -335,5 +335,5 @@ def _hidden(model: Any, options: QuantiseOptions) -> F32:
     extra = {"decoder_input_ids": ids} if "decoder" in model._cores else {}
     with no_grad():
         outputs = model(ids, output_hidden_states=True, **extra)
-    states = getattr(outputs, "hidden_states", None)
+    states = getattr(outputs, "hidden_states", None) or getattr(outputs, "decoder_hidden_states", None)
     return np.asarray(states[-1] if states else outputs.last_hidden_state, np.float32)

@@ -104,7 +104,7 @@ static gv_status start(state *s, gv_model *model, const kind *k, bool bits8, int
     status = gv_cache_create(&s->cache, model, &options, error);
     for (int b = 0; status == GV_OK && b < SEQUENCES; b++) status = gv_cache_open(&s->sequences[b], s->cache, error);
     if (status == GV_OK && k->memory) {
-        status = gv_cache_remember(s->cache, s->sequences, SEQUENCES, memory_values, memory_splits, error);
+        status = gv_cache_remember(s->cache, s->sequences, SEQUENCES, memory_values, memory_splits, NULL, error);
     }
     return status;
 }
