@@ -10,11 +10,11 @@ from govlm.commands.common import UsageError, add_common, emit, progress, set_th
 __all__ = ["open_hall", "register"]
 
 
-def open_hall(folder: str | None) -> Any:
-    """The hall in a folder, else the sample hall."""
+def open_hall(folder: str | None, generator: str | None = None) -> Any:
+    """The hall in a folder, else the sample hall. generator: folder or .gguf file of what phrases its answers."""
     from govlm.hall.hall import Hall
 
-    return Hall.sample() if folder is None else Hall.open(folder)
+    return Hall.sample(generator) if folder is None else Hall.open(folder, generator)
 
 
 def _create(arguments: argparse.Namespace) -> int:
