@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from .._native import core as native
 from ..bundled import is_gguf, model_folder
 from .constrained.vocabulary import Vocabulary
 from .engine import Engine, Handle
@@ -29,10 +30,11 @@ _THEN = datetime(2000, 1, 1)  # for a template that asks for the date, when it i
 class LanguageModel:
     """Made by `open`; close it, or use it in a `with`. Any number of threads may ask.
 
-    engine: options of govlm.generation.Engine. A tokenizer without a chat template gets the messages' texts, a line each.
+    memory: bytes that keys and values may take (0: as there is). engine: options of govlm.generation.Engine. A tokenizer without a
+    chat template gets the messages' texts, a line each.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, **engine: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, name: str, *, memory: int = 0, **engine: Any) -> None:
         """ValueError: the two do not fit together, the model is none that an engine serves, or its chat template is refused."""
         size = int(model.config.vocab_size)
         if len(tokenizer) > size:
@@ -42,7 +44,21 @@ class LanguageModel:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self._lock = threading.Lock()
         self.prompt(_PROBE, _THEN)  # a template that tries to run code is refused now, not when somebody asks
+        if memory:
+            engine["pages"] = max(1, memory // int(native.Cache(model._core_of("")).usage()["page_bytes"]))
         self.engine = Engine(model, tokenizer=tokenizer, **engine)
+
+    @staticmethod
+    def check(path: str | os.PathLike[str]) -> None:
+        """Says at once what `open` would say of the config, the tokenizer and the chat template; no weights are read. Errors: its."""
+        from ..configuration import AutoConfig
+        from ..models import AutoModelForCausalLM
+        from ..tokenizers import AutoTokenizer
+
+        AutoModelForCausalLM._class_for(AutoConfig.from_pretrained(path))
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        if tokenizer.chat_template:
+            tokenizer.apply_chat_template(_PROBE, add_generation_prompt=True, now=_THEN)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], **engine: Any) -> LanguageModel:
@@ -50,9 +66,13 @@ class LanguageModel:
         from ..models import AutoModelForCausalLM  # large, and not needed to name the class
         from ..tokenizers import AutoTokenizer
 
+        return cls(AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path), cls.name_of(path), **engine)
+
+    @staticmethod
+    def name_of(path: str | os.PathLike[str]) -> str:
+        """What the model of a folder or file is called: its name without the ending."""
         where = model_folder(path).absolute()
-        name = where.stem if is_gguf(where) else where.name
-        return cls(AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path), name, **engine)
+        return where.stem if is_gguf(where) else where.name
 
     @property
     def limit(self) -> int | None:
