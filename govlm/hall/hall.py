@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,6 @@ from govlm.hall.dialogue.state import State
 from govlm.hall.dialogue.step import fields_of, same
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
-from govlm.hall.generator.local import generator_of
-from govlm.hall.generator.phrasing import Phraser
 from govlm.hall.library import Library, Progress, build, clear, making
 from govlm.hall.protection.people import People
 from govlm.hall.protection.sessions import Exchange, Sessions, Submission
@@ -52,6 +50,9 @@ from govlm.hall.push.service import Push
 from govlm.hall.retrieval.index import Encode
 from govlm.hall.retrieval.known import Known
 from govlm.hall.understanding.understand import Reading, Understanding
+
+if TYPE_CHECKING:
+    from govlm.hall.generator.phrasing import Phraser
 
 __all__ = ["ENCODED", "Hall", "Hit", "Standing", "UnknownForm"]
 
@@ -97,8 +98,7 @@ class Hall:
 
     def __init__(self, folder: Path, store: Store, model: Path_ = BUNDLED, generator: Any = None) -> None:
         self.folder, self.store = folder, store
-        found = generator_of(generator)
-        self.phraser = Phraser(found) if found is not None else None
+        self.phraser = _phraser(generator)
         self._model = model
         self._encoder: Any = None
         self._known: Encode | None = None
@@ -151,8 +151,7 @@ class Hall:
             hall = cls.create(folder / "hall")
             weakref.finalize(hall, shutil.rmtree, folder, ignore_errors=True)
             hall.import_sample()
-            found = generator_of(generator)
-            hall.phraser = Phraser(found) if found is not None else None
+            hall.phraser = _phraser(generator)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -586,6 +585,16 @@ class Hall:
                 if self._encoder is None:
                     self._encoder = AutoModel.from_pretrained(self._model, add_pooling_layer=False)
         return self._encoder
+
+
+def _phraser(generator: Any) -> Phraser | None:
+    """What it needs is read only where there is a generator."""
+    if not generator:
+        return None
+    from govlm.hall.generator.local import generator_of
+    from govlm.hall.generator.phrasing import Phraser
+
+    return Phraser(generator_of(generator))
 
 
 def _rows(file: Path_) -> Iterator[dict[str, Any]]:

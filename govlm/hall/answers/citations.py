@@ -14,11 +14,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from govlm.hall.answers.faithful import Pieces, judge
 from govlm.hall.answers.words import PHRASES
 from govlm.hall.catalogue.records import Document, Item, texts, to_dict
+
+if TYPE_CHECKING:
+    from govlm.hall.answers.faithful import Pieces
 
 __all__ = [
     "Catalogue", "Citation", "CitationError", "Part", "Phrased", "Resolver", "Sentence", "check", "cite", "cite_span", "facts", "field_text", "holds",
@@ -284,6 +286,8 @@ def _check(sentence: Sentence, kind: str, resolver: Resolver) -> None:
             except ValueError as error:
                 raise CitationError(f"{where}: {error}") from None
         elif isinstance(piece, Phrased):
+            from govlm.hall.answers.faithful import judge  # a hall without a generator never needs it
+
             for source in piece.sources:
                 if any(isinstance(part, Phrased) for part in source.pieces):
                     raise CitationError(f"{where}: was made from what is itself not quoted")

@@ -79,10 +79,8 @@ class LocalGenerator:
             self._model.result().close()
 
 
-def generator_of(given: Any) -> Generator | None:
-    """None, a generator, or the folder or .gguf file of one. TypeError: neither."""
-    if given is None or given == "":
-        return None
+def generator_of(given: Any) -> Generator:
+    """A generator, or the folder or .gguf file of one. TypeError: neither."""
     if isinstance(given, (str, os.PathLike)):
         return LocalGenerator(given)
     if not callable(getattr(given, "write", None)):
