@@ -4,8 +4,8 @@ The sources are cut into *units*: a fixed-phrase sentence around a record's fiel
 the line that opens it). A sentence is faithful when
 
 1. words     it is made of runs of its units, in their order, and of `GLUE`: a closed list of words that say nothing;
-2. wholeness of each unit that it uses, the clauses up to the last one that it uses are there, nearly whole and with all their figures:
-             what stands before in a sentence may be its condition;
+2. wholeness of each unit that it uses, all is there up to the last clause that it uses, but for fixed phrases and a 的 or 和: what
+             stands before in a sentence may be its condition;
 3. marks     it has exactly the negations and the words of condition, permission and limit that its units have, as often as they;
 4. figures   each number, date, amount and article stands in its unit, whole, with its unit of measure;
 5. names     each title in 《》, each quotation and each name of an office, a place or a paper stands in its unit as it is, and so does
@@ -30,11 +30,10 @@ __all__ = ["GLUE", "Pieces", "Verdict", "judge", "marks", "named", "sentences"]
 
 Pieces = Sequence[tuple[str, bool]]  # (text, whether it is quoted; else a fixed phrase) of a source
 _LONGEST = 300  # characters of a sentence
-_KEPT = 0.8  # of the letters of a clause that is used, or that stands before one
 _NARROW = {code + 0xFEE0: code for code in range(0x21, 0x7F) if chr(code) not in ",:;!?()"}
 _END = re.compile(r"[。！？!?]+[”’」』）)]*|\n+")
-_CUT = re.compile(r"[，,、：:；;（）()\[\]【】\s]+")  # between the clauses of what was written
-_CLAUSE = re.compile(r"[，,：:；;（）()。！？!?\s]+")  # of a source: a list with 、 is one
+_CUT = re.compile(r"(?:[，、：；;（）()\[\]【】\s]|[,:](?![0-9]))+")  # between the clauses of what was written
+_CLAUSE = re.compile(r"[，：；;（）()。！？!?\s]|[,:](?![0-9])")  # of a source: a list with 、 is one
 # Words that may stand anywhere: none says how much, whether, when, where or who. No mark (`marks`) and no figure is among them.
 GLUE = (
     "您好", "您的", "您", "你", "请您", "请看", "请", "需要", "需", "要", "的", "地", "了", "着", "在", "到", "向", "从", "由", "把", "将", "按", "按照",
@@ -42,11 +41,12 @@ GLUE = (
     "如下", "包括", "携带", "带上", "带好", "带", "准备好", "准备", "备好", "提供", "提交", "办理", "办", "材料", "电话", "地址", "时间", "地点", "条件",
     "流程", "步骤", "规定", "首先", "其次", "然后", "接着", "最后", "另外", "此外", "简单来说", "简单说", "总的来说", "根据", "来", "去", "给", "让", "吧", "呢", "哦", "啊",
 )  # fmt: skip
+_DROPPED = "的地了着也就还请您和与及"  # what may be missing
 _GLUE = re.compile("|".join(sorted(map(re.escape, GLUE), key=len, reverse=True)))
 _NEGATION = r"(?:[不无未没非免禁勿莫否毋拒停除][^，,。；;：:、\s]?)|取消|撤销|终止|中止|例外|驳回"
 _CONDITION = (
     r"如果|如(?!下)|若|倘|假如|只要|只有|只|仅|限|凡|以上|以下|以内|以外|之前|之后|之内|前|(?<![然最])后|内|(?<![另此])外|起|止|超过|少于|多于|低于|高于|至少|至多|最[多少高低长短大小迟早]|满|之一|任一|任何"
-    r"|全部|所有|均|都|每|各|或者|或|可|能|必须|应当|应|须|务必|一律|得|同时|并且|且|视同|除外|暂|原则上|一般"
+    r"|全部|所有|均|都|每|各|或者|或|可|能|必须|应当|应|须|务必|一律|得|同时|并且|且|视同|除外|暂|原则上|一般|承诺|法定|投诉|咨询"
 )
 _MARK = re.compile(f"{_NEGATION}|{_CONDITION}")
 _ASKS = re.compile(r"需要|需|要")  # 您需要…: only of what somebody must do
@@ -126,35 +126,28 @@ def _fault(text: str, units: Sequence[_Unit]) -> str:
 
 @dataclass(eq=False)
 class _Unit:
-    """text: what it reads. owner: of each character, the number of the quotation that it is of, -1 = of a fixed phrase. clauses:
-    (start, end, the last quotation in it or -1)."""
+    """text: what it reads. quoted: of each character whether it is copied from a record, not of a fixed phrase. clauses: (start, end)."""
 
     text: str
-    owner: Sequence[int]
-    clauses: list[tuple[int, int, int]]
+    quoted: Sequence[bool]
+    clauses: list[tuple[int, int]]
     marks: Counter[str]
     figures: frozenset[str]
     taken: set[int] = field(default_factory=set)  # places of characters that were used
     last: int = 0  # behind the last of them
 
     def lost(self, text: str) -> str:
-        """What is missing of the clauses that had to be there."""
-        ends: dict[int, int] = {}  # of each piece of the record: behind the last clause that is used
-        for start, end, piece in self.clauses:
-            if piece >= 0 and any(start <= place < end for place in self.taken):
-                ends[piece] = max(ends.get(piece, 0), end)
+        """What is missing up to the last clause that is used."""
         said = set(figures(text))
-        for start, end, piece in self.clauses:
-            clause = self.text[start:end]
-            if piece < 0 or start >= ends.get(piece, 0) or _NUMBERED.fullmatch(clause.strip()):
+        for start, end in self.clauses:
+            clause = self.text[start:end].strip(" ，：；,:;()（）\n")
+            if start >= self.last or _NUMBERED.fullmatch(clause):
                 continue
-            free = _covered_by_glue(clause)
-            wanted = [
-                start + i for i, char in enumerate(clause) if _letter(char) and not free[i] and self.owner[start + i] >= 0
-            ]
-            if sum(place in self.taken for place in wanted) < _KEPT * len(wanted):
-                return f"leaves out {clause[:30]!r}, which stands in the same sentence of the source"
-            for figure in figures(clause):
+            places = (place for place in range(start, end) if self.quoted[place] and _letter(self.text[place]))
+            wanted = {place for place in places if self.text[place] not in _DROPPED}
+            if wanted - self.taken:
+                return f"leaves out some of {clause[:30]!r}, which stands in the same sentence of the source"
+            for figure in figures(clause) if wanted else ():
                 if figure not in said:
                     return f"leaves out {figure!r}"
         return ""
@@ -162,16 +155,13 @@ class _Unit:
 
 def _units(source: Pieces) -> Iterator[_Unit]:
     """Of one source. Only quoted text is cut into sentences: a fixed-phrase sentence around the fields of a record is one."""
-    text, owner = "", []
-    for number, (piece, quoted) in enumerate(source):
-        text += piece
-        owner += [number if quoted else -1] * len(piece)
-    text = text.translate(_NARROW)
+    text = "".join(piece for piece, _ in source).translate(_NARROW)
+    quoted = [is_quoted for piece, is_quoted in source for _ in piece]
     start = 0
-    borders = [match.end() for match in _END.finditer(text) if owner[match.start()] >= 0 and not _opens(text, match.start())]
+    borders = [match.end() for match in _END.finditer(text) if quoted[match.start()] and not _opens(text, match.start())]
     for end in [*borders, len(text)]:
         if any(map(_letter, text[start:end])):
-            yield _unit(text[start:end], owner[start:end])
+            yield _unit(text[start:end], quoted[start:end])
         start = end
 
 
@@ -180,15 +170,14 @@ def _opens(text: str, at: int) -> bool:
     return text[at] == "\n" and text[:at].rstrip().endswith(("：", ":", "；", ";", "，", ",", "、"))
 
 
-def _unit(text: str, owner: Sequence[int]) -> _Unit:
-    clauses: list[tuple[int, int, int]] = []
+def _unit(text: str, quoted: Sequence[bool]) -> _Unit:
+    clauses: list[tuple[int, int]] = []
     start = 0
-    for end in range(1, len(text) + 1):
-        if end == len(text) or _CLAUSE.match(text[end]) or _CLAUSE.match(text[end - 1]):
-            if any(map(_letter, text[start:end])):
-                clauses.append((start, end, max(owner[start:end])))
-            start = end
-    return _Unit(text, owner, clauses, marks(text), frozenset(figures(text)))
+    for end in [*(match.start() for match in _CLAUSE.finditer(text)), len(text)]:
+        if any(map(_letter, text[start:end])):
+            clauses.append((start, end))
+        start = end
+    return _Unit(text, quoted, clauses, marks(text), frozenset(figures(text)))
 
 
 def _letter(char: str) -> bool:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from time import monotonic
 from typing import Any
 
 from govlm.generation.constrained.copying import figures
@@ -25,6 +28,9 @@ __all__ = ["Phraser"]
 
 _LOG = logging.getLogger(__name__)
 SECONDS = 10.0  # that an answer waits for its generator
+_GRACE = 0.5  # seconds after its time in which it may say so itself
+_AT_ONCE = 32  # texts; what never ends keeps its place
+_TOKENS = 512  # of a text
 _LEFT = (
     "phrased",
     "premise",
@@ -54,12 +60,13 @@ class Phraser:
     def __init__(self, generator: Generator, seconds: float = SECONDS, names: Sequence[str] = ()) -> None:
         self.generator, self.seconds, self.names = generator, seconds, tuple(names)
         self._told: set[str] = set()
+        self._places = threading.BoundedSemaphore(_AT_ONCE)
 
     def answer(self, question: str, answer: Answer, catalogue: Catalogue) -> Answer:
         """The answer with a part in plain words before what it quotes, or the answer itself."""
         if answer.refused or any(part.kind in _LEFT for part in answer.parts):
             return answer
-        sources = [sentence for part in answer.parts for sentence in part.sentences]
+        sources = [source for part in answer.parts for sentence in part.sentences for source in _source(part.kind, sentence)]
         kept = self._kept(_ANSWER, sources, question=mask(question))
         if not kept:
             return answer
@@ -68,9 +75,16 @@ class Phraser:
         found = checked([*answer.parts[:first], part, *answer.parts[first:]], catalogue)
         return answer if found.refused else found
 
-    def plain(self, sources: Sequence[Sentence], catalogue: Catalogue) -> tuple[Sentence, ...]:
-        """The sources in plain words, in their order; one of which no word is left in its own words. () = nothing was gained."""
-        kept = self._kept(_PLAIN, sources)
+    def plains(self, groups: Mapping[str, Sequence[Sentence]], catalogue: Catalogue) -> dict[str, tuple[Sentence, ...]]:
+        """`plain` of several, within the time of two; those of which nothing was gained are not in it."""
+        end = monotonic() + 2 * self.seconds
+        found = ((name, self.plain(sources, catalogue, end - monotonic())) for name, sources in groups.items())
+        return {name: said for name, said in found if said}
+
+    def plain(self, sources: Sequence[Sentence], catalogue: Catalogue, seconds: float | None = None) -> tuple[Sentence, ...]:
+        """The sources in plain words, in their order; one of which no word is left in its own words. () = nothing was gained. seconds: that
+        it may take, where that is less than the phraser's own."""
+        kept = self._kept(_PLAIN, sources, seconds=seconds)
         if not kept:
             return ()
         found: list[Sentence] = []
@@ -105,14 +119,14 @@ class Phraser:
 
     # ---- what is written, and what of it may be shown
 
-    def _kept(self, task: str, sources: Sequence[Sentence], question: str = "") -> list[Sentence]:
+    def _kept(self, task: str, sources: Sequence[Sentence], question: str = "", seconds: float | None = None) -> list[Sentence]:
         """Sentences that say what their sources say; [] where too little is left, or nothing was put in other words."""
         vault = Vault()
         hidden = [vault.hide(source.text) for source in sources]
         if not sources or sum(map(len, hidden)) > _SOURCE:
             return []
         listed = "\n".join(f"- {text}" for text in hidden)
-        written = self._written(task.format(sources=listed, question=question), hidden, 64 + sum(map(len, hidden)))
+        written = self._written(task.format(sources=listed, question=question), hidden, 64 + sum(map(len, hidden)), seconds)
         found = sentences(vault.reveal(written[:_WRITTEN]))
         quoted = [source.quoted for source in sources]
         kept: list[Sentence] = []
@@ -130,13 +144,27 @@ class Phraser:
             return []
         return kept
 
-    def _written(self, asked: str, sources: Sequence[str], most: int) -> str:
-        """ "" for a generator that fails."""
+    def _written(self, asked: str, sources: Sequence[str], most: int, seconds: float | None = None) -> str:
+        """ "" for a generator that fails, or is not done in time: it is left to itself then."""
         messages: list[Message] = [{"role": "system", "content": _RULES}, {"role": "user", "content": asked}]
+        allowed = self.seconds if seconds is None else min(self.seconds, seconds)
+        done: Future[Any] = Future()
+
+        def write() -> None:
+            try:
+                done.set_result(
+                    self.generator.write(messages, sources=sources, names=self.names, most=min(most, _TOKENS), seconds=allowed)
+                )
+            except BaseException as error:
+                done.set_exception(error)
+            finally:
+                self._places.release()
+
         try:
-            found: Any = self.generator.write(
-                messages, sources=sources, names=self.names, most=min(most, 512), seconds=self.seconds
-            )
+            if allowed <= 0 or not self._places.acquire(blocking=False):
+                raise TimeoutError("it is busy with what was asked before")
+            threading.Thread(target=write, name="govlm-phrasing", daemon=True).start()
+            found = done.result(allowed + _GRACE)
             if not isinstance(found, str):
                 raise TypeError(f"a generator wrote a {type(found).__name__}")
             return found
@@ -151,6 +179,14 @@ class Phraser:
             _LOG.warning(
                 "the generator is of no use, what was extracted is shown as it is: %s: %s", what, mask(str(error))[:300]
             )
+
+
+def _source(kind: str, sentence: Sentence) -> Iterator[Sentence]:
+    """What a sentence of an answer is put into other words from: of a policy the quotation alone, without the title that leads to it."""
+    if kind != "policy":
+        yield sentence
+    else:
+        yield from (Sentence((citation,)) for citation in sentence.citations if citation.field == "text")
 
 
 def _sources(sentence: Sentence) -> tuple[Sentence, ...]:

@@ -172,12 +172,10 @@ def interpret(document: Document | str, glossary: Glossary | None = None, phrase
             found[name] = tuple(_cited(of, point, now) for point in _points(name, of.text, units, salience))
         _check(of, found)
     terms = tuple((glossary or Glossary.bundled()).find(of.text))
-    plain: dict[str, tuple[Cited, ...]] = {}
-    if phraser is not None:
-        for name, points in found.items():
-            cited = [Cited((point.citation,)) for point in points if point.citation is not None]
-            if said := phraser.plain(cited, OneDocument(of)) if cited else ():
-                plain[name] = said
+    plain: Mapping[str, tuple[Cited, ...]] = {}
+    if phraser is not None and of.passages:
+        cited = {name: [Cited((p.citation,)) for p in points if p.citation is not None] for name, points in found.items()}
+        plain = phraser.plains(cited, OneDocument(of))
     return Interpretation(of.title, **found, terms=terms, plain=plain)
 
 
