@@ -176,7 +176,9 @@ def test_a_json_schema_is_kept(client: openai.OpenAI) -> None:
     }  # fmt: skip
     format = {"type": "json_schema", "json_schema": {"name": "item", "schema": schema, "strict": True}}
     for seed in range(4):
-        answer = create(client, response_format=format, temperature=1.2, seed=seed, max_tokens=120, top_logprobs=2, logprobs=True)
+        answer = create(
+            client, response_format=format, temperature=1.2, seed=seed, max_tokens=120, top_logprobs=2, logprobs=True
+        )
         assert answer.choices[0].finish_reason == "stop"
         found = json.loads(answer.choices[0].message.content)
         assert isinstance(found["fee"], int) and found["online"] in "是否" and len(found.get("note", "")) <= 5
@@ -221,7 +223,12 @@ def test_a_conversation_beyond_the_context(client: openai.OpenAI, live: SimpleNa
 
 def test_many_at_once_are_answered_or_told_to_wait(live: SimpleNamespace) -> None:
     async def ask(http: httpx.AsyncClient, number: int) -> httpx.Response:
-        body = {"model": MODEL, "messages": [{"role": "user", "content": f"第{number}个"}], "max_tokens": 30, "stream": number % 2 == 0}
+        body = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": f"第{number}个"}],
+            "max_tokens": 30,
+            "stream": number % 2 == 0,
+        }
         return await http.post(f"{live.base}/chat/completions", json=body)
 
     async def run() -> list[httpx.Response]:

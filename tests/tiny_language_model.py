@@ -15,7 +15,9 @@ TEMPLATE = (
 SPECIALS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 
 
-def make(folder: Path, *, positions: int = 256, hidden: int = 32, layers: int = 2, seed: int = 1, template: str = TEMPLATE) -> Any:
+def make(
+    folder: Path, *, positions: int = 256, hidden: int = 32, layers: int = 2, seed: int = 1, template: str = TEMPLATE
+) -> Any:
     """Writes it; returns the model. positions: of its context, in tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     text = folder.parent / f"{folder.name}.txt"

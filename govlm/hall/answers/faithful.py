@@ -34,14 +34,14 @@ _NARROW = {code + 0xFEE0: code for code in range(0x21, 0x7F) if chr(code) not in
 _END = re.compile(r"[。！？!?]+[”’」』）)]*|\n+")
 _CUT = re.compile(r"(?:[，、：；;（）()\[\]【】\s]|[,:](?![0-9]))+")  # between the clauses of what was written
 _CLAUSE = re.compile(r"[，：；;（）()。！？!?\s]|[,:](?![0-9])")  # of a source: a list with 、 is one
-# Words that may stand anywhere: none says how much, whether, when, where or who. No mark (`marks`) and no figure is among them.
+# Words that may stand anywhere: none says how much, whether, when, where, who, or who for whom (由, 向, 给). No mark (`marks`) and no figure is among them.
 GLUE = (
-    "您好", "您的", "您", "你", "请您", "请看", "请", "需要", "需", "要", "的", "地", "了", "着", "在", "到", "向", "从", "由", "把", "将", "按", "按照",
-    "和", "与", "跟", "及", "以及", "还有", "还", "也", "就", "是", "为", "有", "对", "对于", "关于", "这", "这个", "这项", "这些", "这里", "那么", "其",
-    "如下", "包括", "携带", "带上", "带好", "带", "准备好", "准备", "备好", "提供", "提交", "办理", "办", "材料", "电话", "地址", "时间", "地点", "条件",
-    "流程", "步骤", "规定", "首先", "其次", "然后", "接着", "最后", "另外", "此外", "简单来说", "简单说", "总的来说", "根据", "来", "去", "给", "让", "吧", "呢", "哦", "啊",
+    "您好", "您的", "您", "你", "请您看", "请您", "请看", "请", "需要", "需", "要", "的", "地", "了", "着", "在", "到", "和", "与", "跟", "及", "以及",
+    "还有", "还", "也", "就", "是", "有", "对于", "关于", "这", "这个", "这项", "这些", "这里", "那么", "其", "如下", "包括", "携带", "带上", "带好", "带",
+    "准备好", "准备", "备好", "提供", "提交", "办理", "办", "材料", "电话", "地址", "时间", "地点", "条件", "流程", "步骤", "规定", "首先", "其次", "然后", "接着",
+    "最后", "另外", "此外", "简单来说", "简单说", "总的来说", "来", "去", "吧", "呢", "哦", "啊",
 )  # fmt: skip
-_DROPPED = "的地了着也就还请您和与及"  # what may be missing
+_DROPPED = "的地了着在也就还请您和与及"  # what may be missing
 _GLUE = re.compile("|".join(sorted(map(re.escape, GLUE), key=len, reverse=True)))
 _NEGATION = r"(?:[不无未没非免禁勿莫否毋拒停除][^，,。；;：:、\s]?)|取消|撤销|终止|中止|例外|驳回"
 _CONDITION = (
@@ -96,6 +96,8 @@ def judge(text: str, sources: Sequence[Pieces]) -> Verdict:
 
 
 def _fault(text: str, units: Sequence[_Unit]) -> str:
+    whole = {unit: sum(size for _, _, size in _blocks(text, unit, 0)) for unit in units}
+    units = sorted(units, key=lambda unit: -whole[unit])  # of equals for a piece, what most of the sentence stands in
     at: _Unit | None = None
     for piece in filter(None, _CUT.split(text)):
         at = _nearest(piece, units, at)
@@ -112,14 +114,14 @@ def _fault(text: str, units: Sequence[_Unit]) -> str:
     if (found := marks(text)) != held:
         wrong = next(iter((found - held) or (held - found)))
         return f"{'has' if found[wrong] > held[wrong] else 'lost'} {wrong!r}, which changes what its source says"
-    whole = "\n".join(unit.text for unit in used)
-    if len(_ASKS.findall(text)) > len(_ASKS.findall(whole)) and not _MUST.search(whole):
+    held_text = "\n".join(unit.text for unit in used)
+    if len(_ASKS.findall(text)) > len(_ASKS.findall(held_text)) and not _MUST.search(held_text):
         return "asks for what its source does not ask for"
     for name in named(text):
-        if name not in whole and not _glued(name):
+        if name not in held_text and not _glued(name):
             return f"{name!r} stands in no source"
     for span in privacy.find(text):
-        if text[span.start : span.end] not in whole:
+        if text[span.start : span.end] not in held_text:
             return f"holds a {span.kind} that stands in no source"
     return ""
 

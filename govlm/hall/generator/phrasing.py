@@ -37,7 +37,8 @@ _LEFT = (
     "choices",
     "difference",
 )  # parts that set right, ask back or compare: every word of theirs counts
-_SOURCE = 1200  # characters that are put into plain words at once; a whole guide is not
+_SOURCE = 1200  # characters that are put into plain words at once
+_PARTS = 5  # of an answer, its head with them; a whole guide has more and is read as it is
 _WRITTEN = 4000  # characters that are looked at
 _ENOUGH = 0.5  # of what was written has to be left
 _FOLLOWS = re.compile(r"^(?:否则|但|不过|然而|其中|上述|前述|这|那|该|其|同时|因此|所以|反之|此时|届时|因而|并)")
@@ -64,7 +65,7 @@ class Phraser:
 
     def answer(self, question: str, answer: Answer, catalogue: Catalogue) -> Answer:
         """The answer with a part in plain words before what it quotes, or the answer itself."""
-        if answer.refused or any(part.kind in _LEFT for part in answer.parts):
+        if answer.refused or len(answer.parts) > _PARTS or any(part.kind in _LEFT for part in answer.parts):
             return answer
         sources = [source for part in answer.parts for sentence in part.sentences for source in _source(part.kind, sentence)]
         kept = self._kept(_ANSWER, sources, question=mask(question))
