@@ -18,6 +18,8 @@ import pytest
 import tiny_language_model
 from answers_items import SUBSIDY, TODAY, Records
 
+import govlm
+from govlm.cli import main
 from govlm.generation.constrained import figures
 from govlm.hall import Hall
 from govlm.hall.answers.answer import answer_item
@@ -547,6 +549,28 @@ def test_a_model_that_is_late_is_given_up(model: Path) -> None:
         assert time.monotonic() < end, "it goes on"
         time.sleep(0.01)
     generator.close()
+
+
+def test_the_commands_take_a_generator(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = Path(govlm.__file__).parent / "assets" / "sample-hall" / "policies" / "示例市失业保险办法.md"
+    for words in (["chat", "--text", QUESTION, "--session", "s"], ["policy", str(policy)]):
+        assert main(words) == 0
+        plain = capsys.readouterr().out
+        assert main([*words, "--generator", str(model)]) == 0
+        assert [line for line in plain.splitlines() if line] == [line for line in capsys.readouterr().out.splitlines() if line]
+        assert main([*words, "--generator", str(tmp_path)]) == 1  # no model there
+        assert "config.json" in capsys.readouterr().err
+
+
+def test_a_policy_in_plain_words_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = Path(govlm.__file__).parent / "assets" / "sample-hall" / "policies" / "示例市失业保险办法.md"
+    script = Scripted(lambda asked, sources: "\n".join(f"请您看：{s}" for s in sources))
+    monkeypatch.setattr("govlm.commands.policy.read_generator", lambda path: script)
+    assert main(["policy", str(policy), "--generator", "x"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("简单说（AI 生成，以下面的原文为准）") > 1 and "请您看：" in out
 
 
 def test_a_hall_closes_its_generator(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +23,10 @@ import openai
 import tiny_language_model
 import uvicorn
 from portal_server import FREELY, _furnish, free_port
+from portal_server import client as portal_client
 
 from govlm.generation import LanguageModel
+from govlm.hall.generator.phrasing import Phraser
 from govlm.portal.application import create_app
 from govlm.portal.language_model import Served, _Text
 from govlm.portal.portal import prepare
@@ -365,3 +369,63 @@ def test_the_memory_of_keys_and_values_is_bounded(folder: Any) -> None:
     served = Served(str(folder), 4)
     assert served.model.engine.usage()["most"] > 0
     served.close()
+
+
+# ---- the hall's generator, seen through the portal
+
+
+class Echo:
+    """A generator that says each source again after a polite word."""
+
+    def write(self, messages: Any, *, sources: Any, names: Any, most: int, seconds: float) -> str:
+        assert "13800138000" not in json.dumps(messages, ensure_ascii=False)
+        if "最后一个问题" in messages[-1]["content"]:
+            return "居民身份证丢了怎么补领"
+        return "\n".join(f"请您看：{source}" for source in sources)
+
+
+def test_the_halls_generator_shows_in_every_answer(tmp_path: Any) -> None:
+    with portal_client(tmp_path) as client:
+        policy = client.get("/v1/policies").json()["policies"][0]["code"]
+        plain = client.post("/v1/ask", json={"text": "身份证多少钱"}).json()
+        client.app.state.portal.hall.phraser = Phraser(Echo())
+        asked = client.post("/v1/ask", json={"text": "身份证多少钱，我是13800138000"}).json()
+        (part,) = [part for part in asked["parts"] if part["kind"] == "phrased"]
+        assert "AI 生成" in part["title"] and asked["label"] == "AI 生成" and part["lines"][-1]["text"].startswith("请您看：")
+        numbers = {entry["number"] for entry in asked["citations"]}
+        assert all(line["citations"] and set(line["citations"]) <= numbers for line in part["lines"])
+        assert [p for p in asked["parts"] if p["kind"] != "phrased"] == plain["parts"]
+        summary = client.post(f"/v1/policies/{policy}/summary", json={}).json()
+        assert len(summary["plain"]) == len(summary["sentences"]) and summary["plain"][0]["citations"] == [1]
+        read = client.post(f"/v1/policies/{policy}/interpretation").json()
+        assert any(aspect["plain"] for aspect in read["aspects"])
+        messages = [{"role": "user", "content": text} for text in ("居民身份证怎么办", "那丢了呢")]
+        found = client.post("/v1/chat/completions", json={"model": HALL, "messages": messages}).json()
+        assert "居民身份证补领" in found["choices"][0]["message"]["content"]
+        client.app.state.portal.hall.phraser = None
+        assert client.post("/v1/ask", json={"text": "身份证多少钱"}).json() == plain
+
+
+def test_a_portal_reads_its_generator(folder: Any, tmp_path: Any) -> None:
+    with portal_client(tmp_path, generator=str(folder)) as client:
+        phraser = client.app.state.portal.hall.phraser
+        assert phraser is not None and phraser.generator.ready(WAIT).name == MODEL
+        assert client.post("/v1/ask", json={"text": "身份证多少钱"}).json()["citations"]
+    with portal_client(tmp_path / "without") as client:
+        portal = client.app.state.portal
+        assert portal.hall.phraser is None and portal.language_model is None
+        assert [m["id"] for m in client.get("/v1/models").json()["data"]] == [HALL]
+
+
+def test_the_command_line_names_all_three() -> None:
+    found = Settings.from_environment({"GOVLM_PORTAL_MODEL": "a", "GOVLM_PORTAL_GENERATOR": "b", "GOVLM_PORTAL_ENCODER": "c"})
+    assert (found.model, found.generator, found.encoder) == ("a", "b", "c")
+    done = subprocess.run([sys.executable, "-m", "govlm", "serve", "--help"], capture_output=True, text=True, check=True)
+    assert all(word in done.stdout for word in ("--model", "--generator", "--encoder"))
+
+
+def test_a_hall_is_no_slower_to_begin_without() -> None:
+    code = (
+        "import sys, govlm.portal.portal; print([name for name in sys.modules if 'constrained' in name or 'phrasing' in name])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
