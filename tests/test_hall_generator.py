@@ -515,6 +515,21 @@ def test_a_random_model_never_changes_a_fact(hall: Hall, model: Path) -> None:
         assert set(figures(text)) <= {figure for source in sources for figure in figures(source)} or text.endswith("\ufffd")
 
 
+def test_many_who_ask_at_once_are_all_answered(hall: Hall, model: Path) -> None:
+    before = hall.ask(QUESTION, today=NOW.date())
+    found: list[Any] = []
+    with Hall.open(hall.folder, LocalGenerator(model, requests=2)) as other:
+        assert other.phraser is not None
+        other.phraser.seconds = 60.0
+        threads = [threading.Thread(target=lambda: found.append(other.ask(QUESTION, today=NOW.date()))) for _ in range(24)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+    assert len(found) == 24  # two at a time with the model, the others without
+    assert all([part for part in answer.parts if part.kind != "phrased"] == list(before.parts) for answer in found)
+
+
 def test_a_model_that_cannot_be_used_changes_nothing(
     hall: Hall, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

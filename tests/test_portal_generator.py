@@ -216,7 +216,12 @@ def test_a_conversation_beyond_the_context(client: openai.OpenAI, live: SimpleNa
     assert refused.value.code == "context_length_exceeded" and refused.value.type == "invalid_request_error"
     assert str(size) in refused.value.body["message"] and str(LIMIT) in refused.value.body["message"]
     kept = create(client, messages=long, extra_body={"truncation": "auto"})  # the oldest go, the system's stays
-    assert kept.choices[0].message.content == create(client, messages=[ASKED[0], *long[2:]]).choices[0].message.content
+    assert kept.choices[0].message.content == create(client).choices[0].message.content
+    talk = [{"role": ("user", "assistant")[n % 2], "content": f"第{n}句"} for n in range(101)]
+    fits = create(client, messages=[ASKED[0], *talk], extra_body={"truncation": "auto"}).usage.prompt_tokens
+    assert fits == max(
+        size for n in range(0, 101, 2) if (size := len(live.served.model.prompt([ASKED[0], *talk[n:]]))) <= LIMIT + 1 - 24
+    )
     alone = create(client, messages=[{"role": "user", "content": "很" * 1000}], extra_body={"truncation": "auto"})
     assert alone.usage.prompt_tokens + alone.usage.completion_tokens <= LIMIT + 1
     with pytest.raises(openai.BadRequestError):
@@ -295,6 +300,25 @@ def test_a_client_that_goes_away_frees_the_model(live: SimpleNamespace, stream: 
     asyncio.run(asyncio.wait_for(leave(), WAIT))
     until(lambda: live.served.model.engine.usage()["requests"] == 0)
     assert len(steps) < 60  # of 200
+    until(lambda: free(live))
+
+
+def test_it_may_be_left_at_any_token(live: SimpleNamespace) -> None:
+    served = live.served
+
+    async def leave(after: int) -> int:
+        asked = served.prepare(ASKED, most=60, temperature=1.3, seed=after)
+        pieces, heard = served.answer(asked), 0
+        async for _ in pieces:
+            heard += 1
+            if heard > after:
+                break
+        await pieces.aclose()
+        return heard
+
+    for after in range(12):
+        assert asyncio.run(asyncio.wait_for(leave(after), WAIT)) > 0
+        until(lambda: served.model.engine.usage()["requests"] == 0)
     until(lambda: free(live))
 
 

@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.generation import EngineFull, LanguageModel, NonFiniteLogits, PromptTooLong
+from govlm.generation import EngineFull, LanguageModel, NonFiniteLogits
 from govlm.generation.constrained import Constraint, JsonSchemaConstraint
-from govlm.generation.generate import fit_prompt
 from govlm.generation.processors import Constrained, log_softmax
 from govlm.portal.errors import PortalError
 
 __all__ = ["Asked", "Chance", "Piece", "Served"]
 
+Message = Mapping[str, str]  # {"role": …, "content": …}
 _LOG = logging.getLogger(__name__)
 BATCH = 8  # texts that grow at once; more wait
 STEP = 256  # tokens of a step, so that a cancel is heard within 100 ms
@@ -83,13 +83,13 @@ class Served:
         return self.model.name
 
     def prepare(
-        self, messages: Sequence[Mapping[str, str]], *, most: int | None = None, temperature: float | None = None,
+        self, messages: Sequence[Message], *, most: int | None = None, temperature: float | None = None,
         top_p: float | None = None, seed: int | None = None, stops: Sequence[str] = (), schema: Any = None, top: int | None = None,
         window: bool = False,
     ) -> Asked:  # fmt: skip
         """Takes what the API gives. PortalError "invalid": the template or the schema is refused; "context_length_exceeded". window: what
         is too long loses its oldest messages, then its beginning."""
-        ids, most = self._fitted([dict(message) for message in messages], most, window)
+        ids, most = self._fitted(list(messages), most, window)
         own = self.model.model.generation_config
         warmth = temperature if temperature is not None else own.temperature if own.temperature is not None else 1.0
         options: dict[str, Any] = {"max_new_tokens": most, "do_sample": warmth > 0}
@@ -105,26 +105,40 @@ class Served:
             options["stop_strings"] = list(stops)
         return Asked(ids, options, tuple(stops), constraint, top)
 
-    def _fitted(self, messages: list[dict[str, str]], most: int | None, window: bool) -> tuple[list[int], int]:
-        """(prompt, tokens of the answer). Where the client says nothing the answer takes what is left."""
+    def _fitted(self, messages: list[Message], most: int | None, window: bool) -> tuple[list[int], int]:
+        """(prompt, tokens of the answer). Where the client says nothing the answer takes what is left, up to `MOST`."""
         limit = self.model.limit
-        while True:
-            try:
-                ids = self.model.prompt(messages, datetime.now())
-            except ValueError as error:
-                raise PortalError("invalid", f"模型的对话模板不接受这些消息：{error}", fields=["messages"]) from None
-            wanted = most if most is not None else MOST if limit is None else max(1, min(MOST, limit + 1 - len(ids)))
-            try:
-                return fit_prompt(ids, wanted, limit, "refuse"), wanted
-            except PromptTooLong:
-                place = next((n for n, message in enumerate(messages[:-1]) if message["role"] != "system"), None)
-                if window and place is not None:
-                    del messages[place]
-                    continue
-                if window and limit is not None and wanted <= limit:
-                    return fit_prompt(ids, wanted, limit, "window"), wanted
-                said = f'对话有{len(ids)}个词元，回答要{wanted}个，模型一共只有{limit}个位置：请缩短对话，或用truncation="auto"去掉最早的内容。'
-                raise PortalError("context_length_exceeded", said, fields=["messages"]) from None
+        ids = self._prompt(messages)
+        if limit is None:
+            return ids, MOST if most is None else most
+        room = limit + 1 - (most or 1)  # the last token is not fed
+        if len(ids) > room >= 1 and window:
+            ids = self._windowed(messages, room)
+        if len(ids) > room:
+            wanted = "至少1" if most is None else str(most)
+            said = f'对话有{len(ids)}个词元，回答要{wanted}个，模型一共只有{limit}个位置：请缩短对话，或者用truncation="auto"去掉最早的内容。'
+            raise PortalError("context_length_exceeded", said, fields=["messages"])
+        return ids, min(MOST, limit + 1 - len(ids)) if most is None else most
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        try:
+            return self.model.prompt(messages, datetime.now())
+        except ValueError as error:
+            raise PortalError("invalid", f"模型的对话模板不接受这些消息：{error}", fields=["messages"]) from None
+
+    def _windowed(self, messages: list[Message], room: int) -> list[int]:
+        """The prompt of the system's messages at the beginning and as many of the last as fit, from one of the user's on; of the last
+        alone its end, where even that is too long."""
+        head = next((n for n, message in enumerate(messages) if message["role"] != "system"), len(messages))
+        begins = [n for n in range(head, len(messages)) if messages[n]["role"] == "user"] or [max(head, len(messages) - 1)]
+        low, high = 0, len(begins) - 1  # the first beginning that fits: few tries, each reads the whole conversation
+        while low < high:
+            middle = (low + high) // 2
+            if len(self._prompt([*messages[:head], *messages[begins[middle] :]])) <= room:
+                high = middle
+            else:
+                low = middle + 1
+        return self._prompt([*messages[:head], *messages[begins[low] :]])[-room:]
 
     def _schema(self, schema: Any) -> JsonSchemaConstraint:
         key = json.dumps(schema, sort_keys=True)

@@ -52,6 +52,8 @@ class Portal:
         self.settings = settings
         self.language_model = _served(settings)
         self.hall = Hall.open(settings.data / "hall", settings.generator or None)
+        if self.hall.phraser is not None:
+            self.hall.phraser.seconds = settings.patience
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
         database, writer = self.hall.store.database, self.hall.writer

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Generator", "LocalGenerator", "generator_of"]
 
+_MEMORY = 1 << 30  # bytes of keys and values
 Message = Mapping[str, str]  # {"role": …, "content": …}
 
 
@@ -48,7 +49,9 @@ class LocalGenerator:
         from govlm.generation.local import LanguageModel
 
         try:
-            self._model.set_result(LanguageModel.open(self.path, max_batch=4, max_requests=self._requests))
+            model = LanguageModel.open(self.path, max_batch=4, max_requests=self._requests, memory=_MEMORY)
+            _ = model.vocabulary  # made now, as the first question would wait for it
+            self._model.set_result(model)
         except BaseException as error:
             self._model.set_exception(error)
 
