@@ -4,8 +4,8 @@ The sources are cut into *units*: a fixed-phrase sentence around a record's fiel
 the line that opens it). A sentence is faithful when
 
 1. words     it is made of runs of its units, in their order, and of `GLUE`: a closed list of words that say nothing;
-2. wholeness of each unit that it uses, all is there up to the last clause that it uses, but for fixed phrases and a 的 or 和: what
-             stands before in a sentence may be its condition;
+2. wholeness of each unit that it uses all is there, but for fixed phrases and a 的 or 和: what stands before in a sentence may be its
+             condition. One that uses a single unit may leave out clauses at its end that hold no figure and no mark;
 3. marks     it has exactly the negations and the words of condition, permission and limit that its units have, as often as they;
 4. figures   each number, date, amount and article stands in its unit, whole, with its unit of measure;
 5. names     each title in 《》, each quotation and each name of an office, a place or a paper stands in its unit as it is, and so does
@@ -109,7 +109,7 @@ def _fault(text: str, units: Sequence[_Unit]) -> str:
     held = Counter[str]()
     for unit in used:
         held += unit.marks
-        if reason := unit.lost(text):
+        if reason := unit.lost(text, len(used) > 1):
             return reason
     if (found := marks(text)) != held:
         wrong = next(iter((found - held) or (held - found)))
@@ -138,12 +138,17 @@ class _Unit:
     taken: set[int] = field(default_factory=set)  # places of characters that were used
     last: int = 0  # behind the last of them
 
-    def lost(self, text: str) -> str:
-        """What is missing up to the last clause that is used."""
+    def lost(self, text: str, whole: bool) -> str:
+        """What is missing up to the last clause that is used; whole: in all of it."""
         said = set(figures(text))
+        end_of_used = len(self.text) if whole else self.last
+        if self.text[end_of_used - 1] == "的" and any(map(_letter, self.text[end_of_used:])):
+            return "names a condition and not what follows from it"
+        if missing := figures(self.text[end_of_used:]):
+            return f"leaves out {missing[0]!r}"
         for start, end in self.clauses:
             clause = self.text[start:end].strip(" ，：；,:;()（）\n")
-            if start >= self.last or _NUMBERED.fullmatch(clause):
+            if start >= end_of_used or _NUMBERED.fullmatch(clause):
                 continue
             places = (place for place in range(start, end) if self.quoted[place] and _letter(self.text[place]))
             wanted = {place for place in places if self.text[place] not in _DROPPED}
