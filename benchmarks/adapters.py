@@ -138,7 +138,12 @@ class Side:
         command += ["--batch", str(arguments.batch), "--length", str(arguments.length)]
         command += ["--checkpointing"] if arguments.checkpointing else []
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[1]
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=Path(__file__).parents[1],
         )
         self.answers: list[dict[str, float]] = []
 
@@ -174,7 +179,9 @@ def compare(arguments: argparse.Namespace) -> None:
         side.close()
     peer = sides[0]
     tokens = arguments.batch * arguments.length
-    print(f"{arguments.batch} x {arguments.length} tokens, {os.environ['OMP_NUM_THREADS']} threads, {arguments.steps} steps, medians")
+    print(
+        f"{arguments.batch} x {arguments.length} tokens, {os.environ['OMP_NUM_THREADS']} threads, {arguments.steps} steps, medians"
+    )
     print(f"{'side':6}{'tokens/s':>10}{'speed':>8}{'peak MB':>10}{'memory':>9}   losses of the first steps")
     for side in sides:
         losses = " ".join(f"{a['loss']:.4f}" for a in side.answers[:4])

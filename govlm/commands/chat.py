@@ -21,7 +21,7 @@ _PANEL = 44  # columns of the form
 def _chat(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
     session = arguments.session or uuid.uuid4().hex
-    with open_hall(arguments.directory) as hall:
+    with open_hall(arguments.directory, arguments.generator) as hall:
         people = sys.stdin.isatty() and not arguments.text and not arguments.json
         if people:
             print("请问您要办什么事？（空行结束）")
@@ -98,5 +98,8 @@ def register(command: Any) -> None:
     sub.add_argument("directory", nargs="?", metavar="HALL", help="folder of the hall (default: the bundled sample hall)")
     sub.add_argument("--text", action="append", metavar="TEXT", help="say this (may be repeated) in place of asking the user")
     sub.add_argument("--session", metavar="NAME", help="go on with a conversation of this name (default: a new one)")
+    sub.add_argument(
+        "--generator", metavar="DIR", help="a local language model, a folder or .gguf, that puts answers into plain words"
+    )
     sub.add_argument("--region", metavar="CODE", help="GB/T 2260 code of the place that is asked for, like 4401")
     add_common(sub)

@@ -7,14 +7,24 @@ from typing import Any
 
 from govlm.commands.common import UsageError, add_common, emit, progress, set_threads
 
-__all__ = ["open_hall", "register"]
+__all__ = ["open_hall", "read_generator", "register"]
 
 
-def open_hall(folder: str | None) -> Any:
-    """The hall in a folder, else the sample hall."""
+def open_hall(folder: str | None, generator: str | None = None) -> Any:
+    """The hall in a folder, else the sample hall. generator: folder or .gguf file of what phrases its answers."""
     from govlm.hall.hall import Hall
 
-    return Hall.sample() if folder is None else Hall.open(folder)
+    made = None if generator is None else read_generator(generator)
+    return Hall.sample(made) if folder is None else Hall.open(folder, made)
+
+
+def read_generator(path: str) -> Any:
+    """A generator that is ready, however long it takes to read; what is wrong with it is told at once."""
+    from govlm.hall.generator.local import LocalGenerator
+
+    generator = LocalGenerator(path)
+    generator.ready()
+    return generator
 
 
 def _create(arguments: argparse.Namespace) -> int:

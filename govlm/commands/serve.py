@@ -20,7 +20,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         from govlm.portal.settings import Settings, SettingsError
     except ModuleNotFoundError as error:
         raise UsageError(f'{error.name} is missing: pip install "govlm[portal]"') from None
-    names = ("data", "database", "host", "port", "workers", "tls_cert", "tls_key", "model")
+    names = ("data", "database", "host", "port", "workers", "tls_cert", "tls_key", "encoder", "generator", "model")
     try:
         settings = Settings.from_environment(**{name: getattr(arguments, name) for name in names})
     except SettingsError as error:
@@ -44,6 +44,14 @@ def register(command: Any) -> None:
     sub.add_argument("--workers", type=positive, metavar="N", help="processes (default: 1)")
     sub.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM")
     sub.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM")
-    sub.add_argument("--model", metavar="DIR", help="the hall's encoder (default: the bundled model)")
+    sub.add_argument("--encoder", metavar="DIR", help="the hall's encoder (default: the bundled model)")
+    sub.add_argument(
+        "--generator",
+        metavar="DIR",
+        help="a language model, a folder or .gguf, that puts answers into plain words (default: none)",
+    )
+    sub.add_argument(
+        "--model", metavar="DIR", help="a language model, a folder or .gguf, served at /v1/chat/completions (default: none)"
+    )
     sub.add_argument("--threads", type=positive, metavar="N", help="threads (GOVLM_NUM_THREADS, else all CPUs)")
     sub.add_argument("--debug", action="store_true", help="show the traceback of an error")

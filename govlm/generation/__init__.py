@@ -9,6 +9,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "configuration": ("GenerationConfig",),
     "engine": ("Engine", "EngineFull", "Handle"),
     "generate": ("GenerateOutput",),
+    "local": ("LanguageModel",),
     "mixin": ("GenerationMixin",),
     "scheduler": ("NonFiniteLogits", "PromptTooLong", "Request", "Scheduler"),
 }

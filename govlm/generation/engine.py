@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .._native import core as native
@@ -23,17 +23,22 @@ class EngineFull(RuntimeError):
 class Handle:
     """One request in an engine. Iterating gives its ids as they come; it may be iterated once, from any thread."""
 
-    def __init__(self, engine: Engine, request: Request) -> None:
-        self._engine, self._request = engine, request
+    def __init__(self, engine: Engine, request: Request, listener: Callable[[int | None], None] | None = None) -> None:
+        self._engine, self._request, self._listener = engine, request, listener
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._done = threading.Event()
         self.cancelled = False
-        request.on_token = self._queue.put
+        request.on_token = self._queue.put if listener is None else listener
         request.on_end = self._end
 
     def _end(self, request: Request) -> None:
         self._done.set()
         self._queue.put(None)
+        if self._listener is not None:
+            try:
+                self._listener(None)
+            except Exception:  # the text has ended: nobody is left to be told
+                self._listener = None
 
     def __iter__(self) -> Iterator[int]:
         """The generated ids; ends with the text. Raises what ended the request, when that was an error."""
@@ -112,10 +117,12 @@ class Engine:
         *,
         logits_processor: Sequence[Any] = (),
         constraint: Any = None,
+        listener: Callable[[int | None], None] | None = None,
         adapter: str | None = None,
         **fields: Any,
     ) -> Handle:
-        """Takes a request for one text and returns at once. fields: as of generate(), without beams and several texts. adapter: the
+        """Takes a request for one text and returns at once. fields: as of generate(), without beams and several texts. listener: is told
+        of each id as it comes, and of the end by None, in the engine's thread, in the place of iterating; it must not wait. adapter: the
         name of the one that it goes through ("__base__": none; default the active one).
 
         EngineFull when max_requests are there; ValueError, IndexError or PromptTooLong for what cannot be; RuntimeError when closed.
@@ -140,7 +147,8 @@ class Engine:
             stops = StopStrings(config.stop_strings, self._tokenizer)
             ends.append(lambda ids, scores: stops.ends(ids[0]))
         task = Task(prompt, most, least, adapter=self._model._routes(names, "")[0])
-        handle = Handle(self, request_of(config, task, list(logits_processor), ends, constraint, 0))
+        request = request_of(config, task, list(logits_processor), ends, constraint, 0)
+        handle = Handle(self, request, listener)
         self._scheduler.check(handle._request)
         with self._wake:
             if self._closing:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,9 @@ from govlm.hall.retrieval.index import Encode
 from govlm.hall.retrieval.known import Known
 from govlm.hall.understanding.understand import Reading, Understanding
 
+if TYPE_CHECKING:
+    from govlm.hall.generator.phrasing import Phraser
+
 __all__ = ["ENCODED", "Hall", "Hit", "Standing", "UnknownForm"]
 
 SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "sample-hall"
@@ -64,6 +67,7 @@ _SURE, _MAYBE, _LIKELY, _MOST = (
     4,
 )  # chances: an item is answered about; it is offered beside others that are likely
 _LOOKED = 2000  # characters of a question that are looked through for names of items
+_NAMES = 500  # of items and offices that a generator is kept from writing where no source has them
 _READ = 8  # passages that are read for a policy question
 Path_ = str | os.PathLike[str]
 
@@ -94,12 +98,14 @@ class UnknownForm(CatalogueError):
 class Hall:
     """Made by `create`, `open` or `sample`. Any number of threads may ask while one imports; close it, or use it in a `with`."""
 
-    def __init__(self, folder: Path, store: Store, model: Path_ = BUNDLED) -> None:
+    def __init__(self, folder: Path, store: Store, model: Path_ = BUNDLED, generator: Any = None) -> None:
         self.folder, self.store = folder, store
+        self.phraser = _phraser(generator)
         self._model = model
         self._encoder: Any = None
         self._known: Encode | None = None
         self._library: Library | None = None
+        self._phrased_for: Library | None = None  # whose names the phraser has
         self._candidates: tuple[Library, Candidates] | None = None
         self.writer = Writer(store)
         self.curated: Callable[[str, str, date], Answer | None] | None = None  # (text, region, today): asked before the hall
@@ -123,8 +129,12 @@ class Hall:
         return cls(folder, store, model)
 
     @classmethod
-    def open(cls, path: Path_) -> Hall:
-        """The hall in a folder. CatalogueError: there is none, or its database is damaged (a backup can be restored)."""
+    def open(cls, path: Path_, generator: Any = None) -> Hall:
+        """The hall in a folder. CatalogueError: there is none, or its database is damaged (a backup can be restored).
+
+        generator: a folder or .gguf file of a causal language model, or a govlm.hall.generator.local.Generator, that puts answers,
+        summaries and interpretations into plain words and makes follow-up questions whole (default: none). FileNotFoundError.
+        """
         folder = Path(path)
         try:
             head = json.loads((folder / _FILE).read_text("utf-8"))
@@ -132,22 +142,26 @@ class Hall:
             raise CatalogueError(f"{folder}: no hall there; Hall.create makes one") from None
         except (OSError, ValueError) as error:
             raise CatalogueError(f"{folder / _FILE}: cannot be read ({error})") from None
-        return cls(folder, Store.open(head.get("database") or folder / "catalogue.db"), head.get("model") or BUNDLED)
+        database, model = head.get("database") or folder / "catalogue.db", head.get("model") or BUNDLED
+        return cls(folder, Store.open(database), model, generator)
 
     @classmethod
-    def sample(cls) -> Hall:
-        """The bundled sample hall of a city that does not exist, in a temporary folder that goes with it."""
+    def sample(cls, generator: Any = None) -> Hall:
+        """The bundled sample hall of a city that does not exist, in a temporary folder that goes with it. generator: as of `open`."""
         folder = Path(tempfile.mkdtemp(prefix="govlm-sample-"))
         try:
             hall = cls.create(folder / "hall")
             weakref.finalize(hall, shutil.rmtree, folder, ignore_errors=True)
             hall.import_sample()
+            hall.phraser = _phraser(generator)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return hall
 
     def close(self) -> None:
+        if self.phraser is not None and callable(close := getattr(self.phraser.generator, "close", None)):
+            close()
         self.writer.close()
         self.store.close()
 
@@ -318,9 +332,12 @@ class Hall:
         """Business type, item, act, slots, and whether the hall can answer. today: what 明天 is counted from (default: the day it is)."""
         return self.library.understander.understand(text, today=today)
 
-    def ask(self, text: str, region: str | None = None, today: date | None = None) -> Answer:
-        """An answer whose every sentence is cited, or an honest refusal. Never raises for a text, whatever it is."""
+    def ask(self, text: str, region: str | None = None, today: date | None = None, earlier: Sequence[str] = ()) -> Answer:
+        """An answer whose every sentence is cited, or an honest refusal. Never raises for a text, whatever it is. earlier: what was
+        asked before, the oldest first; a hall with a generator reads a follow-up as the whole question that it means."""
         library = self.library
+        if self.phraser is not None:
+            text = self.phraser.question(text, earlier)
         return self._answer(library, library.understander.read(text), region, today or date.today())
 
     def _answer(self, library: Library, reading: Reading, region: str | None, today: date) -> Answer:
@@ -330,6 +347,19 @@ class Hall:
             return refuse("empty")
         if self.curated is not None and (given := self.curated(text, region or "", today)) is not None:
             return given
+        return self._phrased(text, self._extracted(library, reading, region, today), library)
+
+    def _phrased(self, question: str, answer: Answer, library: Library) -> Answer:
+        if self.phraser is None:
+            return answer
+        if self._phrased_for is not library:
+            self._phrased_for, entries = library, library.items.values()
+            names = dict.fromkeys(name for item in entries for name in (item.authority, item.name) if len(name) > 1)
+            self.phraser.names = tuple(names)[:_NAMES]
+        return self.phraser.answer(question, answer, library)
+
+    def _extracted(self, library: Library, reading: Reading, region: str | None, today: date) -> Answer:
+        text = reading.text
         if names_nothing(text):
             return refuse("which_item")
         characters = library.understander.characters
@@ -425,14 +455,22 @@ class Hall:
 
     def conversations(self, sessions: SessionStore) -> Conversations:
         """Conversations that are kept elsewhere than in the hall's database."""
-        return Conversations(sessions, self._shelf, self._answer, put_right=self._put_right)
+        return Conversations(sessions, self._shelf, self._answer, put_right=self._put_right, phrase=self._phrased)
 
     def _shelf(self) -> Shelf:
         return self._procedures.shelf(self.library)
 
     @cached_property
     def _conversations(self) -> Conversations:
-        return Conversations(self.sessions, self._shelf, self._answer, self._agreed, self._put_right)
+        return Conversations(
+            self.sessions, self._shelf, self._answer, self._agreed, self._put_right, self._phrased, self._whole
+        )
+
+    def _whole(self, session_id: str, version: int, text: str) -> str:
+        """A message of a conversation as the whole question that it means; it alone where there is no generator."""
+        if self.phraser is None or version < 1:
+            return text
+        return self.phraser.question(text, [exchange.message for exchange in self.history(session_id, max(0, version - 3))])
 
     def _put_right(self, text: str, region: str, today: date) -> bool:
         return self.curated is not None and self.curated(text, region, today) is not None
@@ -557,6 +595,16 @@ class Hall:
                 if self._encoder is None:
                     self._encoder = AutoModel.from_pretrained(self._model, add_pooling_layer=False)
         return self._encoder
+
+
+def _phraser(generator: Any) -> Phraser | None:
+    """What it needs is read only where there is a generator."""
+    if not generator:
+        return None
+    from govlm.hall.generator.local import generator_of
+    from govlm.hall.generator.phrasing import Phraser
+
+    return Phraser(generator_of(generator))
 
 
 def _rows(file: Path_) -> Iterator[dict[str, Any]]:

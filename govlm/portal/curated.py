@@ -293,7 +293,7 @@ def _packed(row: CuratedAnswer) -> dict[str, Any]:
     number = {citation: i for i, citation in enumerate(row.citations)}
 
     def sentence(found: Sentence) -> dict[str, Any]:
-        pieces = [piece if isinstance(piece, str) else number[piece] for piece in found.pieces]
+        pieces = [number[piece] if isinstance(piece, Citation) else piece for piece in found.pieces]  # editors quote
         return {"pieces": pieces, "stated": [list(pair) for pair in found.stated]}
 
     parts = [{"kind": p.kind, "title": p.title, "sentences": [sentence(s) for s in p.sentences]} for p in row.parts]

@@ -14,12 +14,13 @@ from starlette.exceptions import HTTPException
 
 from govlm.hall.catalogue.report import CatalogueError
 
-__all__ = ["MESSAGES", "SCHEMA", "ErrorBody", "PortalError", "answer", "install", "responses"]
+__all__ = ["MESSAGES", "SCHEMA", "ErrorBody", "PortalError", "answer", "detail", "install", "responses"]
 
 _LOG = logging.getLogger(__name__)
 # code -> (status, what a person reads)
 MESSAGES = {
     "bad_request": (400, "请求无法理解，请检查后重试。"),
+    "context_length_exceeded": (400, "对话太长，超过了模型的上限。"),
     "unauthenticated": (401, "请先登录，或提供有效的接口密钥。"),
     "forbidden": (403, "您没有权限进行这项操作。"),
     "must_change": (403, "请先修改初始密码。"),
@@ -114,13 +115,19 @@ def _place(parts: Any) -> str:
     return ".".join(str(part) if isinstance(part, int) or _NAME.fullmatch(str(part)) else "?" for part in parts)
 
 
+def detail(request: Request, error: PortalError) -> ErrorDetail:
+    """The error as the client of this request reads it."""
+    number = getattr(request.state, "request_id", "")
+    kind = ("invalid_request_error" if error.status < 500 else "server_error") if request.url.path.startswith(OPENAI) else None
+    return ErrorDetail(code=error.code, message=error.message, request_id=number, fields=error.fields, type=kind)
+
+
 def answer(request: Request, error: PortalError, headers: dict[str, str] | None = None) -> JSONResponse:
     """The error as a response."""
-    number = getattr(request.state, "request_id", "")
     request.state.code = error.code
-    kind = ("invalid_request_error" if error.status < 500 else "server_error") if request.url.path.startswith(OPENAI) else None
-    detail = ErrorDetail(code=error.code, message=error.message, request_id=number, fields=error.fields, type=kind)
     more = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if error.status == 401:
         more["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(ErrorBody(error=detail).model_dump(exclude_none=True), error.status, {**(headers or {}), **more})
+    return JSONResponse(
+        ErrorBody(error=detail(request, error)).model_dump(exclude_none=True), error.status, {**(headers or {}), **more}
+    )

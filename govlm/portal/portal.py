@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
+from govlm.bundled import BUNDLED
 from govlm.hall.catalogue.database import Database
 from govlm.hall.hall import Hall
 from govlm.portal.audit.anchors import Anchors
@@ -31,10 +32,11 @@ from govlm.portal.security.counters import Counters
 from govlm.portal.security.keys import Keys
 from govlm.portal.security.limits import Limits, Proxies
 from govlm.portal.security.logins import Logins
-from govlm.portal.settings import Settings
+from govlm.portal.settings import Settings, SettingsError
 from govlm.portal.store.tables import upgrade
 
 if TYPE_CHECKING:
+    from govlm.portal.language_model import Served
     from govlm.portal.security.access import Principal
     from govlm.portal.security.oidc import Provider
 
@@ -48,7 +50,10 @@ class Portal:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.hall = Hall.open(settings.data / "hall")
+        self.language_model = _served(settings)
+        self.hall = Hall.open(settings.data / "hall", settings.generator or None)
+        if self.hall.phraser is not None:
+            self.hall.phraser.seconds = settings.patience
         self.secret = secret(settings.data)
         self.gate = Gate(settings.threads, settings.queue)
         database, writer = self.hall.store.database, self.hall.writer
@@ -83,6 +88,8 @@ class Portal:
 
     def close(self) -> None:
         """Finishes what is under way."""
+        if self.language_model is not None:
+            self.language_model.close()
         self.batcher.close()
         self.gate.close()
         for part in (self._measure, self._retention, self.switches, self.usage, self.audit, self._counters):
@@ -104,17 +111,44 @@ def prepare(settings: Settings) -> str:
     be made; ValueError: a setting cannot be. Returns the administrator's one-time password, to be told now; "" where there was one."""
     folder = settings.data / "hall"
     Policy.of(settings.retention)
+    check_models(settings)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret(settings.data)
     Anchors(settings.data)
     if not (folder / "hall.json").exists():
-        with Hall.create(folder, settings.database, settings.model) as hall:
+        with Hall.create(folder, settings.database, settings.encoder) as hall:
             if settings.sample:
                 hall.import_sample()
     with Hall.open(folder) as hall:
         upgrade(hall.store.database)
         hall.vault.pseudonym("portal", "")  # the keys are made before workers ask for them
         return Accounts(hall.store.database, hall.vault).first(utc())
+
+
+def _served(settings: Settings) -> Served | None:
+    """What serves it is read only where there is one, as of `_provider`."""
+    if not settings.model:
+        return None
+    from govlm.portal.language_model import Served
+
+    return Served(settings.model, settings.queue)
+
+
+def check_models(settings: Settings) -> None:
+    """SettingsError names a language model that cannot be served, before any worker begins."""
+    if not settings.model and not settings.generator:
+        return
+    from govlm.generation import LanguageModel
+
+    for name in ("generator", "model"):
+        path = getattr(settings, name)
+        try:
+            if path:
+                LanguageModel.check(path)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{name}: {error}") from None
+    if settings.model and LanguageModel.name_of(settings.model) == BUNDLED:
+        raise SettingsError(f"model: {BUNDLED} is what the hall is called; give the folder another name")
 
 
 def secret(data: Path) -> bytes:

@@ -30,7 +30,10 @@ class SettingsError(ValueError):
 @dataclass(frozen=True)
 class Settings:
     """data: folder of everything that the portal keeps (made at first start). database: URL of PostgreSQL (default: SQLite in `data`).
-    host, port: where it listens. workers: processes. tls_cert, tls_key: PEM files. model: folder of the hall's encoder.
+    host, port: where it listens. workers: processes. tls_cert, tls_key: PEM files. encoder: folder of the hall's encoder.
+    generator: folder or .gguf file of a language model that puts the hall's answers into plain words ("" = none), for which an answer
+    waits patience seconds at most. model: of one that
+    /v1/chat/completions serves as it is, beside the hall ("" = none).
     classifiers: name -> folder of a fine-tuned classifier for /v1/classify. origins: portal pages that may embed the widget, like
     https://www.example.gov.cn. sample: fill a new hall with the bundled sample.
     queue: requests that wait for a thread; more are refused with 503. threads: of a worker. latency: seconds that a batch may wait for
@@ -53,7 +56,10 @@ class Settings:
     workers: int = 1
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    model: str = BUNDLED
+    encoder: str = BUNDLED
+    generator: str = ""
+    patience: float = 10.0
+    model: str = ""
     classifiers: Mapping[str, str] = field(default_factory=dict)
     origins: tuple[str, ...] = ()
     sample: bool = True

@@ -134,7 +134,8 @@ class LineView(BaseModel):
 
 class PartView(BaseModel):
     """A part of an answer, to be shown as a card. kind: item, audiences, conditions, steps, materials, notes, limit, fee, places,
-    phones, online, result, basis, about, choices, premise, policy or difference; title: for people."""
+    phones, online, result, basis, about, choices, premise, policy or difference; or phrased: a generator's words, each sentence checked
+    against what it cites. title: for people."""
 
     kind: str
     title: str

@@ -1,8 +1,9 @@
 """What stands behind a sentence, and the check that nothing else does.
 
 A `Citation` names a record, its version, a field and a span of it, and holds the text that stood there. A `Sentence` is made of
-citations and of fixed phrases (`words.PHRASES`). `check` resolves each citation against the catalogue, refuses words that are
-neither, and then, by another way, looks for every number of the sentence's text in the texts that it cites.
+citations and of fixed phrases (`words.PHRASES`), or it is one that a generator wrote (`Phrased`) from sentences of that kind. `check`
+resolves each citation against the catalogue, refuses words that are neither, holds what was generated to its sources (`faithful`),
+and then, by another way, looks for every number of the sentence's text in the texts that it cites.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from govlm.hall.answers.words import PHRASES
 from govlm.hall.catalogue.records import Document, Item, texts, to_dict
 
+if TYPE_CHECKING:
+    from govlm.hall.answers.faithful import Pieces
+
 __all__ = [
-    "Catalogue", "Citation", "CitationError", "Part", "Resolver", "Sentence", "check", "cite", "cite_span", "facts", "field_text", "holds",
+    "Catalogue", "Citation", "CitationError", "Part", "Phrased", "Resolver", "Sentence", "check", "cite", "cite_span", "facts", "field_text", "holds",
     "numbers", "resolve", "version",
 ]  # fmt: skip
 
@@ -56,12 +60,21 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Phrased:
+    """A sentence in a generator's words. sources: the sentences, of citations and fixed phrases, that it was made from and says no
+    more than."""
+
+    text: str
+    sources: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True)
 class Sentence:
-    """pieces: fixed phrases and citations, in the order in which they are read. stated: (field, what stands in it) of the record
+    """pieces: fixed phrases and citations, in the order in which they are read; or one Phrased. stated: (field, what stands in it) of the record
     first cited, where a phrase says it in other words: a field that is missing ("" stands in it), a paper that is optional.
     """
 
-    pieces: tuple[str | Citation, ...]
+    pieces: tuple[str | Citation | Phrased, ...]
     stated: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -70,7 +83,18 @@ class Sentence:
 
     @property
     def citations(self) -> tuple[Citation, ...]:
-        return tuple(piece for piece in self.pieces if isinstance(piece, Citation))
+        found: list[Citation] = []
+        for piece in self.pieces:
+            if isinstance(piece, Citation):
+                found.append(piece)
+            elif isinstance(piece, Phrased):
+                found += [citation for source in piece.sources for citation in source.citations]
+        return tuple(found)
+
+    @property
+    def quoted(self) -> Pieces:
+        """As `faithful` reads a source."""
+        return [(piece, False) if isinstance(piece, str) else (piece.text, True) for piece in self.pieces]
 
 
 @dataclass(frozen=True)
@@ -261,6 +285,16 @@ def _check(sentence: Sentence, kind: str, resolver: Resolver) -> None:
                 held.update(numbers(resolver(piece)))
             except ValueError as error:
                 raise CitationError(f"{where}: {error}") from None
+        elif isinstance(piece, Phrased):
+            from govlm.hall.answers.faithful import judge  # a hall without a generator never needs it
+
+            for source in piece.sources:
+                if any(isinstance(part, Phrased) for part in source.pieces):
+                    raise CitationError(f"{where}: was made from what is itself not quoted")
+                _check(source, kind, resolver)
+                held.update(numbers(source.text))
+            if reason := judge(piece.text, [source.quoted for source in piece.sources]).fault:
+                raise CitationError(f"{where}: {reason}")
         elif piece not in PHRASES:
             raise CitationError(f"{where}: {piece!r} is neither a fixed phrase nor cited")
     for number in numbers(sentence.text):

@@ -15,7 +15,7 @@ from govlm.hall.catalogue.records import Document
 __all__ = ["Answer", "checked", "outlined", "refuse"]
 
 _LOG = logging.getLogger(__name__)
-_BULLETS = {"materials": "□ ", "item": "", "premise": "", "policy": "", "difference": ""}  # others: "· "
+_BULLETS = {"materials": "□ ", "item": "", "phrased": "", "premise": "", "policy": "", "difference": ""}  # others: "· "
 
 
 @dataclass(frozen=True)

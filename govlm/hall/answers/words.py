@@ -11,7 +11,7 @@ from govlm.hall.catalogue.records import FIELDS
 __all__ = ["PHRASES", "REFUSALS", "TITLES", "WAY_ON", "label"]
 
 TITLES = {
-    "premise": "先说您提到的", "item": "您问的事项", "choices": "您要办的是哪一件？请说出它的名字", "audiences": "谁能办", "conditions": "条件", "steps": "怎么办", "materials": "材料",
+    "premise": "先说您提到的", "item": "您问的事项", "phrased": "简单说（AI 生成，以下面的原文为准）", "choices": "您要办的是哪一件？请说出它的名字", "audiences": "谁能办", "conditions": "条件", "steps": "怎么办", "materials": "材料",
     "notes": "注意", "limit": "多久办好", "fee": "收费", "payment": "能领多少", "places": "去哪里办", "phones": "电话", "online": "网上办、跑几趟",
     "result": "办完拿到什么", "basis": "依据", "about": "其他信息", "policy": "政策原文", "difference": "各级规定不同的地方",
 }  # fmt: skip  # the kinds of parts, in the order in which an answer shows them

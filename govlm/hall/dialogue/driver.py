@@ -101,14 +101,16 @@ class SessionStore(Protocol):
 class Conversations:
     """The conversations of a hall. ask(library, reading of a question, region, today): its answer. shelf: what is in use now. agree(session, version of the words, now): keeps a
     consent; it is called before anything that needs one is kept. put_right(text, region, today): whether an answer to it was put
-    together by hand, which `ask` then gives."""
+    together by hand, which `ask` then gives. phrase(question, answer, library): the answer in plain words, too. whole(session, version of
+    it, text): a follow-up as the question that it means, for looking it up."""
 
     def __init__(
         self, sessions: SessionStore, shelf: Callable[[], Shelf], ask: Callable[[Library, Reading, str | None, date], Answer],
         agree: Callable[[str, str, datetime], None] | None = None, put_right: Callable[[str, str, date], bool] | None = None,
+        phrase: Callable[[str, Answer, Library], Answer] | None = None, whole: Callable[[str, int, str], str] | None = None,
     ) -> None:  # fmt: skip
         self._sessions, self._shelf, self._ask, self._agree = sessions, shelf, ask, agree
-        self._put_right = put_right
+        self._put_right, self._phrase, self._whole = put_right, phrase, whole
         self._held: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -171,10 +173,11 @@ class Conversations:
             after, effects = _instead(state, after, effects, text)
 
         def ask(about: str) -> Answer:
-            asked_of = reading if about == text else shelf.library.understander.read(about)
+            meant = self._whole(session_id, saved.version, about) if self._whole is not None and about == text else about
+            asked_of = reading if meant == text else shelf.library.understander.read(meant)
             return self._ask(shelf.library, asked_of, region, now.date())
 
-        voice = _Voice(shelf, ask, after, now.date(), state)
+        voice = _Voice(shelf, ask, after, now.date(), state, self._phrase)
         said, citations, parts = voice.speak(effects)
         if self._agree is not None:
             for consent in after.consents[len(state.consents) :]:
@@ -441,8 +444,11 @@ def _instead(state: State, after: State, effects: Sequence[Effect], text: str) -
 class _Voice:
     """Writes out what a step wants said. What is quoted from records goes through the citation check, as one answer."""
 
-    def __init__(self, shelf: Shelf, ask: Callable[[str], Answer], state: State, today: date, before: State) -> None:
-        self.shelf, self.ask, self.state, self.today, self.before = shelf, ask, state, today, before
+    def __init__(
+        self, shelf: Shelf, ask: Callable[[str], Answer], state: State, today: date, before: State,
+        phrase: Callable[[str, Answer, Library], Answer] | None = None,
+    ) -> None:  # fmt: skip
+        self.shelf, self.ask, self.state, self.today, self.before, self.phrase = shelf, ask, state, today, before, phrase
         self.parts: list[Part] = []
         self.reason = ""
 
@@ -500,7 +506,9 @@ class _Voice:
                     effect.about, item, self.shelf.library, self.today, self.shelf.library.understander.characters
                 )
                 if not answer.refused or answer.reason != "unanswerable":
-                    return self._answer(answer)
+                    return self._answer(
+                        answer if self.phrase is None else self.phrase(effect.about, answer, self.shelf.library)
+                    )
             return self._answer(self.ask(effect.about))
         return ""
 

@@ -8,9 +8,9 @@ order. A sentence that opens a list (符合下列条件：) is shown with its it
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from govlm.hall.answers.citations import Citation, Part, check, cite_span, version
 from govlm.hall.answers.citations import Sentence as Cited
 from govlm.hall.answers.words import TITLES
-from govlm.hall.catalogue.records import Document, Item
+from govlm.hall.catalogue.records import Document
 from govlm.hall.policy import summary
 from govlm.hall.policy.glossary import Explained, Glossary
 from govlm.hall.policy.salience import features
-from govlm.hall.policy.source import Sentence, clause_prefix, list_from, opens_list, sentences, source
+from govlm.hall.policy.source import OneDocument, Sentence, clause_prefix, list_from, opens_list, sentences, source
+
+if TYPE_CHECKING:
+    from govlm.hall.generator.phrasing import Phraser
 
 __all__ = ["MISSING", "QUESTIONS", "Interpretation", "Point", "interpret"]
 
@@ -103,7 +106,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Interpretation:
-    """The points of each question, in the text's order, () = the text does not say; the terms of the text that the glossary has."""
+    """The points of each question, in the text's order, () = the text does not say; the terms of the text that the glossary has. plain:
+    by question, its points in a generator's words, checked, where there is one; a question whose points it put right nowhere is not in it."""
 
     title: str
     who: tuple[Point, ...] = ()
@@ -112,6 +116,7 @@ class Interpretation:
     amounts: tuple[Point, ...] = ()
     effect: tuple[Point, ...] = ()
     terms: tuple[Explained, ...] = ()
+    plain: Mapping[str, tuple[Cited, ...]] = field(default_factory=dict)
 
     def points(self, question: str) -> tuple[Point, ...]:
         """Those of a key of `QUESTIONS`. KeyError for another."""
@@ -129,6 +134,7 @@ class Interpretation:
                     "label": label,
                     "points": [asdict(point) for point in self.points(name)],
                     "missing": not self.points(name),
+                    "plain": [sentence.text for sentence in self.plain.get(name, ())],
                 }
                 for name, label in QUESTIONS.items()
             },
@@ -148,8 +154,9 @@ class Interpretation:
         return "\n".join(lines)
 
 
-def interpret(document: Document | str, glossary: Glossary | None = None) -> Interpretation:
-    """glossary: None = the bundled one. TypeError for what is neither a text nor a Document.
+def interpret(document: Document | str, glossary: Glossary | None = None, phraser: Phraser | None = None) -> Interpretation:
+    """glossary: None = the bundled one. phraser: puts the points into plain words, too, where the document has passages. TypeError for
+    what is neither a text nor a Document.
 
     Every point of a Document with passages is checked against it before it is given (CitationError: a fault of this module).
     """
@@ -165,7 +172,11 @@ def interpret(document: Document | str, glossary: Glossary | None = None) -> Int
             found[name] = tuple(_cited(of, point, now) for point in _points(name, of.text, units, salience))
         _check(of, found)
     terms = tuple((glossary or Glossary.bundled()).find(of.text))
-    return Interpretation(of.title, **found, terms=terms)
+    plain: Mapping[str, tuple[Cited, ...]] = {}
+    if phraser is not None and of.passages:
+        cited = {name: [Cited((p.citation,)) for p in points if p.citation is not None] for name, points in found.items()}
+        plain = phraser.plains(cited, OneDocument(of))
+    return Interpretation(of.title, **found, terms=terms, plain=plain)
 
 
 def _points(name: str, text: str, units: Sequence[Sentence], salience: F64) -> list[Point]:
@@ -218,19 +229,6 @@ def _cited(of: Document, point: Point, now: str) -> Point:
     return replace(point, citation=cite_span(of, point.passage, point.start, point.end, now)) if of.passages else point
 
 
-class _One:
-    """A catalogue of one document."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-
-    def item(self, code: str, /) -> Item | None:
-        return None
-
-    def document(self, code: str, /) -> Document | None:
-        return self._document if code == self._document.code else None
-
-
 def _check(of: Document, found: dict[str, tuple[Point, ...]]) -> None:
     cited = [Cited((point.citation,)) for points in found.values() for point in points if point.citation is not None]
-    check([Part("policy", TITLES["policy"], tuple(cited))], _One(of))
+    check([Part("policy", TITLES["policy"], tuple(cited))], OneDocument(of))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from govlm.hall.catalogue.passages import top
-from govlm.hall.catalogue.records import Document
+from govlm.hall.catalogue.records import Document, Item
 
-__all__ = ["CLAUSE_END", "Sentence", "clause_prefix", "list_from", "opens_list", "sentences", "source"]
+__all__ = ["CLAUSE_END", "OneDocument", "Sentence", "clause_prefix", "list_from", "opens_list", "sentences", "source"]
 
 _MARK = re.compile(r"[。！？!?；;]+[”’」』）)\"]*|\n")
 _OPEN, _CLOSE = "（(《【[“「", "）)》】]”」"
@@ -30,6 +30,19 @@ class Sentence:
     passage: str = ""
     heading: str = ""
     whole: bool = True
+
+
+class OneDocument:
+    """A catalogue of one document, to check citations against."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    def item(self, code: str, /) -> Item | None:
+        return None
+
+    def document(self, code: str, /) -> Document | None:
+        return self._document if code == self._document.code else None
 
 
 def source(document: Document | str) -> Document:

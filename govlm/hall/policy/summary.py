@@ -11,16 +11,21 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from govlm.hall.answers.citations import Citation, cite_span, version
+from govlm.hall.answers.citations import Sentence as Cited
 from govlm.hall.catalogue.records import Document
 from govlm.hall.policy.formalities import formalities
 from govlm.hall.policy.salience import FEATURE_NAMES, Vectors, features
-from govlm.hall.policy.source import Sentence, clause_prefix, list_from, opens_list, sentences, source
+from govlm.hall.policy.source import OneDocument, Sentence, clause_prefix, list_from, opens_list, sentences, source
 from govlm.hall.retrieval.ranking import Ranker
+
+if TYPE_CHECKING:
+    from govlm.hall.generator.phrasing import Phraser
 
 __all__ = ["LENGTH", "Summary", "load", "pick", "summarise"]
 
@@ -36,10 +41,12 @@ F64 = NDArray[np.float64]
 @dataclass(frozen=True)
 class Summary:
     """sentences: verbatim spans of the source, in its order. text: those, a line each. citations: the same spans, for a Document
-    with passages; () for a bare text."""
+    with passages; () for a bare text. plain: the same in a generator's words, checked, where there is one; the sentences that it did
+    not put right are among them as they stand. () = none."""
 
     sentences: tuple[Sentence, ...]
     citations: tuple[Citation, ...] = ()
+    plain: tuple[Cited, ...] = ()
 
     @property
     def text(self) -> str:
@@ -52,8 +59,11 @@ def load() -> Ranker:
     return Ranker.load(_WEIGHTS, FEATURE_NAMES)
 
 
-def summarise(document: Document | str, length: int = LENGTH, weights: Ranker | None = None) -> Summary:
-    """The sentences that say most, at most `length` characters with the line ends between them.
+def summarise(
+    document: Document | str, length: int = LENGTH, weights: Ranker | None = None, phraser: Phraser | None = None
+) -> Summary:
+    """The sentences that say most, at most `length` characters with the line ends between them. phraser: puts them into plain words,
+    too, where the document has passages.
 
     Only where no whole sentence fits, the best one is cut at the end of a clause (its `whole` is False). An empty text gives no
     sentences. ValueError for a length below 1, TypeError for what is neither a text nor a Document.
@@ -71,7 +81,9 @@ def summarise(document: Document | str, length: int = LENGTH, weights: Ranker | 
     if not of.passages:
         return Summary(found)
     now = version(of)
-    return Summary(found, tuple(cite_span(of, unit.passage, unit.start, unit.end, now) for unit in found))
+    citations = tuple(cite_span(of, unit.passage, unit.start, unit.end, now) for unit in found)
+    plain = () if phraser is None else phraser.plain([Cited((citation,)) for citation in citations], OneDocument(of))
+    return Summary(found, citations, plain)
 
 
 def _lists(text: str, units: Sequence[Sentence]) -> dict[int, int]:

@@ -1,5 +1,6 @@
 """The hall for programs that speak OpenAI's protocol: chat, embeddings, models. Answers are the hall's own, with their citations in a
-field of their own; nothing is generated, so temperature and its like have no effect.
+field of their own; temperature and its like have no effect on them. A plain language model that is served beside the hall has a name
+of its own (`completions`).
 
 client = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="…")
 client.chat.completions.create(model="govlm-small-zh", messages=[{"role": "user", "content": "补办身份证要带什么？"}])
@@ -21,10 +22,12 @@ from pydantic import BaseModel, Field
 
 from govlm.bundled import BUNDLED
 from govlm.portal.api.chat import EVENT, Message, say
+from govlm.portal.api.completions import Options, PlainCompletion, Usage, completed
 from govlm.portal.api.language import Text, embedded
 from govlm.portal.api.policies import Question, answered
 from govlm.portal.errors import PortalError
 from govlm.portal.gate import attended
+from govlm.portal.language_model import Served
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security.access import Principal, Who, allow, signature
 from govlm.portal.views import AnswerView, CitationView, PartView, TurnView, pieces
@@ -33,6 +36,7 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 _LABEL = "AI 生成"
+_ROLES = {"developer": "system"}  # as templates call them
 Model = Annotated[str, Field(max_length=200, examples=[BUNDLED])]
 
 
@@ -56,9 +60,9 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
-    """Only the last message of the user is answered; with `user`, as the next message of that user's conversation, else on its own.
-    region: GB/T 2260 code (an extra field)."""
+class ChatRequest(Options):
+    """The hall answers the last message of the user; with `user`, as the next message of that user's conversation, else on its own. A
+    plain model goes on with all of them. region: GB/T 2260 code (an extra field)."""
 
     model: Model
     messages: list[ChatMessage] = Field(
@@ -80,14 +84,6 @@ class Choice(BaseModel):
     index: int = 0
     message: AssistantMessage
     finish_reason: Literal["stop"] = "stop"
-
-
-class Usage(BaseModel):
-    """Tokens, by the bundled model's tokenizer."""
-
-    prompt_tokens: int
-    completion_tokens: int = 0
-    total_tokens: int
 
 
 class Completion(BaseModel):
@@ -131,6 +127,8 @@ class Embeddings(BaseModel):
 
 
 class ModelView(BaseModel):
+    """owned_by: govlm, whose answers come from the hall's records, or local: a plain language model."""
+
     id: str = BUNDLED
     object: Literal["model"] = "model"
     created: int = 0
@@ -152,9 +150,15 @@ class _Said(BaseModel):
     usage: Usage
 
 
-def _known(model: str) -> None:
+def _known(portal: Portal, model: str, plain: bool = False) -> Served | None:
+    """None is the hall's own. PortalError "not_found". plain: whether a plain language model does as well."""
+    served = portal.language_model if plain else None
+    if served is not None and model == served.name:
+        return served
     if model != BUNDLED:
-        raise PortalError("not_found", f"没有这个模型，可以用 {BUNDLED}。", fields=["model"])
+        names = BUNDLED if served is None else f"{BUNDLED}、{served.name}"
+        raise PortalError("not_found", f"没有这个模型，可以用 {names}。", fields=["model"])
+    return None
 
 
 def _session(portal: Portal, who: Principal, user: str) -> str:
@@ -171,22 +175,23 @@ async def _said(portal: Portal, who: Principal, wanted: ChatRequest) -> _Said:
     if session is not None:
         found: AnswerView | TurnView = await say(portal, who, session, Message(text=text, key="", region=wanted.region))
     else:
-        found = await portal.gate.run(answered, portal, Question(text=text, region=wanted.region))
+        earlier = [message.text for message in wanted.messages if message.role == "user"][:-1]
+        found = await portal.gate.run(answered, portal, Question(text=text, region=wanted.region), earlier)
 
     def count() -> Usage:
         asked = sum(portal.embedder.count(message.text) for message in wanted.messages)
         given = portal.embedder.count(found.text)
-        return Usage(prompt_tokens=asked, completion_tokens=given, total_tokens=asked + given)
+        return Usage.of(asked, given)
 
     usage = await portal.gate.run(count)
     return _Said(text=found.text, citations=found.citations, parts=found.parts, session=session, usage=usage)
 
 
-_chat = allow("citizen", scope="chat", errors=("not_found", "switched_off"))
+_chat = allow("citizen", scope="chat", errors=("not_found", "switched_off", "context_length_exceeded"))
 _chat["responses"] = {
     **_chat["responses"],
     200: {
-        "model": Completion,
+        "model": Completion | PlainCompletion,
         "content": {"text/event-stream": {"schema": EVENT}},
         "description": "The answer, or with `stream` its chunks as events, `[DONE]` last.",
     },
@@ -194,9 +199,15 @@ _chat["responses"] = {
 
 
 @router.post("/chat/completions", response_model=None, **_chat)
-async def chat(wanted: ChatRequest, request: Request, portal: Here, who: Who) -> Completion | StreamingResponse:
-    """Answers the last message of the user."""
-    _known(wanted.model)
+async def chat(
+    wanted: ChatRequest, request: Request, portal: Here, who: Who
+) -> Completion | PlainCompletion | StreamingResponse:
+    """Answers the last message of the user, or goes on with the conversation where a plain model is named."""
+    served = _known(portal, wanted.model, plain=True)
+    if served is not None:
+        messages = [{"role": _ROLES.get(message.role, message.role), "content": message.text} for message in wanted.messages]
+        counted = wanted.stream_options is not None and wanted.stream_options.include_usage
+        return await completed(portal, served, request, messages, wanted, wanted.stream, counted)
     said = await attended(request, _said(portal, who, wanted))
     number, created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
     if wanted.stream:
@@ -231,7 +242,7 @@ async def _chunks(said: _Said, number: str, created: int, usage: bool) -> AsyncI
 @router.post("/embeddings", **allow("citizen", scope="models", errors=("not_found",)))
 async def embeddings(wanted: EmbeddingRequest, request: Request, portal: Here) -> Embeddings:
     """A vector of length 1 for each text."""
-    _known(wanted.model)
+    _known(portal, wanted.model)
     texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
     vectors, tokens = await attended(request, embedded(portal, texts))
     if wanted.dimensions not in (None, portal.embedder.dimension):
@@ -248,13 +259,14 @@ async def embeddings(wanted: EmbeddingRequest, request: Request, portal: Here) -
 
 
 @router.get("/models", **allow("citizen", scope="models"))
-async def models() -> ModelsView:
-    """The one model: it answers and it embeds."""
-    return ModelsView(data=[ModelView()])
+async def models(portal: Here) -> ModelsView:
+    """The hall's model, which answers and embeds, and the plain one where there is one."""
+    served = portal.language_model
+    return ModelsView(data=[ModelView(), *([] if served is None else [ModelView(id=served.name, owned_by="local")])])
 
 
 @router.get("/models/{name}", **allow("citizen", scope="models", errors=("not_found",)))
-async def model(name: Annotated[str, Path(max_length=200, examples=[BUNDLED])]) -> ModelView:
+async def model(name: Annotated[str, Path(max_length=200, examples=[BUNDLED])], portal: Here) -> ModelView:
     """A model by its name."""
-    _known(name)
-    return ModelView()
+    served = _known(portal, name, plain=True)
+    return ModelView() if served is None else ModelView(id=served.name, owned_by="local")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 
-from govlm.hall.answers.citations import version
+from govlm.hall.answers.citations import Citation, Sentence, version
 from govlm.hall.answers.precedence import applies, in_force
 from govlm.hall.catalogue.records import Document
+from govlm.hall.generator.phrasing import Phraser
 from govlm.hall.policy.interpretation import QUESTIONS, interpret
 from govlm.hall.policy.summary import LENGTH, Summary, summarise
 from govlm.hall.policy.terms import keywords
@@ -20,7 +22,7 @@ from govlm.portal.gate import attended
 from govlm.portal.portal import Here, Portal
 from govlm.portal.security.access import allow
 from govlm.portal.store import questions
-from govlm.portal.views import AnswerView, CitationView, cited
+from govlm.portal.views import AnswerView, CitationView, LineView, cited
 
 __all__ = ["answered", "router", "shortened"]
 
@@ -87,11 +89,13 @@ class SummaryRequest(BaseModel):
 
 
 class SummaryView(BaseModel):
-    """sentences: word for word, in the order of the source; citations: the same places."""
+    """sentences: word for word, in the order of the source; citations: the same places. plain: the same in a generator's words, each
+    sentence with the numbers of its citations; [] where the hall has none."""
 
     text: str
     sentences: list[str]
     citations: list[CitationView]
+    plain: list[LineView] = []
     label: str = "AI 生成"
 
 
@@ -107,12 +111,13 @@ class PointView(BaseModel):
 
 
 class AspectView(BaseModel):
-    """What the text says to one question (who, what, when, amounts, effect). missing: it says nothing."""
+    """What the text says to one question (who, what, when, amounts, effect). missing: it says nothing. plain: as of a summary."""
 
     name: str
     label: str
     points: list[PointView]
     missing: bool
+    plain: list[LineView] = []
 
 
 class TermView(BaseModel):
@@ -157,12 +162,19 @@ def document_of(portal: Portal, code: str) -> Document:
     return document
 
 
-def shortened(source: Document | str, sentences: int, length: int) -> Summary:
-    """A summary of at most so many sentences (0 = any) and characters."""
+def shortened(source: Document | str, sentences: int, length: int, phraser: Phraser | None = None) -> Summary:
+    """A summary of at most so many sentences (0 = any) and characters. phraser: as of `summarise`."""
     summary = summarise(source, length)
     while sentences and len(summary.sentences) > sentences:  # a lower limit gives fewer of them
-        summary = summarise(source, len(summary.text) - 1)
-    return summary
+        length = len(summary.text) - 1
+        summary = summarise(source, length)
+    return summary if phraser is None else summarise(source, length, phraser=phraser)
+
+
+def lines(said: Sequence[Sentence], citations: Sequence[Citation]) -> list[LineView]:
+    """Sentences with the numbers of their citations."""
+    number = {citation: i for i, citation in reversed(list(enumerate(citations, 1)))}
+    return [LineView(text=s.text, citations=sorted({number[c] for c in s.citations})) for s in said]
 
 
 @router.get("/policies", **allow("citizen", scope="catalogue"))
@@ -224,9 +236,11 @@ async def summary(code: Code, wanted: SummaryRequest, request: Request, portal: 
     """The sentences of the document that say most, word for word."""
 
     def read() -> SummaryView:
-        found = shortened(document_of(portal, code), wanted.sentences, wanted.length)
-        sentences = [sentence.text for sentence in found.sentences]
-        return SummaryView(text=found.text, sentences=sentences, citations=cited(portal.hall.library, found.citations))
+        found = shortened(document_of(portal, code), wanted.sentences, wanted.length, portal.hall.phraser)
+        return SummaryView(
+            text=found.text, sentences=[sentence.text for sentence in found.sentences],
+            citations=cited(portal.hall.library, found.citations), plain=lines(found.plain, found.citations),
+        )  # fmt: skip
 
     return await attended(request, portal.gate.run(read))
 
@@ -236,11 +250,11 @@ async def interpretation(code: Code, request: Request, portal: Here) -> Interpre
     """What the document says to five questions, word for word, and its terms explained."""
 
     def read() -> InterpretationView:
-        found = interpret(document_of(portal, code))
+        found = interpret(document_of(portal, code), phraser=portal.hall.phraser)
         number = {citation: i for i, citation in reversed(list(enumerate(found.citations, 1)))}
         aspects = [
             AspectView(
-                name=name, label=label, missing=not found.points(name),
+                name=name, label=label, missing=not found.points(name), plain=lines(found.plain.get(name, ()), found.citations),
                 points=[
                     PointView(
                         text=point.text, passage=point.passage, start=point.start, end=point.end, whole=point.whole,
@@ -278,11 +292,11 @@ async def ask(question: Question, request: Request, portal: Here) -> AnswerView:
     return await attended(request, portal.gate.run(answered, portal, question))
 
 
-def answered(portal: Portal, question: Question) -> AnswerView:
-    """A question that is refused is kept, masked, for the console."""
+def answered(portal: Portal, question: Question, earlier: Sequence[str] = ()) -> AnswerView:
+    """A question that is refused is kept, masked, for the console. earlier: the questions before it, the oldest first."""
     portal.switches.require("chat")
     text = question.text.replace("\x00", " ")
-    found = portal.hall.ask(text, question.region or None)
+    found = portal.hall.ask(text, question.region or None, earlier=earlier)
     if found.refused and found.reason != "empty":
         questions.note(portal.hall, "unanswered", text, found.reason)
     portal.usage.count("turn", "refused" if found.refused else "answered")
