@@ -124,7 +124,9 @@ def test_nothing_that_the_oldest_python_lacks() -> None:
             else:
                 continue
             for module, name in used:
-                assert name not in NEWER.get(module or "", set()), f"{path}:{node.lineno}: {module}.{name} is not in Python 3.10"
+                assert name not in NEWER.get(module or "", set()), (
+                    f"{path}:{node.lineno}: {module}.{name} is not in Python 3.10"
+                )
 
 
 def test_import_is_light() -> None:
