@@ -24,6 +24,19 @@ TOP_LEVEL = {
     "csrc", "govlm", "tests", "benchmarks", "notebooks", "setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md",
     "CONTRIBUTING.md", "MANIFEST.in",
 }  # fmt: skip
+# What Python 3.11 and later have in modules that 3.10, the oldest that pyproject.toml takes, has as well.
+NEWER = {
+    "typing": {
+        "LiteralString", "Never", "NotRequired", "Required", "Self", "TypeVarTuple", "Unpack", "assert_never", "assert_type",
+        "dataclass_transform", "override", "reveal_type",
+    },
+    "datetime": {"UTC"},
+    "enum": {"StrEnum", "ReprEnum", "member", "nonmember", "verify"},
+    "asyncio": {"Runner", "TaskGroup", "timeout"},
+    "contextlib": {"chdir"},
+    "hashlib": {"file_digest"},
+    "itertools": {"batched"},
+}  # fmt: skip
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 
 
@@ -98,6 +111,22 @@ def test_hall_and_portal_point_one_way() -> None:
                     assert folder in {"portal", "commands"}, f"{path} imports {name}"
                 if name.startswith("govlm.hall"):
                     assert folder in {"hall", "portal", "commands", "assets"}, f"{path} imports {name}"
+
+
+def test_nothing_that_the_oldest_python_lacks() -> None:
+    for path in [ROOT / "setup.py", *(ROOT / "govlm").rglob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                used = {(node.module, alias.name) for alias in node.names}
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                used = {(node.value.id, node.attr)}
+            else:
+                continue
+            for module, name in used:
+                assert name not in NEWER.get(module or "", set()), (
+                    f"{path}:{node.lineno}: {module}.{name} is not in Python 3.10"
+                )
 
 
 def test_import_is_light() -> None:

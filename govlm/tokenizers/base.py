@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from govlm.tokenizers.encoding import (
 from govlm.tokenizers.files import dump, write
 from govlm.tokenizers.special_tokens import SpecialTokens
 from govlm.tokenizers.stream import DecodeStream
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["PreTrainedTokenizer"]
 

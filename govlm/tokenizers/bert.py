@@ -6,12 +6,15 @@ import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from govlm._native import core
 from govlm.tokenizers.base import PreTrainedTokenizer
 from govlm.tokenizers.encoding import AddedToken, Template, tidy
 from govlm.tokenizers.files import read_config, read_json, read_token, read_vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["BertTokenizer", "train_wordpiece"]
 

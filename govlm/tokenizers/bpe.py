@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from govlm.tokenizers.files import (
 )
 from govlm.tokenizers.special_tokens import SPECIAL_NAMES
 from govlm.tokenizers.tokenizer_json import MARK, BPEFile, Pipeline, pipeline_json, read_bpe_json
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["GPT2Tokenizer", "LlamaTokenizer", "PreTrainedTokenizerFast", "Qwen2Tokenizer"]
 

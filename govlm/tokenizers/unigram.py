@@ -11,7 +11,7 @@ import binascii
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from govlm.tokenizers.sentencepiece import (
     model_bytes,
     read_model,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["T5Tokenizer", "UnigramTokenizer"]
 
