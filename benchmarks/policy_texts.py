@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from govlm.hall.catalogue.records import Document
-from govlm.hall.evaluation.rouge import rouge
+from govlm.train.rouge import rouge
 from govlm.hall.policy import fitting, pairs, terms_fitting
 from govlm.hall.policy.summary import LENGTH, summarise
 from govlm.hall.policy.terms import keywords

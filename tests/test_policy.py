@@ -13,7 +13,7 @@ from govlm.hall.answers.citations import CitationError, Resolver, numbers
 from govlm.hall.catalogue.documents import make_document
 from govlm.hall.catalogue.passages import cut
 from govlm.hall.catalogue.records import Document
-from govlm.hall.evaluation.rouge import rouge, tokens
+from govlm.train.rouge import rouge, tokens
 from govlm.hall.policy import fitting, interpret, keywords, pairs, summarise, terms_fitting
 from govlm.hall.policy.candidates import title_of
 from govlm.hall.policy.formalities import formalities

@@ -37,6 +37,14 @@ def _finetune(arguments: argparse.Namespace) -> int:
         from govlm.train.tokens import TokenOptions
 
         kind: type[Options] = TokenOptions
+    elif arguments.task in ("generate", "summarise"):
+        from govlm.train.writing import WritingOptions
+
+        kind = WritingOptions
+        if arguments.model == BUNDLED:
+            raise UsageError(
+                f"--task {arguments.task} needs --model: a folder, a .gguf file or a config of a model that writes"
+            )
     else:
         kind = Options
     for name, flag in (("pattern", "--pattern"), ("label_words", "--label-words")):
@@ -44,7 +52,9 @@ def _finetune(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{flag} belongs to --few-shot")
     if arguments.few_shot and arguments.task != "classify":
         raise UsageError("--few-shot belongs to --task classify")
-    given: dict[str, Any] = {"ngrams": False} if arguments.task == "tokens" else {}
+    given: dict[str, Any] = {} if arguments.task == "classify" else {"ngrams": False}
+    if getattr(arguments, "lora_target", None):
+        arguments.lora_target = tuple(part for item in arguments.lora_target for part in item.split(",") if part)
     options = make_options(kind, arguments, **given)
     set_threads(arguments)
     ranks = find_ranks()
@@ -57,6 +67,8 @@ def _finetune(arguments: argparse.Namespace) -> int:
             task=arguments.task,
             text_field=arguments.text_field,
             label_field=arguments.label_field,
+            source_field=arguments.source_field,
+            target_field=arguments.target_field,
             data_format=arguments.format,
             vocab=arguments.vocab,
             options=options,
@@ -77,7 +89,8 @@ def _finetune(arguments: argparse.Namespace) -> int:
     if result["best"]:
         report = result["best"]["report"]
         print(f"best epoch {result['best']['epoch']}: {_figures(report)}\n")
-        print(format_per_class(report) + "\n")
+        if "perplexity" not in report:
+            print(format_per_class(report) + "\n")
     if result["ngrams"]:
         size = result["ngrams"]["bytes"] / 1e6
         print(f"n-gram branch: {result['ngrams']['features']} hashed n-grams, {size:.1f} MB")
@@ -91,6 +104,9 @@ def _finetune(arguments: argparse.Namespace) -> int:
 
 
 def _figures(report: dict[str, Any]) -> str:
+    if "perplexity" in report:
+        rouge = f", ROUGE-L {report['rouge_l']:.4f}" if "rouge_l" in report else ""
+        return f"loss {report['loss']:.4f}, perplexity {report['perplexity']:.2f}{rouge}"
     if "confusion" in report:
         return f"accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}"
     return f"precision {report['precision']:.4f}, recall {report['recall']:.4f}, micro F1 {report['micro_f1']:.4f}"
@@ -174,15 +190,21 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def register(command: Any) -> None:
     """Adds this module's commands; `command(name, run, help)` gives the parser of one."""
-    sub = command("finetune", _finetune, "fine-tune a classifier of texts, or of spans in them, on your own data")
+    sub = command(
+        "finetune", _finetune, "fine-tune a classifier of texts, or of spans in them, or a model that writes, on your own data"
+    )
     sub.add_argument(
-        "--task", default="classify", choices=("classify", "tokens"), help="labels of texts, or of spans in them (classify)"
+        "--task",
+        default="classify",
+        choices=("classify", "tokens", "generate", "summarise"),
+        help="labels of texts, or of spans in them; answers to instructions; targets to sources (classify)",
     )
     sub.add_argument(
         "--train",
         required=True,
         metavar="FILE",
-        help="JSONL, CSV or TSV, plain, .gz or .xz; for tokens JSON with text and entities, or BIO columns",
+        help="JSONL, CSV or TSV, plain, .gz or .xz; for tokens JSON with text and entities, or BIO columns; "
+        "to generate JSONL with messages, prompt and response, or text; to summarise source and target",
     )
     sub.add_argument("--dev", metavar="FILE", help="rows to choose the best epoch by")
     sub.add_argument(
@@ -197,8 +219,8 @@ def register(command: Any) -> None:
     add_training(numbers, EPOCHS, "5e-5; from random weights try 5e-4")
     numbers.add_argument(
         "--metric",
-        choices=("macro_f1", "micro_f1", "accuracy", "loss"),
-        help="chooses the best epoch (macro_f1; tokens: micro_f1)",
+        choices=("macro_f1", "micro_f1", "accuracy", "loss", "rouge_l"),
+        help="chooses the best epoch (macro_f1; tokens: micro_f1; to write: loss)",
     )
     numbers.add_argument("--class-weights", choices=("balanced",), help="rare classes weigh more")
     numbers.add_argument(
@@ -216,6 +238,18 @@ def register(command: Any) -> None:
     branch.add_argument("--ngram-longest", type=int, metavar="N", help="characters an n-gram, from 1 (3)")
     branch.add_argument("--ngram-features", type=int, metavar="N", help="hashed n-grams that are kept (65536)")
     branch.add_argument("--ngram-c", type=float, metavar="C", help="what an error costs against large weights (1.0)")
+    writes = sub.add_argument_group("models that write (--task generate, summarise)")
+    writes.add_argument("--source-field", default="source", metavar="F", help="field with the source (source)")
+    writes.add_argument("--target-field", default="target", metavar="F", help="field with the target (target)")
+    writes.add_argument("--max-target", type=int, metavar="N", help="tokens a target (as --max-length: 512)")
+    writes.add_argument("--max-new-tokens", type=int, metavar="N", help="tokens that are written for an evaluation (64)")
+    writes.add_argument("--written", type=int, metavar="N", help="rows of --dev that are written for ROUGE-L, 0 = none (50)")
+    writes.add_argument("--lora-r", type=int, metavar="N", help="train an adapter of this rank on the frozen model, 0 = no (0)")
+    writes.add_argument("--lora-alpha", type=float, metavar="A", help="the adapter is multiplied by A / rank (16)")
+    writes.add_argument("--lora-dropout", type=float, metavar="P", help="dropout of what goes into the adapter (0)")
+    writes.add_argument(
+        "--lora-target", action="append", metavar="NAME", help="layers with an adapter (repeat, or commas; q_proj, v_proj …)"
+    )
     few = sub.add_argument_group("few-shot (--task classify)")
     few.add_argument("--few-shot", action="store_true", help="the label is a word that the masked LM writes into a gap")
     few.add_argument("--pattern", metavar="P", help="sentence with {text} and {mask} ({text}。这条是关于{mask}的。)")

@@ -23,6 +23,7 @@ from govlm.train.source import load_model
 
 __all__ = ["Options", "Trainer", "finetune"]
 
+TASKS = ("classify", "tokens", "generate", "summarise")
 ALONE = 0.8  # share of the encoder's own loss beside a branch (of 0, 0.5, 0.8 the best sum and encoder, tnews few-shot)
 
 
@@ -384,6 +385,36 @@ def _tokens_plan(
     return _Plan(examples, dev_examples, names, fresh, rows, TokenTrainer)
 
 
+def _writing_plan(
+    train: str | Path,
+    dev: str | Path | None,
+    model: str | Path,
+    vocab: str | Path | None,
+    options: Any,
+    fields: tuple[str, str, str | None],
+) -> _Plan:
+    from govlm.train.writing import WritingTrainer, writer_of
+    from govlm.train.written import Dialogue, Written, encode_written, read_dialogues
+
+    examples = list(read_dialogues(train, *fields))
+    if not examples:
+        raise TrainError(f"{train}: no rows")
+    dev_examples = list(read_dialogues(dev, *fields)) if dev is not None else None
+    if dev_examples is not None and not dev_examples:
+        raise TrainError(f"{dev}: no rows")
+
+    def fresh() -> tuple[Any, Any]:
+        return writer_of(model, vocab, options)
+
+    def rows(network: Any, tokenizer: Any, part: list[Dialogue], source: str) -> Written:
+        seq2seq = bool(getattr(network.config, "is_encoder_decoder", False))
+        limit = network._rules.max_positions or options.max_length or 512
+        length = min(options.max_length or limit, limit)
+        return encode_written(tokenizer, part, seq2seq, length, source, options.max_target)
+
+    return _Plan(examples, dev_examples, [], fresh, rows, WritingTrainer)
+
+
 def finetune(
     train: str | Path,
     dev: str | Path | None = None,
@@ -393,6 +424,8 @@ def finetune(
     task: str = "classify",
     text_field: str | tuple[str, str] = "text",
     label_field: str = "label",
+    source_field: str = "source",
+    target_field: str = "target",
     data_format: str | None = None,
     vocab: str | Path | None = None,
     options: Options | None = None,
@@ -409,7 +442,8 @@ def finetune(
     task "classify": train, dev are JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists
     of them for several labels a text; with two names in text_field the rows are pairs of texts (without an n-gram branch).
     task "tokens": texts with spans (see govlm.train.tokens.read_spans; the options are
-    TokenOptions). model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
+    TokenOptions). "generate" and "summarise": rows of govlm.train.written.read_dialogues (instructions; sources and targets, in the
+    fields source_field and target_field), for a model that writes; the options are WritingOptions. model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
     refit: with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
     figures in the result are those of the first training, because nothing is left to judge the second by.
     few_shot: the label is a word in a gap (govlm.train.fewshot); pattern, with {text} and {mask}; label_words: JSON file
@@ -418,13 +452,19 @@ def finetune(
     Returns Trainer.train()'s result with "labels", "train_rows", "dev_rows", "ngrams", "refit".
     Errors: DataError, TrainError, OSError.
     """
-    if task not in ("classify", "tokens"):
-        raise TrainError(f"unknown task {task!r}: classify or tokens")
-    if task == "tokens":
+    if task not in TASKS:
+        raise TrainError(f"unknown task {task!r}: {', '.join(TASKS[:-1])} or {TASKS[-1]}")
+    if few_shot and task != "classify":
+        raise TrainError(f"few-shot training is for the task classify, not for {task}")
+    if task in ("generate", "summarise"):
+        from govlm.train.writing import WritingOptions
+
+        options = options or WritingOptions()
+        options.check()
+        plan = _writing_plan(train, dev, model, vocab, options, (source_field, target_field, data_format))
+    elif task == "tokens":
         from govlm.train.tokens import TokenOptions
 
-        if few_shot:
-            raise TrainError("few-shot training is for the task classify, not for tokens")
         options = options or TokenOptions()
         options.check()
         plan = _tokens_plan(train, dev, model, vocab, options)

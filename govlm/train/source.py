@@ -13,7 +13,7 @@ from govlm.optim import set_seed
 from govlm.train.evaluate import MULTI_LABEL, SINGLE_LABEL
 from govlm.train.loop import TrainError
 
-__all__ = ["load_encoder", "load_model"]
+__all__ = ["load_encoder", "load_model", "load_writer"]
 
 
 def load_model(
@@ -47,6 +47,25 @@ def load_encoder(source: str | Path, vocab: str | Path | None = None, seed: int 
     if masked:
         return _load(source, govlm.AutoModelForMaskedLM, vocab, seed, {}, {})
     return _load(source, govlm.AutoModel, vocab, seed, {}, {}, add_pooling_layer=False)
+
+
+def load_writer(source: str | Path, vocab: str | Path | None = None, seed: int = 0) -> tuple[Any, Any]:
+    """(model with a head over the vocabulary, tokenizer) of a folder, a .gguf file or a config.json: a sequence-to-sequence model
+    where the config is of one, else a causal one. Errors: as load_encoder."""
+    import govlm
+
+    path = model_folder(source)
+    if path.is_file() and path.suffix == ".json":
+        try:
+            kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        except (ValueError, AttributeError) as error:
+            raise TrainError(f"{path}: not a JSON config: {error}") from None
+    else:
+        kind = govlm.AutoConfig.from_pretrained(str(path)).model_type
+    automatic = govlm.AutoModelForSeq2SeqLM if kind in ("t5", "mt5") else govlm.AutoModelForCausalLM
+    if path.is_file() and path.suffix != ".json":
+        return automatic.from_pretrained(str(path)), govlm.AutoTokenizer.from_pretrained(str(path))
+    return _load(source, automatic, vocab, seed, {}, {})
 
 
 def _load(

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from govlm.hall.evaluation.rouge import tokens
 from govlm.hall.policy.salience import F64, FEATURE_NAMES, features, text_rank, vectors
 from govlm.hall.policy.source import sentences, source
 from govlm.hall.policy.summary import LENGTH, pick
 from govlm.hall.retrieval.ranking import Ranker
+from govlm.train.rouge import tokens
 
 __all__ = ["Row", "fit", "lead", "ranked"]
 
