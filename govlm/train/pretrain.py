@@ -44,10 +44,15 @@ class PretrainOptions(LoopOptions):
 
     corpus: tuple[str, ...] = ()  # folders of `govlm corpus build`, all with one tokenizer
     out: str = ""  # folder for checkpoints, log.jsonl, loss.png, result.json and the model
-    model: dict[str, Any] = field(default_factory=dict)  # shape: config fields of model_type bert (default), roberta or albert
+    model: dict[str, Any] = field(
+        default_factory=dict
+    )  # shape: config fields of model_type bert (default), roberta or albert; causal:
+    #   llama (default), gpt2, qwen2, qwen3; span: t5
     initial: str = "random"  # weights of a new model: random; corpus: what co-occurrence tells (see govlm.train.initial)
     start: str = ""  # or a checkpoint to go on from (domain adaptation); `model` may then change its dropout
-    objective: str = "mlm"  # mlm; rtd: replaced-token detection (see govlm.train.replaced)
+    objective: str = (
+        "mlm"  # mlm; rtd: replaced-token detection (see govlm.train.replaced); causal, span: govlm.train.autoregressive
+    )
     max_length: int = 128  # tokens of a sequence, [CLS] and [SEP] included
     batch_size: int = 64  # sequences an optimizer step, over all ranks
     accumulate: int = 1  # forwards that a rank makes of its part of the batch
@@ -82,7 +87,8 @@ class PretrainOptions(LoopOptions):
             ("model", bool(self.model) or bool(self.start), "the shape of the model (or give from, a checkpoint)"),
             ("initial", self.initial in ("random", "corpus"), "random or corpus"),
             ("initial", self.initial == "random" or not self.start, "left out where a checkpoint is given"),
-            ("objective", self.objective in ("mlm", "rtd"), "mlm or rtd"),
+            ("objective", self.objective in ("mlm", "rtd", "causal", "span"), "mlm, rtd, causal or span"),
+            ("initial", self.initial == "random" or self.objective in ("mlm", "rtd"), "random for models that write"),
             ("max_length", self.max_length >= 3, "3 or more"),
             ("batch_size", self.batch_size >= 1, "1 or more"),
             ("accumulate", self.accumulate >= 1, "1 or more"),
@@ -279,7 +285,7 @@ class PretrainPosition(Position):
 class PretrainLoop(Loop):
     """Masked LM on sequences.
 
-    model: a ...ForMaskedLM; train, heldout: sequences of the same corpora (heldout may be empty); masker: of their tokenizer;
+    model: a ...ForMaskedLM; train, heldout: sequences of the same corpora (heldout may be empty); masker: of their tokenizer (what is to be guessed);
     the rest as in Loop.
     """
 
@@ -296,7 +302,7 @@ class PretrainLoop(Loop):
         tokenizer: Any,
         train: Sequences,
         heldout: Sequences,
-        masker: Masker,
+        masker: Any,
         options: PretrainOptions,
         progress: bool | None = None,
         resume: bool = False,
@@ -540,6 +546,12 @@ def pretrain(
     check_ranks(ranks, options.batch_size, "sequences")
     corpora = open_corpora(options.corpus)
     tokenizer = govlm.AutoTokenizer.from_pretrained(str(options.corpus[0]))
+    writes = options.objective in ("causal", "span")
+    masker: Any = None
+    if options.objective == "span":
+        from govlm.train.autoregressive import Spans
+
+        masker = Spans.of(tokenizer, options.mask_probability)  # its marks are added to the vocabulary
     if options.start:
         own = govlm.AutoTokenizer.from_pretrained(options.start).get_vocab()
         if own != tokenizer.get_vocab():
@@ -551,12 +563,17 @@ def pretrain(
     if len(train) == 0:
         raise TrainError(f"{', '.join(options.corpus)}: no document to train on")
     check_ranks(ranks, len(train), "sequences in the whole corpus")
-    masker = Masker.of(tokenizer, vocab_size, options.mask_probability)
+    if not writes:
+        masker = Masker.of(tokenizer, vocab_size, options.mask_probability)
     kind: type[PretrainLoop] = PretrainLoop
     if options.objective == "rtd":
         from govlm.train.replaced import ReplacedLoop, make_pair
 
         model, kind = make_pair(options, vocab_size), ReplacedLoop
+    elif writes:
+        from govlm.train.autoregressive import CausalLoop, SpanLoop, make_writer
+
+        model, kind = make_writer(options, vocab_size, tokenizer), CausalLoop if options.objective == "causal" else SpanLoop
     else:
         model = make_model(options, vocab_size)
     if options.initial == "corpus" and not (resume and Checkpoints(Path(options.out)).latest()):

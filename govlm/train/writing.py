@@ -23,7 +23,7 @@ from govlm.train.rouge import rouge
 from govlm.train.source import load_writer
 from govlm.train.written import Written, end_id
 
-__all__ = ["WritingOptions", "WritingTrainer", "evaluate_written", "write_answers", "writer_of"]
+__all__ = ["WritingOptions", "WritingTrainer", "evaluate_written", "padded", "write_answers", "writer_of"]
 
 
 @dataclass
@@ -118,15 +118,15 @@ def _arguments(model: Any, data: Written, rows: Sequence[int] | NDArray[np.int64
     """(arguments of the model's call without samples, tokens that it reads and writes)"""
     found = [data.row(int(r)) for r in rows]
     if _two_stacks(model):
-        ids, mask = _padded([ids for ids, _ in found], 0)
-        labels, _ = _padded([labels for _, labels in found], IGNORED)
+        ids, mask = padded([ids for ids, _ in found], 0)
+        labels, _ = padded([labels for _, labels in found], IGNORED)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}, int(mask.sum() + (labels != IGNORED).sum())
     splits = np.cumsum([0, *(len(ids) for ids, _ in found)]).astype(np.int64)
     packed = new_packed(np.concatenate([ids for ids, _ in found]), splits)
     return {"packed": packed, "labels": np.concatenate([labels for _, labels in found])}, int(splits[-1])
 
 
-def _padded(rows: Sequence[NDArray[Any]], fill: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def padded(rows: Sequence[NDArray[Any]], fill: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """([B, S], mask)"""
     width = max((len(row) for row in rows), default=0)
     values, mask = np.full((len(rows), width), fill, np.int64), np.zeros((len(rows), width), np.int64)
@@ -179,7 +179,7 @@ def write_answers(
         numbers = range(begin, min(begin + batch_size, count))
         rows = [data.row(n)[0] if seq2seq else data.row(n)[0][: data.prompts[n]] for n in numbers]
         if seq2seq:
-            ids, mask = _padded(rows, 0)
+            ids, mask = padded(rows, 0)
             made = model.generate(ids, attention_mask=mask, **options)
             texts += tokenizer.batch_decode(made, skip_special_tokens=True)
             continue
