@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from govlm.hall.catalogue.records import Document
-from govlm.train.rouge import rouge
 from govlm.hall.policy import fitting, pairs, terms_fitting
 from govlm.hall.policy.summary import LENGTH, summarise
 from govlm.hall.policy.terms import keywords
+from govlm.train.rouge import rouge
 
 ASSETS = Path(__file__).resolve().parent.parent / "govlm" / "assets" / "policy"
 CORPORA = (

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import re
 import sys
@@ -25,6 +26,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+
 from recipe import DATA  # noqa: E402
 
 CURVES = HERE / "curves"
@@ -77,7 +79,7 @@ def documents_of(folder: Path) -> list[np.ndarray]:
     for index in range(len(corpus.shards)):
         shard = corpus.shard(index)
         splits = np.asarray(shard.document_splits, np.int64)
-        found += [np.asarray(shard.ids[a:b], np.int32) for a, b in zip(splits[:-1], splits[1:], strict=True)]
+        found += [np.asarray(shard.ids[a:b], np.int32) for a, b in itertools.pairwise(splits)]
     return found
 
 
@@ -118,8 +120,8 @@ def write(name: str, record: dict[str, Any]) -> None:
 
 def laws(data: Path, work: Path, epochs: float) -> None:
     import govlm
+    from benchmarks.kneser_ney import KneserNey
     from govlm.train.pretrain import pretrain, read_options
-    from kneser_ney import KneserNey
 
     texts = laws_in_force(data)
     order = np.random.default_rng(SEED).permutation(len(texts))
