@@ -530,18 +530,32 @@ def test_fine_tuned_stopped_and_resumed(tmp_path: Path) -> None:
     names = ["户籍", "社保", "车管"]
     tokenizer = govlm.BertTokenizer(str(tmp_path / "vocab.txt"))
     fields = json.loads((tmp_path / "config.json").read_text())
-    config = BertConfig(**{**fields, "vocab_size": len(tokenizer), "num_labels": 3, "initializer_range": 0.2})
+    config = BertConfig(
+        **{
+            **fields,
+            "vocab_size": len(tokenizer),
+            "num_labels": 3,
+            "initializer_range": 0.2,
+            "problem_type": BERT["problem_type"],
+        }
+    )
     govlm.set_seed(1)
     govlm.BertForSequenceClassification(config).save_pretrained(tmp_path / "base")
     examples = {part: list(read_examples(tmp_path / f"{part}.jsonl")) for part in ("train", "dev")}
-    options = Options(epochs=8, batch_size=8, lr=1e-2, seed=1, ngrams=False)
+    options = Options(epochs=8, batch_size=8, lr=1e-2, seed=1, ngrams=False, save_steps=5)
 
-    def run(out: Path | None, **more: Any) -> Any:
+    class Stopped(Trainer):
+        def _after_step(self, record: Any, bar: Any, log: Any) -> None:
+            super()._after_step(record, bar, log)
+            if self.position.step == 28:
+                raise KeyboardInterrupt
+
+    def run(out: Path | None, kind: Any = Trainer, **more: Any) -> Any:
         govlm.set_seed(2)
         model = govlm.BertForSequenceClassification.from_pretrained(tmp_path / "base")
         model.add_adapter(LoraConfig(r=4, lora_dropout=0.1, target_modules="all-linear", task_type="SEQ_CLS"), "requests")
         rows = [encode(model, tokenizer, examples[part], names, multi_label=False) for part in ("train", "dev")]
-        trainer = Trainer(model, tokenizer, *rows, options=options, out=out, progress=False, **more)
+        trainer = kind(model, tokenizer, *rows, options=options, out=out, progress=False, **more)
         result = trainer.train()
         assert not model.core.trainable
         return model, result
@@ -549,7 +563,8 @@ def test_fine_tuned_stopped_and_resumed(tmp_path: Path) -> None:
     model, result = run(tmp_path / "out")
     assert result["history"][-1]["train_loss"] < result["history"][0]["train_loss"]
     weights = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
-    run(tmp_path / "again", epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "again", Stopped)
     run(tmp_path / "again", resume=True)
     assert (tmp_path / "again" / "adapter_model.safetensors").read_bytes() == weights
     alone, _ = run(None)
