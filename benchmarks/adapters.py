@@ -6,7 +6,7 @@ A step is forward, backward and AdamW on `batch` sequences; every token but the 
 PEFT's base is float32, ours float32, int8 and int4 (`govlm quantize`). Each side is a process of its own; they take their steps in
 turn, on the same threads (OMP_NUM_THREADS, default 2), after two to warm up. First of all exactness: the losses of the first steps
 of PEFT and of our float32 side, from the same base and the same adapter. Memory is the peak of the resident set, mapped weights
-included. --work keeps the models (4 GB) for the next time. Needs torch, transformers and peft.
+included; the CPU's seconds of a step say more than its length where the machine is busy. --work keeps the models (4 GB) for the next time. Needs torch, transformers and peft.
 """
 
 from __future__ import annotations
@@ -119,9 +119,9 @@ def serve(arguments: argparse.Namespace) -> None:
     step, source = make(arguments.work, arguments.side, arguments.checkpointing), batches(arguments.batch, arguments.length)
     for _ in sys.stdin:
         ids = next(source)
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         loss = step(ids)
-        fields = {"seconds": time.perf_counter() - start, "loss": loss}
+        fields = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - busy, "loss": loss}
         out.write(json.dumps({**fields, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}) + "\n")
         out.flush()
 
@@ -161,6 +161,10 @@ class Side:
         return statistics.median(a["seconds"] for a in self.answers[WARM:])
 
     @property
+    def cpu(self) -> float:
+        return statistics.median(a["cpu"] for a in self.answers[WARM:])
+
+    @property
     def peak(self) -> float:
         return self.answers[-1]["peak"]
 
@@ -182,11 +186,14 @@ def compare(arguments: argparse.Namespace) -> None:
     print(
         f"{arguments.batch} x {arguments.length} tokens, {os.environ['OMP_NUM_THREADS']} threads, {arguments.steps} steps, medians"
     )
-    print(f"{'side':6}{'tokens/s':>10}{'speed':>8}{'peak MB':>10}{'memory':>9}   losses of the first steps")
+    print(
+        f"{'side':6}{'tokens/s':>10}{'speed':>8}{'cpu s':>8}{'cpu':>8}{'peak MB':>10}{'memory':>9}   losses of the first steps"
+    )
     for side in sides:
         losses = " ".join(f"{a['loss']:.4f}" for a in side.answers[:4])
         print(
-            f"{side.name:6}{tokens / side.seconds:10.1f}{peer.seconds / side.seconds:7.2f}x{side.peak / 2**20:10.0f}"
+            f"{side.name:6}{tokens / side.seconds:10.1f}{peer.seconds / side.seconds:7.2f}x"
+            f"{side.cpu:8.2f}{peer.cpu / side.cpu:7.2f}x{side.peak / 2**20:10.0f}"
             f"{100 * side.peak / peer.peak:7.0f} %   {losses}"
         )
         if side.name == "f32":

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_requests import write_work
 
 import govlm
 from govlm import LoraConfig
 from govlm.checkpoint import load_file, save_file
 from govlm.configuration import AlbertConfig, BertConfig, GPT2Config, LlamaConfig, PretrainedConfig, Qwen3Config, T5Config
+from govlm.data import read_examples
 from govlm.generation import Engine
 from govlm.models import PreTrainedModel
+from govlm.train.evaluate import encode
+from govlm.train.finetune import Options, Trainer
 from govlm.train.quantise import QuantiseOptions, quantise_folder
 
 BERT: dict[str, Any] = {
@@ -515,3 +519,57 @@ def test_the_core_refuses() -> None:
     adapter.bind(adapter.names()[0], np.zeros(adapter.shape(adapter.names()[0]), np.float32))
     with pytest.raises(RuntimeError, match="the weights changed"):
         done.backward(logits=np.ones((2, 60), np.float32))
+
+
+# ---- the trainer -----------------------------------------------------------------------------------------------------------
+
+
+def test_fine_tuned_stopped_and_resumed(tmp_path: Path) -> None:
+    """A run's folder is the adapter's; stopped after an epoch and resumed it gives the same bits; the base is not touched."""
+    write_work(tmp_path, 42)
+    names = ["户籍", "社保", "车管"]
+    tokenizer = govlm.BertTokenizer(str(tmp_path / "vocab.txt"))
+    fields = json.loads((tmp_path / "config.json").read_text())
+    config = BertConfig(
+        **{
+            **fields,
+            "vocab_size": len(tokenizer),
+            "num_labels": 3,
+            "initializer_range": 0.2,
+            "problem_type": BERT["problem_type"],
+        }
+    )
+    govlm.set_seed(1)
+    govlm.BertForSequenceClassification(config).save_pretrained(tmp_path / "base")
+    examples = {part: list(read_examples(tmp_path / f"{part}.jsonl")) for part in ("train", "dev")}
+    options = Options(epochs=8, batch_size=8, lr=1e-2, seed=1, ngrams=False, save_steps=5)
+
+    class Stopped(Trainer):
+        def _after_step(self, record: Any, bar: Any, log: Any) -> None:
+            super()._after_step(record, bar, log)
+            if self.position.step == 28:
+                raise KeyboardInterrupt
+
+    def run(out: Path | None, kind: Any = Trainer, **more: Any) -> Any:
+        govlm.set_seed(2)
+        model = govlm.BertForSequenceClassification.from_pretrained(tmp_path / "base")
+        model.add_adapter(LoraConfig(r=4, lora_dropout=0.1, target_modules="all-linear", task_type="SEQ_CLS"), "requests")
+        rows = [encode(model, tokenizer, examples[part], names, multi_label=False) for part in ("train", "dev")]
+        trainer = kind(model, tokenizer, *rows, options=options, out=out, progress=False, **more)
+        result = trainer.train()
+        assert not model.core.trainable
+        return model, result
+
+    model, result = run(tmp_path / "out")
+    assert result["history"][-1]["train_loss"] < result["history"][0]["train_loss"]
+    weights = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "again", Stopped)
+    run(tmp_path / "again", resume=True)
+    assert (tmp_path / "again" / "adapter_model.safetensors").read_bytes() == weights
+    alone, _ = run(None)
+    for key, value in alone.get_adapter_state_dict().items():
+        assert np.array_equal(value, model.get_adapter_state_dict()[key])
+    loaded = govlm.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    ids = tokenizer(["身份证丢了怎么补办"], return_tensors="np")
+    assert np.array_equal(loaded(**ids).logits, model.eval()(**ids).logits)

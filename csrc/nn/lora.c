@@ -19,11 +19,11 @@ typedef struct {
     float *y, *dx, *da, *db;
     const float *x, *dy;
     int64_t y_stride, dy_stride, m;
-    float *turned;           /* B^T [rank, n] */
-    float *low, *dlow;       /* scale * x' A^T, scale * dy B: [m, rank] */
-    float *dropped;          /* x' [m, k], or NULL = x */
-    float *own;              /* [width][worker] */
-    int64_t worker, a_tiles; /* floats a worker; tiles of A's columns */
+    float *a_turned, *b_turned; /* A^T [k, rank], B^T [rank, n]: for products along rows; few rows do without */
+    float *low, *dlow;          /* scale * x' A^T, scale * dy B: [m, rank] */
+    float *dropped;             /* x' [m, k], or NULL = x */
+    float *own;                 /* [width][worker] */
+    int64_t worker, a_tiles;    /* floats a worker; tiles of A's columns */
 } gv_lora_job;
 
 static int64_t gv_round16(int64_t floats) {
@@ -37,14 +37,23 @@ static int64_t gv_lora_worker(const gv_lora *lora) {
 }
 
 int64_t gv_lora_scratch(const gv_lora *lora, int64_t m, int width) {
-    int64_t floats = gv_round16(lora->rank * lora->n) + 2 * gv_round16(m * lora->rank) + width * gv_lora_worker(lora);
+    int64_t floats = gv_round16(lora->rank * lora->n) + gv_round16(lora->rank * lora->k);
+    floats += 2 * gv_round16(m * lora->rank) + width * gv_lora_worker(lora);
     return lora->dropout.dropout.p > 0 ? floats + gv_round16(m * lora->k) : floats;
+}
+
+/* to[cols, rows] = from[rows, cols] */
+static void gv_turn(float *to, const float *from, int64_t rows, int64_t cols) {
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t c = 0; c < cols; c++) to[c * rows + r] = from[r * cols + c];
+    }
 }
 
 static gv_lora_job gv_lora_job_of(const gv_lora *lora, const float *x, int64_t m, float *scratch) {
     gv_lora_job job = {.lora = lora, .kernels = gv_kernels_get(), .x = x, .m = m, .worker = gv_lora_worker(lora)};
-    job.turned = scratch;
-    job.low = job.turned + gv_round16(lora->rank * lora->n);
+    job.a_turned = scratch;
+    job.b_turned = job.a_turned + gv_round16(lora->rank * lora->k);
+    job.low = job.b_turned + gv_round16(lora->rank * lora->n);
     job.dlow = job.low + gv_round16(m * lora->rank);
     job.own = job.dlow + gv_round16(m * lora->rank);
     if (lora->dropout.dropout.p > 0) {
@@ -65,7 +74,11 @@ static void gv_lora_reduce(gv_lora_job *job, int64_t first, int64_t rows) {
         job->kernels->dropout(to, x, rows, l->k, &d->dropout, d->sample + first, d->position + first);
         x = to;
     }
-    job->kernels->product_nt(low, l->rank, x, l->k, l->a, l->k, NULL, rows, l->rank, l->k, NULL);
+    if (job->m >= GV_LORA_FEW) {
+        job->kernels->product_nn(low, l->rank, x, l->k, 1, job->a_turned, l->rank, rows, l->rank, l->k, false, false);
+    } else {
+        job->kernels->product_nt(low, l->rank, x, l->k, l->a, l->k, NULL, rows, l->rank, l->k, NULL);
+    }
     job->kernels->scale(low, l->scale, low, rows * l->rank);
 }
 
@@ -81,7 +94,7 @@ static void gv_lora_forward_tile(void *context, int64_t tile, int worker) {
     float *low = job->low + first * l->rank, *y = job->y + first * job->y_stride;
     gv_lora_reduce(job, first, rows);
     if (job->m >= GV_LORA_FEW) {
-        job->kernels->product_nn(y, job->y_stride, low, l->rank, 1, job->turned, l->n, rows, l->n, l->rank, true, false);
+        job->kernels->product_nn(y, job->y_stride, low, l->rank, 1, job->b_turned, l->n, rows, l->n, l->rank, true, false);
         return;
     }
     float *sum = job->own + worker * job->worker;
@@ -94,8 +107,9 @@ gv_status gv_lora_forward(float *y, int64_t y_stride, const gv_lora *lora, const
     gv_lora_job job = gv_lora_job_of(lora, x, m, scratch);
     job.y = y;
     job.y_stride = y_stride;
-    for (int64_t o = 0; m >= GV_LORA_FEW && o < lora->n; o++) {
-        for (int64_t i = 0; i < lora->rank; i++) job.turned[i * lora->n + o] = lora->b[o * lora->rank + i];
+    if (m >= GV_LORA_FEW) {
+        gv_turn(job.a_turned, lora->a, lora->rank, lora->k);
+        gv_turn(job.b_turned, lora->b, lora->n, lora->rank);
     }
     return gv_parallel_for((m + GV_LORA_ROWS - 1) / GV_LORA_ROWS, gv_lora_forward_tile, &job);
 }
@@ -153,6 +167,7 @@ gv_status gv_lora_backward(float *dx, float *da, float *db, const gv_lora *lora,
     job.dy = dy;
     job.dy_stride = dy_stride;
     job.a_tiles = (lora->k + GV_LORA_COLS - 1) / GV_LORA_COLS;
+    if (da != NULL && m >= GV_LORA_FEW) gv_turn(job.a_turned, lora->a, lora->rank, lora->k);
     gv_status status = gv_parallel_for((m + GV_LORA_ROWS - 1) / GV_LORA_ROWS, gv_lora_rows_tile, &job);
     if (status != GV_OK || da == NULL) return status;
     int64_t b_tiles = (lora->n + GV_LORA_COLS - 1) / GV_LORA_COLS;

@@ -130,7 +130,7 @@ class Adapter:
             self.cores[place.part].bind(place.core_name, value)
 
     def fill(self, tensors: Mapping[str, NDArray[Any]], prefix: str, where: str) -> None:
-        """Binds tensors of PEFT's names. ValueError, beginning with `where`, for one that is missing, left over or of another
+        """Takes over tensors of PEFT's names. ValueError, beginning with `where`, for one that is missing, left over or of another
         shape; the adapter is not to be used then."""
         there = {normalise(name.removeprefix(_PREFIX), prefix): name for name in tensors}
         wanted = {normalise(place.peft, prefix): place for place in self._places}
@@ -152,7 +152,11 @@ class Adapter:
             if value.dtype.kind != "f":
                 raise ValueError(f"{where}: tensor {there[name]!r} has dtype {value.dtype}, a weight must hold floats")
         for name, place in wanted.items():
-            self.cores[place.part].bind(place.core_name, np.array(tensors[there[name]], np.float32))
+            core, value = self.cores[place.part], np.array(tensors[there[name]], np.float32)
+            if core.trainable:
+                core.parameter(place.core_name)[...] = value
+            else:
+                core.bind(place.core_name, value)
 
     def tensors(self) -> Iterator[tuple[str, F32]]:
         """(PEFT's name, values)."""

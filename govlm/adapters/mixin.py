@@ -78,6 +78,13 @@ class AdapterMixin:
         self.set_adapter(name)
         adapter.requires_grad_(is_trainable)
 
+    def _refill_adapter(self: Any, folder: str | os.PathLike[str]) -> None:
+        """Puts the values in an adapter's folder into the active adapter, bit for bit; errors as load_adapter's."""
+        from .adapter import WEIGHTS, read_tensors
+
+        folder = Path(folder)
+        self._chosen(None).fill(read_tensors(folder), self._load_prefix(), str(folder / WEIGHTS))
+
     def _new_name(self, name: str | None) -> str:
         name = "default" if name is None else name
         if not isinstance(name, str) or not name or name == BASE or "." in name:

@@ -41,7 +41,7 @@ class MpiRanks:
     def sum_gradients(self, model: Any) -> None:
         """Makes the model's gradient the sum over all ranks; every rank must call it."""
         started = time.perf_counter()
-        cores = {id(p.core): p.core for p in model.parameters()}
+        cores = {id(p.core): p.core for p in model.parameters() if p.requires_grad}
         for core in cores.values():
             core.make_trainable()  # a rank without a row in the first step has made no backward yet
             self.comm.Allreduce(self._in_place, core.flat_gradient(), op=self._sum)

@@ -158,6 +158,8 @@ class Trainer(Loop):
         options.check()
         if train.labels is None or len(train) == 0:
             raise TrainError("there is nothing to train on: no labelled rows")
+        if options.ngrams and train.grams is not None and getattr(model, "peft_config", None):
+            raise TrainError("an adapter's folder has no place for an n-gram branch: train without one (ngrams=False)")
         self.train_set, self.dev_set, self.options = train, dev, options
         self.weights: NDArray[np.float32] | None = None
         self._weigh()

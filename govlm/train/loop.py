@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm.adapters.config import LoraConfig
 from govlm.data import permutation
 from govlm.optim import SCHEDULES, AdamW, clip_grad_norm_, freeze, get_scheduler, layerwise_lr_groups, no_decay_groups
 from govlm.train.checkpoints import Checkpoints, read_tensors, write_tensors
@@ -356,7 +357,7 @@ class Loop:
             if state["identity"].get(name) != value:
                 raise TrainError(f"cannot resume {path}: {name} is not the same")
         self._check_config(path)
-        copy_weights(type(self.model).from_pretrained(str(path)), self.model)
+        refill(self.model, path)
         tensors = read_tensors(path / "optimizer.safetensors")
         optimizer = state["optimizer"]
         entries = {
@@ -374,9 +375,14 @@ class Loop:
 
     def _check_config(self, path: Path) -> None:
         """TrainError, naming the field, when the checkpoint's model is not this one."""
-        saved = type(self.model.config).from_pretrained(str(path)).to_dict()
-        here = self.model.config.to_dict()
-        for name in sorted({*saved, *here} - {"architectures", "dtype", "ngrams"}):  # ngrams: what the run itself makes
+        if getattr(self.model, "peft_config", None):
+            adapter = next(iter(self.model.active_adapters()))
+            saved = LoraConfig.from_pretrained(path).to_dict()
+            here = self.model.peft_config[adapter].to_dict()
+        else:
+            saved, here = type(self.model.config).from_pretrained(str(path)).to_dict(), self.model.config.to_dict()
+        # ngrams: what the run itself makes; inference_mode: written so that a file is loaded to be used
+        for name in sorted({*saved, *here} - {"architectures", "dtype", "ngrams", "inference_mode"}):
             if saved.get(name) != here.get(name):
                 raise TrainError(
                     f"cannot resume {path}: its config has {name}={saved.get(name)!r}, this model has {here.get(name)!r}"
@@ -446,7 +452,8 @@ class Loop:
             if self.ranks.rank == 0:
                 self.checkpoints.save("best", self.position.step, self._save_model)
         else:
-            self._best_weights = {name: np.array(p.data) for name, p in self.model.named_parameters()}
+            trained = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+            self._best_weights = {name: np.array(p.data) for name, p in trained}
 
     def _finish(self, result: dict[str, Any]) -> None:
         """Puts the best model (the last one when nothing chose) into `out` and into memory."""
@@ -455,14 +462,15 @@ class Loop:
             source = self.checkpoints.path("best", at.best["step"]) if at.best else self.checkpoints.path("step", at.step)
             if source.is_dir():
                 if at.best and at.best["step"] != at.step:
-                    copy_weights(type(self.model).from_pretrained(str(source)), self.model)
+                    refill(self.model, source)
                 self.checkpoints.publish(source)
             else:  # no step was asked for
                 self._save_model(self.out)
             write_text(self.out / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
         elif self._best_weights is not None and at.best and at.best["step"] != at.step:
             for name, parameter in self.model.named_parameters():
-                parameter.data[...] = self._best_weights[name]
+                if name in self._best_weights:
+                    parameter.data[...] = self._best_weights[name]
         self._best_weights = None
 
 
@@ -471,6 +479,14 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.parent / f".{path.name}.tmp"
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def refill(model: Any, folder: Path) -> None:
+    """Puts back what save_pretrained wrote of this very model: all of it, or of one with adapters the active one."""
+    if getattr(model, "peft_config", None):
+        model._refill_adapter(folder)
+    else:
+        copy_weights(type(model).from_pretrained(str(folder)), model)
 
 
 def copy_weights(source: Any, target: Any) -> None:
