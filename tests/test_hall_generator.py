@@ -26,6 +26,7 @@ from govlm.hall.answers.answer import answer_item
 from govlm.hall.answers.citations import CitationError, Part, Phrased, Sentence, check, cite, cite_span
 from govlm.hall.answers.compose import compose
 from govlm.hall.answers.faithful import GLUE, judge, marks, sentences
+from govlm.hall.answers.rendering import checked
 from govlm.hall.catalogue.records import Document
 from govlm.hall.catalogue.report import CatalogueError
 from govlm.hall.generator.local import LocalGenerator
@@ -145,7 +146,7 @@ def test_what_says_the_same_may_be_said(text: str, used: tuple[int, ...]) -> Non
         "居民身份证在示例市民政局领取。", "居民身份证在市公安局领取。", "居民身份证在示例局领取。", "居民身份证在示例市公安局或者窗口领取。",
         "按《身份证法》第十一条办理，见示府规〔2024〕8号。", "按《居民身份证法》第十条办理，见示府规〔2024〕8号。", "按《居民身份证法》第十一条办理，见示府规〔2023〕8号。",
         "低保户的，补贴800元，按月发放，残疾人减半。", "低保户的，补贴800元。", "低保户的。", "补贴800元，按月发放。", "补贴500元。", "补贴800元，按月发放，低保户减半。",
-        "您可以委托他人代办。", "您可以打电话13800138000问。", "请联系张三领取。", "居民身份证在示例市公安局领取，联系人110101199003071233。", "请访问www.example.com。", "您好。", "", "□□□", "不" * 50, "这项不收费" * 80,
+        "您可以委托他人代办。", "您可以打电话13800138000问。", "请联系张三领取。", "居民身份证在示例市公安局领取，联系人110101199003071233。", "请访问www.example.com。", "您好。", "", "□□□", "这项不收费\ufffd", "这项\u202e不收费", "这项不\u200b收费", "这项不收费👍", "这项不收费" + "，您好" * 45, "不" * 50, "这项不收费" * 80,
     ],
 )  # fmt: skip
 def test_what_says_anything_else_is_a_fault(text: str) -> None:
@@ -264,6 +265,7 @@ def test_the_checker_holds_what_was_generated_to_its_sources() -> None:
 
 def test_the_sentences_of_what_was_written() -> None:
     assert sentences("一、甲。乙！\n- 丙\n\n  · 丁") == ["一、甲。", "乙！", "丙", "丁"]
+    assert sentences("1. **甲**\n2、乙\n3）丙\n1.5倍\n2024年") == ["甲", "乙", "丙", "1.5倍", "2024年"]
     assert sentences("") == []
 
 
@@ -289,7 +291,7 @@ def test_an_answer_in_plain_words_stands_before_what_it_quotes(hall: Hall, phras
     "script",
     [
         "您好，工本费每证80元。", "您好，工本费免费。", "您可以找张三，电话13800138000。", "", "\ufffd\x00" * 50, "工本费" * 20_000, 5, None, b"bytes",
-        RuntimeError("out of memory"), MemoryError(), TimeoutError("slow"), FloatingPointError("NaN"), OSError(28, "No space left on device"),
+        RuntimeError("out of memory"), MemoryError(), SystemExit(3), "\n".join("甲" * 3000), TimeoutError("slow"), FloatingPointError("NaN"), OSError(28, "No space left on device"),
         "工本费每证40元。\n您可以贷款。\n您可以委托他人。",  # less than half is left
     ],
     ids=lambda s: repr(s)[:20],
@@ -359,6 +361,17 @@ def test_what_goes_in_is_masked_and_what_comes_out_is_told_as_it_stands(hall: Ha
     assert said(leak) == []
 
 
+def test_a_span_of_a_policy_is_phrased_with_the_sentence_around_it(hall: Hall) -> None:
+    document = _document(hall)
+    sentence = next(u for u in units_of(document) if "没有租赁合同的" in u.text)
+    at = sentence.text.index("每人")
+    span = cite_span(document, sentence.passage, sentence.start + at, sentence.end)
+    around = cite_span(document, sentence.passage, sentence.start, sentence.end)
+    answer = checked([Part("policy", "", (Sentence((span,)), Sentence((around,))))], hall.library)
+    for text, shown in (("请看：每人每月不超过1500元。", False), ("请看：没有租赁合同的，每人每月不超过1500元。", True)):
+        assert bool(said(Phraser(Scripted(text)).answer("租房能提多少", answer, hall.library))) == shown
+
+
 def test_a_whole_guide_is_too_much(hall: Hall, phrased: Any) -> None:
     generator = phrased("您好。")
     answer = hall.ask("公积金贷款最高能贷多少")  # all of a guide
@@ -409,6 +422,7 @@ def test_a_turn_that_cannot_be_kept_is_refused_as_before(hall: Hall, phrased: An
         ("那不去行吗", "补领居民身份证去行吗", False),  # the no is lost
         ("那去民政局行吗", "补领居民身份证去公安局行吗", False),
         ("那要多久", "补领居民身份证要多久，110元", False),  # a number that nobody said
+        ("那去行吗", "补领居民身份证不去行吗", False),
         ("那要多久", "", False),
         ("那要多久", "补" * 500, False),
         ("我想知道补领居民身份证要到哪里去办理手续才可以", "别的", False),  # it leans on nothing

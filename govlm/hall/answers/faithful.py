@@ -26,12 +26,14 @@ from typing import NamedTuple
 from govlm.generation.constrained.copying import figures
 from govlm.hall import privacy
 
-__all__ = ["GLUE", "Pieces", "Verdict", "judge", "marks", "named", "sentences"]
+__all__ = ["GLUE", "Pieces", "Verdict", "denials", "judge", "marks", "named", "sentences"]
 
 Pieces = Sequence[tuple[str, bool]]  # (text, whether it is quoted; else a fixed phrase) of a source
 _LONGEST = 300  # characters of a sentence
+_PIECES = 40  # of a sentence, between commas
 _NARROW = {code + 0xFEE0: code for code in range(0x21, 0x7F) if chr(code) not in ",:;!?()"}
 _END = re.compile(r"[。！？!?]+[”’」』）)]*|\n+")
+_SIGNS = frozenset("，。、；：！？（）《》〈〉“”‘’「」『』【】〔〕…—～·℃ \n,.;:!?()[]<>\"'%‰/~-+*&@#_=￥$°")
 _CUT = re.compile(r"(?:[，、：；;（）()\[\]【】\s]|[,:](?![0-9]))+")  # between the clauses of what was written
 _CLAUSE = re.compile(r"[，：；;（）()。！？!?\s]|[,:](?![0-9])")  # of a source: a list with 、 is one
 # Words that may stand anywhere: none says how much, whether, when, where, who, or who for whom (由, 向, 给). No mark (`marks`) and no figure is among them.
@@ -49,8 +51,10 @@ _CONDITION = (
     r"|全部|所有|均|都|每|各|或者|或|可|能|必须|应当|应|须|务必|一律|得|同时|并且|且|视同|除外|暂|原则上|一般|承诺|法定|投诉|咨询"
 )
 _MARK = re.compile(f"{_NEGATION}|{_CONDITION}")
+_DENIAL = re.compile(_NEGATION)
 _ASKS = re.compile(r"需要|需|要")  # 您需要…: only of what somebody must do
 _MUST = re.compile(r"必须|应|须|务必|需|要(?!是)|一律")
+_BULLET = re.compile(r"^(?:[·•*□# 　-]+|[0-9]{1,2}(?:[.)](?![0-9])|[、）]))+ *")
 _NUMBERED = re.compile(
     r"第[〇零一二三四五六七八九十百千0-9]+[条章节款项](?:之[一二三四五六七八九十])?|[一二三四五六七八九十0-9]{1,3}[.．]?"
 )  # （一）
@@ -69,13 +73,18 @@ class Verdict(NamedTuple):
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text that was written, without what stands around them."""
-    return [found for part in _split(text, _END) if (found := part.strip().lstrip("·•-*□ 　"))]
+    """The sentences of a text that was written, without what makes it a list: 1. and - and **."""
+    return [found for part in _split(text.replace("**", ""), _END) if (found := _BULLET.sub("", part.strip()))]
 
 
 def marks(text: str) -> Counter[str]:
     """The negations, each with the character behind it, and the words of condition, permission and limit of a text."""
     return Counter(_MARK.findall(text))
+
+
+def denials(text: str) -> Counter[str]:
+    """The negations among the marks."""
+    return Counter(mark for mark in _MARK.findall(text) if _DENIAL.fullmatch(mark))
 
 
 def named(text: str) -> list[str]:
@@ -90,6 +99,8 @@ def judge(text: str, sources: Sequence[Pieces]) -> Verdict:
         return Verdict("says nothing")
     if len(text) > _LONGEST:
         return Verdict(f"is longer than {_LONGEST} characters")
+    if strange := next((char for char in text if not _letter(char) and char not in _SIGNS), ""):
+        return Verdict(f"holds U+{ord(strange):04X}, which is neither a letter nor a sign of a text")
     of = {unit: number for number, source in enumerate(sources) for unit in _units(source)}
     reason = _fault(text, list(of))
     return Verdict(reason, () if reason else tuple(sorted({number for unit, number in of.items() if unit.taken})))
@@ -99,7 +110,10 @@ def _fault(text: str, units: Sequence[_Unit]) -> str:
     whole = {unit: sum(size for _, _, size in _blocks(text, unit, 0)) for unit in units}
     units = sorted(units, key=lambda unit: -whole[unit])  # of equals for a piece, what most of the sentence stands in
     at: _Unit | None = None
-    for piece in filter(None, _CUT.split(text)):
+    pieces = [piece for piece in _CUT.split(text) if piece]
+    if len(pieces) > _PIECES:
+        return f"has more than {_PIECES} pieces"
+    for piece in pieces:
         at = _nearest(piece, units, at)
         if reason := _piece(piece, at):
             return reason

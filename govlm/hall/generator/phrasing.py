@@ -10,15 +10,14 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from time import monotonic
 from typing import Any
 
 from govlm.generation.constrained.copying import figures
 from govlm.hall.answers.citations import Catalogue, CitationError, Part, Phrased, Resolver, Sentence, check, numbers
-from govlm.hall.answers.faithful import judge, marks, named, sentences
+from govlm.hall.answers.faithful import denials, judge, marks, named, sentences
 from govlm.hall.answers.rendering import Answer, checked
 from govlm.hall.answers.words import TITLES
 from govlm.hall.generator.local import Generator, Message
@@ -31,15 +30,12 @@ SECONDS = 10.0  # that an answer waits for its generator
 _GRACE = 0.5  # seconds after its time in which it may say so itself
 _AT_ONCE = 32  # texts; what never ends keeps its place
 _TOKENS = 512  # of a text
-_LEFT = (
-    "phrased",
-    "premise",
-    "choices",
-    "difference",
-)  # parts that set right, ask back or compare: every word of theirs counts
+# Parts that set right, ask back or compare: every word of theirs counts.
+_LEFT = ("phrased", "premise", "choices", "difference")
 _SOURCE = 1200  # characters that are put into plain words at once
 _PARTS = 5  # of an answer, its head with them; a whole guide has more and is read as it is
 _WRITTEN = 4000  # characters that are looked at
+_MORE = 10  # sentences beyond two for each source, from which on it is rubbish
 _ENOUGH = 0.5  # of what was written has to be left
 _FOLLOWS = re.compile(r"^(?:否则|但|不过|然而|其中|上述|前述|这|那|该|其|同时|因此|所以|反之|此时|届时|因而|并)")
 _LEANS = re.compile(
@@ -67,7 +63,7 @@ class Phraser:
         """The answer with a part in plain words before what it quotes, or the answer itself."""
         if answer.refused or len(answer.parts) > _PARTS or any(part.kind in _LEFT for part in answer.parts):
             return answer
-        sources = [source for part in answer.parts for sentence in part.sentences for source in _source(part.kind, sentence)]
+        sources = [source for part in answer.parts for source in _sources_of(part)]
         kept = self._kept(_ANSWER, sources, question=mask(question))
         if not kept:
             return answer
@@ -129,6 +125,8 @@ class Phraser:
         listed = "\n".join(f"- {text}" for text in hidden)
         written = self._written(task.format(sources=listed, question=question), hidden, 64 + sum(map(len, hidden)), seconds)
         found = sentences(vault.reveal(written[:_WRITTEN]))
+        if len(found) > 2 * len(sources) + _MORE:
+            return []
         quoted = [source.quoted for source in sources]
         kept: list[Sentence] = []
         dropped = False
@@ -156,15 +154,21 @@ class Phraser:
                 done.set_result(
                     self.generator.write(messages, sources=sources, names=self.names, most=min(most, _TOKENS), seconds=allowed)
                 )
-            except BaseException as error:
+            except Exception as error:
                 done.set_exception(error)
+            except BaseException as error:  # it may not end who asks
+                done.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
             finally:
                 self._places.release()
 
         try:
             if allowed <= 0 or not self._places.acquire(blocking=False):
                 raise TimeoutError("it is busy with what was asked before")
-            threading.Thread(target=write, name="govlm-phrasing", daemon=True).start()
+            try:
+                threading.Thread(target=write, name="govlm-phrasing", daemon=True).start()
+            except RuntimeError:
+                self._places.release()
+                raise
             found = done.result(allowed + _GRACE)
             if not isinstance(found, str):
                 raise TypeError(f"a generator wrote a {type(found).__name__}")
@@ -182,12 +186,14 @@ class Phraser:
             )
 
 
-def _source(kind: str, sentence: Sentence) -> Iterator[Sentence]:
-    """What a sentence of an answer is put into other words from: of a policy the quotation alone, without the title that leads to it."""
-    if kind != "policy":
-        yield sentence
-    else:
-        yield from (Sentence((citation,)) for citation in sentence.citations if citation.field == "text")
+def _sources_of(part: Part) -> list[Sentence]:
+    """What a part is put into other words from: of a policy the quotations alone, without the titles that lead to them, and of a span
+    and the whole sentence around it the sentence: its beginning may be the condition."""
+    if part.kind != "policy":
+        return list(part.sentences)
+    spans = [c for sentence in part.sentences for c in sentence.citations if c.field == "text"]
+    inside = [c for c in spans if any(c != o and c.code == o.code and o.start <= c.start and c.end <= o.end for o in spans)]
+    return [Sentence((span,)) for span in dict.fromkeys(spans) if span not in inside]
 
 
 def _sources(sentence: Sentence) -> tuple[Sentence, ...]:
@@ -202,5 +208,4 @@ def _keeps(whole: str, text: str, before: Sequence[str]) -> bool:
             return False
     if any(name not in whole for name in named(text)) or any(name not in said for name in named(whole)):
         return False
-    lost: Counter[str] = marks(text) - marks(whole)
-    return not lost
+    return not (marks(text) - marks(whole)) and not (denials(whole) - denials(said))
