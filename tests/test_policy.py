@@ -13,7 +13,6 @@ from govlm.hall.answers.citations import CitationError, Resolver, numbers
 from govlm.hall.catalogue.documents import make_document
 from govlm.hall.catalogue.passages import cut
 from govlm.hall.catalogue.records import Document
-from govlm.train.rouge import rouge, tokens
 from govlm.hall.policy import fitting, interpret, keywords, pairs, summarise, terms_fitting
 from govlm.hall.policy.candidates import title_of
 from govlm.hall.policy.formalities import formalities
@@ -21,6 +20,7 @@ from govlm.hall.policy.glossary import Entry, Glossary
 from govlm.hall.policy.interpretation import MISSING, QUESTIONS, _check
 from govlm.hall.policy.salience import text_rank, vectors
 from govlm.hall.policy.source import clause_prefix, list_from, sentences
+from govlm.train.rouge import rouge, tokens
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
