@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from govlm.hall.catalogue.columns import import_items
+from govlm.hall.dialogue.book import SENSITIVE, agreed, fields_of
 from govlm.hall.dialogue.hearing import Heard, Said, ordinal, plain_act, subject
 from govlm.hall.dialogue.procedures import Procedure, standard
 from govlm.hall.dialogue.state import DEPTH, State
-from govlm.hall.dialogue.step import SENSITIVE, agreed, fields_of, step
+from govlm.hall.dialogue.step import step
 from govlm.hall.dialogue.words import SAYS
 from govlm.hall.evaluation.procedure_suites import MemorySessions
 from govlm.hall.forms.rules import Problem, conflicts

@@ -33,10 +33,10 @@ from govlm.hall.answers.rendering import Answer, refuse
 from govlm.hall.catalogue.records import Document, Item
 from govlm.hall.catalogue.report import CatalogueError, Report
 from govlm.hall.catalogue.store import Store
+from govlm.hall.dialogue.book import fields_of, same
 from govlm.hall.dialogue.driver import Conversations, SessionStore, Turn
 from govlm.hall.dialogue.shelf import Procedures, Shelf
 from govlm.hall.dialogue.state import State
-from govlm.hall.dialogue.step import fields_of, same
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
 from govlm.hall.library import Library, Progress, build, clear, making

@@ -24,12 +24,13 @@ from govlm.hall.answers.rendering import Answer, checked, outlined, refuse
 from govlm.hall.answers.words import TITLES
 from govlm.hall.catalogue.records import Item
 from govlm.hall.catalogue.report import CatalogueError
+from govlm.hall.dialogue.book import SENSITIVE, agreed, fields_of, same, wanted_values
 from govlm.hall.dialogue.edits import confirmed, corrected
 from govlm.hall.dialogue.hearing import ASKS, Heard, Hearing, Said, bare_apply, kin, ordinal, plain_act, points, subject
 from govlm.hall.dialogue.procedures import Procedure
 from govlm.hall.dialogue.shelf import Shelf
 from govlm.hall.dialogue.state import Effect, State
-from govlm.hall.dialogue.step import SENSITIVE, agreed, fields_of, same, step, wanted_values
+from govlm.hall.dialogue.step import step
 from govlm.hall.dialogue.words import SAYS
 from govlm.hall.forms.bare import PROMPT
 from govlm.hall.forms.fill import Filled, fill

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Mapping
 from datetime import date
 
+from govlm.hall.dialogue.book import SENSITIVE, fields_of, same
 from govlm.hall.dialogue.hearing import Heard, Said
 from govlm.hall.dialogue.shelf import Shelf
 from govlm.hall.dialogue.state import State
-from govlm.hall.dialogue.step import SENSITIVE, fields_of, same
 from govlm.hall.forms.checks import check
 from govlm.hall.forms.fill import fill
 from govlm.hall.forms.rules import Problem, conflicts

@@ -84,7 +84,7 @@ def _checked(path: Path, library: Library) -> tuple[Procedure | None, list[str]]
 
 
 class Shelf:
-    """What a step looks up; see `step.Book`."""
+    """What a step looks up; see `book.Book`."""
 
     def __init__(self, library: Library, procedures: Sequence[Procedure] = ()) -> None:
         self.library = library
