@@ -323,12 +323,148 @@ static gv_status whole_life(const kind *k, const gv_allocator *allocator, gv_err
     return status;
 }
 
-static void test_allocation_failures(const kind *k) {
+/* ---- adapters ------------------------------------------------------------------------------------------------------- */
+
+enum { ADAPTERS = 2 };
+static const int32_t which_adapter[SEQUENCES] = {1, -1, 0};
+
+/* Two beside every matrix of the layers, of rank 2 and 3, random; the model itself is frozen. */
+static gv_status make_adapters(gv_model *out[ADAPTERS], gv_model *model, gv_error *error) {
+    int64_t targets[64], count = 0;
+    gv_status status = GV_OK;
+    for (int64_t i = 0; i < gv_model_parameter_count(model); i++) {
+        gv_parameter_info info;
+        gv_model_parameter(&info, model, i);
+        gv_model_set_requires_grad(model, i, false);
+        if (strncmp(info.name, "layers.", 7) == 0 && info.dimensions == 2) targets[count++] = i;
+    }
+    for (int a = 0; a < ADAPTERS && status == GV_OK; a++) {
+        const gv_adapter_options options = {
+            .targets = targets, .target_count = count, .rank = 2 + a, .scale = 0.7, .dropout = 0.25};
+        int64_t size;
+        status = gv_adapter_create(&out[a], model, &options, error);
+        if (status == GV_OK) status = gv_model_make_trainable(out[a], error);
+        if (status != GV_OK) break;
+        float *flat = gv_model_flat(out[a], &size);
+        for (int64_t i = 0; i < size; i++) flat[i] = random_value((uint32_t)i, (uint32_t)(6 + a));
+    }
+    return status;
+}
+
+static double adapted_objective(gv_pass *pass) {
+    double total = 0;
+    if (!gv_pass_loss(&total, pass)) total = 0;
+    gv_view last = gv_pass_hidden(pass, 2), middle = gv_pass_hidden(pass, 1);
+    for (int64_t i = 0; i < last.shape[0] * last.shape[1]; i++) total += (double)last.data[i] * (double)probe[i];
+    for (int64_t i = 0; i < middle.shape[0] * middle.shape[1]; i++) total += (double)middle.data[i] * (double)probe_middle[i];
+    return total;
+}
+
+/* A forward of which each sequence goes its own way; with `dmemory` or without memory, its backward too. */
+static gv_status run_adapted(double *value, gv_model *model, gv_model *const adapters[ADAPTERS], const kind *k, bool checkpoint,
+                             float *dmemory, gv_error *error) {
+    gv_pass *pass = NULL;
+    gv_forward_args args = arguments(k);
+    args.adapters = (gv_adapter_choice){adapters, ADAPTERS, which_adapter};
+    args.checkpoint = checkpoint;
+    gv_status status = gv_model_forward(&pass, model, &args, error);
+    if (status != GV_OK) return status;
+    *value = adapted_objective(pass);
+    if (dmemory != NULL) {
+        const float *hidden[3] = {NULL, probe_middle, probe};
+        gv_backward_args back = {.has_scale = k->labels, .scale = 1, .hidden = hidden, .memory = k->memory ? dmemory : NULL};
+        status = gv_pass_backward(pass, &back, error);
+    }
+    gv_pass_free(pass);
+    return status;
+}
+
+static void test_adapters(const kind *k) {
+    gv_model *model = NULL, *adapters[ADAPTERS] = {NULL, NULL};
+    gv_error error = {0};
+    float dmemory[MEMORY * HIDDEN], again[MEMORY * HIDDEN], *kept[ADAPTERS];
+    double value = 0, same = 0;
+    CHECK(make_model(&model, k, NULL, &error) == GV_OK);
+    CHECK(fill_model(model, &error) == GV_OK);
+    CHECK(make_adapters(adapters, model, &error) == GV_OK);
+    CHECK(run_adapted(&value, model, adapters, k, false, dmemory, &error) == GV_OK);
+    if (error.text[0] != '\0') (void)fprintf(stderr, "%s: %s\n", k->name, error.text);
+    for (int64_t p = 0; p < gv_model_parameter_count(model); p++) CHECK(gv_model_gradient(model, p) == NULL);
+    const float h = 4e-3f;
+    for (int a = 0; a < ADAPTERS; a++) {
+        int64_t size;
+        float *flat = gv_model_flat(adapters[a], &size);
+        for (int64_t p = 0; p < gv_model_parameter_count(adapters[a]); p++) {
+            gv_parameter_info info;
+            gv_model_parameter(&info, adapters[a], p);
+            const float *grad = gv_model_gradient(adapters[a], p);
+            CHECK(grad != NULL);
+            for (int64_t i = 0; grad != NULL && i < info.size; i += 1 + info.size / 3) {
+                float *weight = flat + info.offset + i, old = *weight;
+                bool agrees = false;
+                for (float step = h; step >= h / 16 && !agrees; step /= 16) { /* a kink of ReLU: a smaller one */
+                    double up = 0, down = 0;
+                    *weight = old + step;
+                    CHECK(run_adapted(&up, model, adapters, k, false, NULL, &error) == GV_OK);
+                    *weight = old - step;
+                    CHECK(run_adapted(&down, model, adapters, k, false, NULL, &error) == GV_OK);
+                    *weight = old;
+                    double numeric = (up - down) / (2 * (double)step);
+                    agrees = fabs(numeric - (double)grad[i]) <= 2e-2 * (1 + fabs(numeric));
+                    if (!agrees && step < h) {
+                        (void)fprintf(stderr, "%s: adapter %d, %s[%lld]: finite difference %g, backward %g\n", k->name, a,
+                                      info.name, (long long)i, numeric, (double)grad[i]);
+                        failures++;
+                    }
+                }
+            }
+        }
+        float *gradient = gv_model_flat_gradient(adapters[a], &size);
+        kept[a] = malloc((size_t)size * sizeof *kept[a]);
+        memcpy(kept[a], gradient, (size_t)size * sizeof *kept[a]);
+    }
+    for (int threads = 1; threads <= 5; threads += 2) { /* the same bits, with checkpointing too */
+        CHECK(gv_set_num_threads(threads, &error) == GV_OK);
+        for (int a = 0; a < ADAPTERS; a++) gv_model_zero_grad(adapters[a]);
+        CHECK(run_adapted(&same, model, adapters, k, threads != 3, again, &error) == GV_OK);
+        CHECK(memcmp(&same, &value, sizeof value) == 0);
+        if (k->memory) CHECK(memcmp(again, dmemory, sizeof again) == 0);
+        for (int a = 0; a < ADAPTERS; a++) {
+            int64_t size;
+            const float *gradient = gv_model_flat_gradient(adapters[a], &size);
+            CHECK(memcmp(gradient, kept[a], (size_t)size * sizeof *gradient) == 0);
+        }
+    }
+    CHECK(gv_set_num_threads(2, &error) == GV_OK);
+    for (int a = 0; a < ADAPTERS; a++) {
+        free(kept[a]);
+        gv_model_free(adapters[a]);
+    }
+    gv_model_free(model);
+}
+
+static gv_status adapted_life(const kind *k, const gv_allocator *allocator, gv_error *error) {
+    gv_model *model = NULL, *adapters[ADAPTERS] = {NULL, NULL};
+    gv_moments *moments = NULL;
+    double value;
+    float dmemory[MEMORY * HIDDEN];
+    gv_status status = make_model(&model, k, allocator, error);
+    if (status == GV_OK) status = fill_model(model, error);
+    if (status == GV_OK) status = make_adapters(adapters, model, error);
+    if (status == GV_OK) status = run_adapted(&value, model, adapters, k, true, dmemory, error);
+    if (status == GV_OK) status = gv_moments_create(&moments, adapters[0], error);
+    gv_moments_free(moments);
+    for (int a = 0; a < ADAPTERS; a++) gv_model_free(adapters[a]);
+    gv_model_free(model);
+    return status;
+}
+
+static void test_allocation_failures(const kind *k, gv_status (*life)(const kind *, const gv_allocator *, gv_error *)) {
     for (long n = 1; n < 1000; n++) {
         counter c = {.fail_at = n};
         const gv_allocator allocator = {counter_alloc, counter_release, &c};
         gv_error error = {0};
-        gv_status status = whole_life(k, &allocator, &error);
+        gv_status status = life(k, &allocator, &error);
         CHECK(c.live == 0);
         if (c.calls < n) {
             CHECK(status == GV_OK);
@@ -392,7 +528,9 @@ int main(void) {
         test_gradients(&kinds[i]);
         test_same_bits(&kinds[i]);
         test_alone_or_in_a_batch(&kinds[i]);
-        test_allocation_failures(&kinds[i]);
+        test_allocation_failures(&kinds[i], whole_life);
+        test_adapters(&kinds[i]);
+        test_allocation_failures(&kinds[i], adapted_life);
     }
     test_refusals();
     test_nothing();
