@@ -1,4 +1,4 @@
-"""Fine-tuning of a sentence classifier: its rows, its epochs, and the run that `govlm finetune` makes."""
+"""Fine-tuning: a sentence classifier's rows and epochs, and the run that `govlm finetune` makes of any task."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainE
 from govlm.train.ngrams import NgramBranch, NgramOptions, fit_branch
 from govlm.train.source import load_model
 
-__all__ = ["Options", "Trainer", "finetune"]
+__all__ = ["Options", "Plan", "Trainer", "finetune"]
 
+TASKS = ("classify", "tokens", "generate", "summarise")
 ALONE = 0.8  # share of the encoder's own loss beside a branch (of 0, 0.5, 0.8 the best sum and encoder, tnews few-shot)
 
 
@@ -241,7 +242,7 @@ class Trainer(Loop):
         value, report = None, {}
         if self.dev_set is not None:
             report = self._report()
-            entry.update({k: report[k] for k in self.report_keys})
+            entry.update({k: report[k] for k in self.report_keys if report[k] is not None})
             value = -report["loss"] if o.metric == "loss" else report[o.metric]
         better = self._record(entry, value, report, bar, log)
         at.bad_epochs = 0 if better or value is None else at.bad_epochs + 1
@@ -303,7 +304,7 @@ def _label_names(labels: Sequence[str | list[str]]) -> list[str]:
 
 
 @dataclass
-class _Plan:
+class Plan:
     """What a task makes of its files. fresh() gives a new model with its tokenizer."""
 
     train: list[Any]
@@ -323,7 +324,7 @@ def _classify_plan(
     fields: tuple[str | tuple[str, str], str, str | None],
     pattern: str | None,
     label_words: str | Path | None,
-) -> _Plan:
+) -> Plan:
     examples = list(read_examples(train, *fields))
     if not examples:
         raise TrainError(f"{train}: no rows")
@@ -357,12 +358,12 @@ def _classify_plan(
         from govlm.train.fewshot import FewShotTrainer
 
         trainer = FewShotTrainer
-    return _Plan(examples, dev_examples, names, fresh, rows, trainer)
+    return Plan(examples, dev_examples, names, fresh, rows, trainer)
 
 
 def _tokens_plan(
     train: str | Path, dev: str | Path | None, model: str | Path, vocab: str | Path | None, options: Options
-) -> _Plan:
+) -> Plan:
     from govlm.train.tokens import SpanExample, TokenTrainer, bio_names, encode_spans, read_spans
 
     examples = list(read_spans(train))
@@ -381,7 +382,7 @@ def _tokens_plan(
     def rows(network: Any, tokenizer: Any, part: list[SpanExample], source: str) -> Any:
         return encode_spans(network, tokenizer, part, options.max_length, source)
 
-    return _Plan(examples, dev_examples, names, fresh, rows, TokenTrainer)
+    return Plan(examples, dev_examples, names, fresh, rows, TokenTrainer)
 
 
 def finetune(
@@ -396,10 +397,12 @@ def finetune(
     data_format: str | None = None,
     vocab: str | Path | None = None,
     options: Options | None = None,
-    refit: bool = True,
+    refit: bool | None = None,
     few_shot: bool = False,
     pattern: str | None = None,
     label_words: str | Path | None = None,
+    source_field: str = "source",
+    target_field: str = "target",
     resume: bool = False,
     progress: bool | None = None,
     ranks: Any = None,
@@ -409,8 +412,10 @@ def finetune(
     task "classify": train, dev are JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists
     of them for several labels a text; with two names in text_field the rows are pairs of texts (without an n-gram branch).
     task "tokens": texts with spans (see govlm.train.tokens.read_spans; the options are
-    TokenOptions). model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
-    refit: with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
+    TokenOptions). tasks "generate" and "summarise": models that write (govlm.train.writing, with WritingOptions): instruction data
+    (see govlm.train.instructions.read_conversations), or texts in source_field and what to make of them in target_field.
+    model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
+    refit (default: yes, but not of models that write): with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
     figures in the result are those of the first training, because nothing is left to judge the second by.
     few_shot: the label is a word in a gap (govlm.train.fewshot); pattern, with {text} and {mask}; label_words: JSON file
     {label: word}, else the labels are the words.
@@ -418,13 +423,22 @@ def finetune(
     Returns Trainer.train()'s result with "labels", "train_rows", "dev_rows", "ngrams", "refit".
     Errors: DataError, TrainError, OSError.
     """
-    if task not in ("classify", "tokens"):
-        raise TrainError(f"unknown task {task!r}: classify or tokens")
-    if task == "tokens":
+    if task not in TASKS:
+        raise TrainError(f"unknown task {task!r}: {', '.join(TASKS[:-1])} or {TASKS[-1]}")
+    if few_shot and task != "classify":
+        raise TrainError(f"few-shot training is for the task classify, not for {task}")
+    if task in ("generate", "summarise"):
+        from govlm.train import writing
+
+        options = options or writing.WritingOptions()
+        if not isinstance(options, writing.WritingOptions):
+            raise TypeError(f"the task {task} takes WritingOptions, not {type(options).__name__}")
+        options.check()
+        fields = (source_field, target_field)
+        plan = writing.plan(task, train, dev, model, vocab, options, fields, data_format)
+    elif task == "tokens":
         from govlm.train.tokens import TokenOptions
 
-        if few_shot:
-            raise TrainError("few-shot training is for the task classify, not for tokens")
         options = options or TokenOptions()
         options.check()
         plan = _tokens_plan(train, dev, model, vocab, options)
@@ -435,6 +449,7 @@ def finetune(
 
         gap = (pattern or PATTERN) if few_shot else None
         plan = _classify_plan(train, dev, model, vocab, options, (text_field, label_field, data_format), gap, label_words)
+    refit = task in ("classify", "tokens") if refit is None else refit
     ranks = find_ranks() if ranks is None else ranks
     check_ranks(ranks, options.batch_size, "rows")
     network, tokenizer = plan.fresh()
@@ -458,6 +473,8 @@ def finetune(
     result["ngrams"] = {"features": len(branch.buckets), "bytes": branch.nbytes} if branch is not None else None
     dev_rows = len(plan.dev) if plan.dev is not None else 0
     result.update(labels=plan.labels, train_rows=len(plan.train), dev_rows=dev_rows, out=str(out))
+    if task in ("generate", "summarise"):
+        result.update(cut_rows=train_set.cut, left_out_rows=train_set.left_out)
     if ranks.rank == 0:
         write_text(Path(out) / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result

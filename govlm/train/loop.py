@@ -374,6 +374,8 @@ class Loop:
 
     def _check_config(self, path: Path) -> None:
         """TrainError, naming the field, when the checkpoint's model is not this one."""
+        if getattr(self.model, "_adapters", None):  # beside a model that does not change: the options say which adapter
+            return
         saved = type(self.model.config).from_pretrained(str(path)).to_dict()
         here = self.model.config.to_dict()
         for name in sorted({*saved, *here} - {"architectures", "dtype", "ngrams"}):  # ngrams: what the run itself makes
@@ -446,7 +448,7 @@ class Loop:
             if self.ranks.rank == 0:
                 self.checkpoints.save("best", self.position.step, self._save_model)
         else:
-            self._best_weights = {name: np.array(p.data) for name, p in self.model.named_parameters()}
+            self._best_weights = {n: np.array(p.data) for n, p in self.model.named_parameters() if p.requires_grad}
 
     def _finish(self, result: dict[str, Any]) -> None:
         """Puts the best model (the last one when nothing chose) into `out` and into memory."""
@@ -461,8 +463,9 @@ class Loop:
                 self._save_model(self.out)
             write_text(self.out / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
         elif self._best_weights is not None and at.best and at.best["step"] != at.step:
-            for name, parameter in self.model.named_parameters():
-                parameter.data[...] = self._best_weights[name]
+            parameters = dict(self.model.named_parameters())
+            for name, values in self._best_weights.items():
+                parameters[name].data[...] = values
         self._best_weights = None
 
 
@@ -474,7 +477,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def copy_weights(source: Any, target: Any) -> None:
-    """Copies every parameter of one model into another of the same shape, bit for bit."""
+    """Copies every parameter of one model into another of the same shape, bit for bit; beside an adapter only the adapter's."""
     values = dict(source.named_parameters())
-    for name, parameter in target.named_parameters():
+    adapted = getattr(target, "_adapters", None)
+    for name, parameter in target._adapter_parameters() if adapted else target.named_parameters():
         parameter.data[...] = np.asarray(values[name].data)

@@ -89,7 +89,11 @@ class PretrainOptions(LoopOptions):
             ("model", bool(self.model) or bool(self.start), "the shape of the model (or give from, a checkpoint)"),
             ("initial", self.initial in ("random", "corpus"), "random or corpus"),
             ("initial", self.initial == "random" or not self.start, "left out where a checkpoint is given"),
-            ("initial", self.initial == "random" or self.objective in ("mlm", "rtd"), "random where the objective is not mlm or rtd"),
+            (
+                "initial",
+                self.initial == "random" or self.objective in ("mlm", "rtd"),
+                "random where the objective is not mlm or rtd",
+            ),
             ("objective", self.objective in MODELS, ", ".join(MODELS)),
             ("max_length", self.max_length >= 3, "3 or more"),
             ("batch_size", self.batch_size >= 1, "1 or more"),
@@ -381,9 +385,7 @@ class PretrainLoop(Loop):
     def batch(self, step: int) -> tuple[Batch, Masked]:
         """All ranks' sequences of a step, and their masks."""
         batch, epochs = self._numbered(step)
-        return batch, self.masker(
-            batch.ids, batch.row_splits, batch.word_starts, batch.numbers, self.options.seed, epochs
-        )
+        return batch, self.masker(batch.ids, batch.row_splits, batch.word_starts, batch.numbers, self.options.seed, epochs)
 
     def _numbered(self, step: int) -> tuple[Batch, NDArray[np.int64]]:
         """All ranks' sequences of a step, and the epoch of each."""

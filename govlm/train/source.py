@@ -13,7 +13,7 @@ from govlm.optim import set_seed
 from govlm.train.evaluate import MULTI_LABEL, SINGLE_LABEL
 from govlm.train.loop import TrainError
 
-__all__ = ["load_encoder", "load_model"]
+__all__ = ["load_encoder", "load_model", "load_writer"]
 
 
 def load_model(
@@ -47,6 +47,42 @@ def load_encoder(source: str | Path, vocab: str | Path | None = None, seed: int 
     if masked:
         return _load(source, govlm.AutoModelForMaskedLM, vocab, seed, {}, {})
     return _load(source, govlm.AutoModel, vocab, seed, {}, {}, add_pooling_layer=False)
+
+
+def load_writer(source: str | Path, vocab: str | Path | None = None, seed: int = 0) -> tuple[Any, Any]:
+    """(model, tokenizer): a causal model or an encoder-decoder, as its config says; a .gguf file too. Errors: as load_encoder, and
+    TrainError for a model that does not write."""
+    import govlm
+
+    path = model_folder(source)
+    if path.is_dir() or path.suffix == ".gguf":
+        values = govlm.AutoConfig.from_pretrained(str(path)).to_dict()
+    elif path.is_file():
+        try:
+            values = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise TrainError(f"{path}: not a JSON config: {error}") from None
+    else:
+        raise TrainError(f"{path}: no such model folder or config file")
+    kind = values.get("model_type")
+    for automatic in (govlm.AutoModelForCausalLM, govlm.AutoModelForSeq2SeqLM):
+        if kind in automatic._classes:
+            break
+    else:
+        raise TrainError(f"{path}: a model of the type {kind!r} does not write: take a causal one (GPT-2, Llama, Qwen) or a T5")
+    if path.suffix == ".gguf":
+        set_seed(seed)
+        return automatic.from_pretrained(str(path)), govlm.AutoTokenizer.from_pretrained(str(path))
+    if path.is_dir():
+        return _load(path, automatic, vocab, seed, {}, {})
+    from govlm.train.language import special_ids
+
+    folder = Path(vocab) if vocab is not None else path.parent
+    tokenizer = govlm.AutoTokenizer.from_pretrained(str(folder))
+    set_seed(seed)
+    values.pop("architectures", None)
+    fields = {"vocab_size": len(tokenizer), **special_ids(tokenizer, automatic is govlm.AutoModelForSeq2SeqLM)}
+    return automatic.from_config(govlm.AutoConfig.for_model(**{**values, **fields})), tokenizer
 
 
 def _load(
