@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import resource
 import subprocess
 import sys
 
@@ -148,17 +147,17 @@ def test_a_step_is_filled_by_tokens(sizes, room, seed):
         assert set(found) == set(range(len(sizes))) and len(found) <= len(sizes) + 1
 
 
-@pytest.mark.parametrize("more", [{"objective": "causal", "model": LLAMA, "batch_tokens": 200}, {"objective": "span", "model": T5}])
-def test_a_run_learns_and_goes_on_to_the_same_loss(work, more):
+@pytest.mark.parametrize(
+    "more", [{"objective": "causal", "model": LLAMA, "batch_tokens": 200}, {"objective": "span", "model": T5}]
+)
+def test_a_run_learns_and_gives_the_same_bits_again(work, more):
     more = {**more, "lr": 1e-2, "save_steps": 20}
     whole = run(work, "whole", **more)
     first, last = whole["history"]
-    assert last["loss"] < first["loss"] < math.log(whole["history"][0]["perplexity"]) + 1e-9
-    # the same run, killed after step 20: its checkpoint is what is left
-    run(work, "cut", **more)
-    cut = work / "cut"
-    for path in sorted((cut / "checkpoints").iterdir()):
-        assert path.name == "step-00000040"
+    assert last["loss"] < first["loss"] and first["perplexity"] == pytest.approx(math.exp(first["loss"]))
+    run(work, "again", **more)
+    cut = work / "again"
+    assert [path.name for path in (cut / "checkpoints").iterdir()] == ["step-00000040"]
     assert logged(work / "whole") == logged(cut)
 
 
@@ -201,7 +200,7 @@ def test_rouge_by_hand():
     assert units("办理 iPhone15，OK") == ["办", "理", "iphone", "15", "，", "ok"]
     assert common_length("ABCBDAB", "BDCABA") == 4  # Cormen et al., Introduction to Algorithms, section 15.4
     # "police killed the gunman" / "police kill the gunman": Lin's example has an LCS of 3 of 4 and 4 words
-    assert common_length("police killed the gunman".split(), "police kill the gunman".split()) == 3
+    assert common_length(["police", "killed", "the", "gunman"], ["police", "kill", "the", "gunman"]) == 3
     assert rouge_l("补办身份证", "身份证补办指南") == pytest.approx(2 * 3 / (5 + 7))
     assert rouge_l("", "证") == rouge_l("甲", "乙") == 0.0 and rouge_l("甲乙", "甲乙") == 1.0
 
@@ -273,7 +272,7 @@ def test_a_model_s_own_template_is_used_and_one_that_rewrites_is_refused(tmp_pat
     made = encode_causal(tok, rows, 64, "r.jsonl")
     assert tok.decode(made.ids).replace(" ", "") == "[CLS]户口本[SEP]窗口[SEP]护照[SEP]预约[SEP]"
     tok.chat_template = "{{ messages[-1].content }}[SEP]"
-    with pytest.raises(DataError, match="r.jsonl:1: the chat template writes what stands before answer 2 anew"):
+    with pytest.raises(DataError, match=r"r\.jsonl:1: the chat template writes what stands before answer 2 anew"):
         encode_causal(tok, rows, 64, "r.jsonl")
 
 
@@ -318,8 +317,9 @@ def test_a_small_model_learns_the_answers_by_heart(start):
         rows, rows, model=start / "start" / "llama.json", out=start / "out", task="generate", options=options(), progress=False
     )
     report = result["best"]["report"]
-    assert report["rouge_l"] == 1.0 and report["perplexity"] < 1.2 and report["tokens"] == sum(len(b) + 1 for _, b in QUESTIONS)
+    assert report["rouge_l"] == 1.0 and report["tokens"] == sum(len(b) + 1 for _, b in QUESTIONS)
     assert result["refit"] is None and (result["cut_rows"], result["left_out_rows"]) == (0, 0)
+    assert result["history"][-1]["perplexity"] < 1.05
     # the folder is whole: as a user loads it and asks it
     model = govlm.AutoModelForCausalLM.from_pretrained(str(start / "out"))
     tok = govlm.AutoTokenizer.from_pretrained(str(start / "out"))
@@ -342,7 +342,7 @@ def test_summaries_by_either_kind_of_model(start, kind):
     pairs = start / "pairs.jsonl"
     result = finetune(
         pairs, pairs, model=start / "start" / f"{kind}.json", out=start / "out", task="summarise", source_field="article",
-        target_field="title", options=options(epochs=60, instruction="材料{source}"), progress=False,
+        target_field="title", options=options(epochs=40, instruction="材料{source}"), progress=False,
     )  # fmt: skip
     assert result["best"]["report"]["rouge_l"] == 1.0
 
@@ -415,9 +415,14 @@ def test_what_does_not_go_together_is_said(start):
         finetune(rows, model="govlm-small-zh", out=start / "o", task="generate", progress=False)
     with pytest.raises(TrainError, match="an adapter needs a trained model"):
         finetune(
-            rows, model=start / "start" / "llama.json", out=start / "o", task="generate", options=options(lora_r=2), progress=False
+            rows,
+            model=start / "start" / "llama.json",
+            out=start / "o",
+            task="generate",
+            options=options(lora_r=2),
+            progress=False,
         )
-    with pytest.raises(ValueError, match="instruction must be a text with {source}"):
+    with pytest.raises(ValueError, match=r"instruction must be a text with \{source\}"):
         options(instruction="概括").check()
 
 
@@ -460,6 +465,3 @@ def test_a_large_vocabulary_makes_no_matrix_of_logits():
     """2,048 tokens x 150,000 entries would be 1,229 MB in float32."""
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, timeout=120, check=True)
     assert int(done.stdout) < 2048 * 150_000 * 4 / 4
-
-
-assert resource  # the child's module: named here so that its absence shows at import

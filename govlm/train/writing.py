@@ -199,9 +199,9 @@ def plan(
         return read_conversations(path, data_format)
 
     def fresh() -> tuple[Any, Any]:
+        if options.lora_r and Path(model).is_file() and Path(model).suffix != ".gguf":
+            raise TrainError(f"{model}: an adapter needs a trained model under it, in a folder or a .gguf file")
         network, tokenizer = load_writer(model, vocab, options.seed)
-        if options.lora_r and not Path(model).exists():
-            raise TrainError("an adapter needs a trained model under it, in a folder or a .gguf file")
         add_lora(network, options)
         return network, tokenizer
 
