@@ -242,7 +242,7 @@ def test_a_bad_row_is_named(tmp_path, row, message):
 
 def test_a_bad_pair_is_named(tmp_path):
     path = lines(tmp_path / "rows.jsonl", {"source": "甲", "target": "乙"}, {"source": "甲"})
-    with pytest.raises(DataError, match="rows.jsonl:2: field 'target' is missing"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: field 'target' is missing"):
         read_pairs(path, "source", "target")
 
 
