@@ -255,7 +255,7 @@ def test_options_come_from_toml_and_json_and_set(tmp_path):
         ({"model": "bert"}, "model must be a table"),
         ({"tokens": 10}, "exactly one of steps, tokens, epochs, minutes"),
         ({"steps": 0}, "exactly one of steps"),
-        ({"objective": "nsp"}, "objective must be mlm or rtd"),
+        ({"objective": "nsp"}, "objective must be mlm, rtd, causal, span"),
         ({"mask_probability": 0}, "mask_probability must be above 0"),
         ({"schedule": "zigzag"}, "schedule must be linear"),
         ({"spike": 0.5}, "spike must be above 1"),

@@ -1,4 +1,4 @@
-"""`govlm finetune`, `evaluate`, `predict`: train a classifier and use it."""
+"""`govlm finetune`, `evaluate`, `predict`: train a classifier, or a model that writes, and use it."""
 
 from __future__ import annotations
 
@@ -27,24 +27,34 @@ from govlm.commands.common import (
 
 __all__ = ["register"]
 
+# the options of models that write: flag -> (type, help)
+WRITING: dict[str, tuple[Any, str]] = {
+    "--source-field": (str, "summarise: field with the text (source)"),
+    "--target-field": (str, "summarise: field with what to make of it (target)"),
+    "--instruction": (str, "summarise: what a source is put into, with {source} (of causal models: 概括下面的内容：{source})"),
+    "--max-new-tokens": (int, "tokens of an answer that is generated, or learnt by an encoder-decoder (64)"),
+    "--generate-rows": (int, "validation rows whose answers are generated, for ROUGE-L, 0 = none (200)"),
+    "--lora-r": (int, "train an adapter of this rank beside the frozen model, 0 = off (0)"),
+    "--lora-alpha": (float, "its scale: alpha / r (16)"),
+    "--lora-dropout": (float, "dropout of what it sees (0)"),
+    "--lora-target": (str, "layers that it stands beside: names with commas, or all-linear (as PEFT for the family)"),
+}
+
 
 def _finetune(arguments: argparse.Namespace) -> int:
     from govlm.train.distributed import find_ranks, guarded
     from govlm.train.finetune import Options, finetune
     from govlm.train.metrics import format_per_class
 
+    writes = arguments.task in ("generate", "summarise")
     if arguments.task == "tokens":
         from govlm.train.tokens import TokenOptions
 
         kind: type[Options] = TokenOptions
-    elif arguments.task in ("generate", "summarise"):
+    elif writes:
         from govlm.train.writing import WritingOptions
 
         kind = WritingOptions
-        if arguments.model == BUNDLED:
-            raise UsageError(
-                f"--task {arguments.task} needs --model: a folder, a .gguf file or a config of a model that writes"
-            )
     else:
         kind = Options
     for name, flag in (("pattern", "--pattern"), ("label_words", "--label-words")):
@@ -52,9 +62,12 @@ def _finetune(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{flag} belongs to --few-shot")
     if arguments.few_shot and arguments.task != "classify":
         raise UsageError("--few-shot belongs to --task classify")
+    for flag in WRITING if not writes else ():
+        if getattr(arguments, flag[2:].replace("-", "_")) is not None:
+            raise UsageError(f"{flag} belongs to --task generate and --task summarise")
     given: dict[str, Any] = {} if arguments.task == "classify" else {"ngrams": False}
-    if getattr(arguments, "lora_target", None):
-        arguments.lora_target = tuple(part for item in arguments.lora_target for part in item.split(",") if part)
+    if arguments.task == "summarise" and arguments.metric is None:
+        given["metric"] = "rouge_l"
     options = make_options(kind, arguments, **given)
     set_threads(arguments)
     ranks = find_ranks()
@@ -67,8 +80,6 @@ def _finetune(arguments: argparse.Namespace) -> int:
             task=arguments.task,
             text_field=arguments.text_field,
             label_field=arguments.label_field,
-            source_field=arguments.source_field,
-            target_field=arguments.target_field,
             data_format=arguments.format,
             vocab=arguments.vocab,
             options=options,
@@ -76,6 +87,8 @@ def _finetune(arguments: argparse.Namespace) -> int:
             few_shot=arguments.few_shot,
             pattern=arguments.pattern,
             label_words=arguments.label_words,
+            source_field=arguments.source_field or "source",
+            target_field=arguments.target_field or "target",
             resume=arguments.resume,
             progress=progress(arguments),
             ranks=ranks,
@@ -88,8 +101,8 @@ def _finetune(arguments: argparse.Namespace) -> int:
     print_run(f"{result['steps']} steps, {result['epochs']} epochs", result)
     if result["best"]:
         report = result["best"]["report"]
-        print(f"best epoch {result['best']['epoch']}: {_figures(report)}\n")
-        if "perplexity" not in report:
+        print(f"best epoch {result['best']['epoch']}: {_figures(report)}" + ("" if writes else "\n"))
+        if not writes:
             print(format_per_class(report) + "\n")
     if result["ngrams"]:
         size = result["ngrams"]["bytes"] / 1e6
@@ -105,8 +118,8 @@ def _finetune(arguments: argparse.Namespace) -> int:
 
 def _figures(report: dict[str, Any]) -> str:
     if "perplexity" in report:
-        rouge = f", ROUGE-L {report['rouge_l']:.4f}" if "rouge_l" in report else ""
-        return f"loss {report['loss']:.4f}, perplexity {report['perplexity']:.2f}{rouge}"
+        rouge = "" if report["rouge_l"] is None else f", ROUGE-L {report['rouge_l']:.4f} of {report['generated']} answers"
+        return f"loss {report['loss']:.4f}, perplexity {report['perplexity']:.3f}{rouge}"
     if "confusion" in report:
         return f"accuracy {report['accuracy']:.4f}, macro F1 {report['macro_f1']:.4f}"
     return f"precision {report['precision']:.4f}, recall {report['recall']:.4f}, micro F1 {report['micro_f1']:.4f}"
@@ -197,14 +210,14 @@ def register(command: Any) -> None:
         "--task",
         default="classify",
         choices=("classify", "tokens", "generate", "summarise"),
-        help="labels of texts, or of spans in them; answers to instructions; targets to sources (classify)",
+        help="labels of texts, or of spans in them; answers to instructions, or summaries (classify)",
     )
     sub.add_argument(
         "--train",
         required=True,
         metavar="FILE",
         help="JSONL, CSV or TSV, plain, .gz or .xz; for tokens JSON with text and entities, or BIO columns; "
-        "to generate JSONL with messages, prompt and response, or text; to summarise source and target",
+        "for generate prompt and response, messages, or text",
     )
     sub.add_argument("--dev", metavar="FILE", help="rows to choose the best epoch by")
     sub.add_argument(
@@ -220,14 +233,13 @@ def register(command: Any) -> None:
     numbers.add_argument(
         "--metric",
         choices=("macro_f1", "micro_f1", "accuracy", "loss", "rouge_l"),
-        help="chooses the best epoch (macro_f1; tokens: micro_f1; to write: loss)",
+        help="chooses the best epoch (macro_f1; tokens: micro_f1; generate: loss; summarise: rouge_l)",
     )
     numbers.add_argument("--class-weights", choices=("balanced",), help="rare classes weigh more")
     numbers.add_argument(
         "--refit",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="with --dev: train once more on train and dev rows, for as many epochs as were best (yes)",
+        help="with --dev: train once more on train and dev rows, for as many epochs as were best (yes; not of models that write)",
     )
     branch = sub.add_argument_group("n-gram branch (--task classify)")
     branch.add_argument(
@@ -238,18 +250,9 @@ def register(command: Any) -> None:
     branch.add_argument("--ngram-longest", type=int, metavar="N", help="characters an n-gram, from 1 (3)")
     branch.add_argument("--ngram-features", type=int, metavar="N", help="hashed n-grams that are kept (65536)")
     branch.add_argument("--ngram-c", type=float, metavar="C", help="what an error costs against large weights (1.0)")
-    writes = sub.add_argument_group("models that write (--task generate, summarise)")
-    writes.add_argument("--source-field", default="source", metavar="F", help="field with the source (source)")
-    writes.add_argument("--target-field", default="target", metavar="F", help="field with the target (target)")
-    writes.add_argument("--max-target", type=int, metavar="N", help="tokens a target (as --max-length: 512)")
-    writes.add_argument("--max-new-tokens", type=int, metavar="N", help="tokens that are written for an evaluation (64)")
-    writes.add_argument("--written", type=int, metavar="N", help="rows of --dev that are written for ROUGE-L, 0 = none (50)")
-    writes.add_argument("--lora-r", type=int, metavar="N", help="train an adapter of this rank on the frozen model, 0 = no (0)")
-    writes.add_argument("--lora-alpha", type=float, metavar="A", help="the adapter is multiplied by A / rank (16)")
-    writes.add_argument("--lora-dropout", type=float, metavar="P", help="dropout of what goes into the adapter (0)")
-    writes.add_argument(
-        "--lora-target", action="append", metavar="NAME", help="layers with an adapter (repeat, or commas; q_proj, v_proj …)"
-    )
+    write = sub.add_argument_group("models that write (--task generate, summarise)")
+    for flag, (type_of, text) in WRITING.items():
+        write.add_argument(flag, type=type_of, metavar="N" if type_of is not str else "TEXT", help=text)
     few = sub.add_argument_group("few-shot (--task classify)")
     few.add_argument("--few-shot", action="store_true", help="the label is a word that the masked LM writes into a gap")
     few.add_argument("--pattern", metavar="P", help="sentence with {text} and {mask} ({text}。这条是关于{mask}的。)")

@@ -24,17 +24,19 @@ class Encoder:
     """Texts -> ids and word starts, a batch at a time.
 
     words: Chinese words from rjieba (a port of jieba's segmenter); False: each word that the tokenizer sees, so each Chinese
-    character, begins one. A continuation piece ("##…") never does. CorpusError when words are wanted without rjieba.
+    character, begins one. A continuation piece ("##…") never does; of a tokenizer without them every token may. CorpusError when words are wanted without rjieba.
     """
 
     def __init__(self, tokenizer: Any, words: bool) -> None:
         self._native = tokenizer._native  # offsets as arrays; the public call makes lists of them
         vocabulary: dict[str, int] = tokenizer.get_vocab()
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
-        self.unknown_id = int(tokenizer.unk_token_id)
+        unknown = tokenizer.unk_token_id
+        self.unknown_id = -1 if unknown is None else int(unknown)  # bytes know every text
         self._continues = np.zeros(self.vocab_size, np.bool_)
-        prefix = tokenizer.wordpieces_prefix
-        self._continues[[index for token, index in vocabulary.items() if token.startswith(prefix) and token != prefix]] = True
+        prefix = getattr(tokenizer, "wordpieces_prefix", None)
+        if prefix:
+            self._continues[[i for token, i in vocabulary.items() if token.startswith(prefix) and token != prefix]] = True
         self._cut: Any = None
         if words:
             try:

@@ -1,4 +1,4 @@
-"""Fine-tuning of a sentence classifier: its rows, its epochs, and the run that `govlm finetune` makes."""
+"""Fine-tuning: a sentence classifier's rows and epochs, and the run that `govlm finetune` makes of any task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from govlm.train.loop import Loop, LoopOptions, Part, Position, Progress, TrainE
 from govlm.train.ngrams import NgramBranch, NgramOptions, fit_branch
 from govlm.train.source import load_model
 
-__all__ = ["Options", "Trainer", "finetune"]
+__all__ = ["Options", "Plan", "Trainer", "finetune"]
 
 TASKS = ("classify", "tokens", "generate", "summarise")
 ALONE = 0.8  # share of the encoder's own loss beside a branch (of 0, 0.5, 0.8 the best sum and encoder, tnews few-shot)
@@ -244,7 +244,7 @@ class Trainer(Loop):
         value, report = None, {}
         if self.dev_set is not None:
             report = self._report()
-            entry.update({k: report[k] for k in self.report_keys})
+            entry.update({k: report[k] for k in self.report_keys if report[k] is not None})
             value = -report["loss"] if o.metric == "loss" else report[o.metric]
         better = self._record(entry, value, report, bar, log)
         at.bad_epochs = 0 if better or value is None else at.bad_epochs + 1
@@ -306,7 +306,7 @@ def _label_names(labels: Sequence[str | list[str]]) -> list[str]:
 
 
 @dataclass
-class _Plan:
+class Plan:
     """What a task makes of its files. fresh() gives a new model with its tokenizer."""
 
     train: list[Any]
@@ -326,7 +326,7 @@ def _classify_plan(
     fields: tuple[str | tuple[str, str], str, str | None],
     pattern: str | None,
     label_words: str | Path | None,
-) -> _Plan:
+) -> Plan:
     examples = list(read_examples(train, *fields))
     if not examples:
         raise TrainError(f"{train}: no rows")
@@ -360,12 +360,12 @@ def _classify_plan(
         from govlm.train.fewshot import FewShotTrainer
 
         trainer = FewShotTrainer
-    return _Plan(examples, dev_examples, names, fresh, rows, trainer)
+    return Plan(examples, dev_examples, names, fresh, rows, trainer)
 
 
 def _tokens_plan(
     train: str | Path, dev: str | Path | None, model: str | Path, vocab: str | Path | None, options: Options
-) -> _Plan:
+) -> Plan:
     from govlm.train.tokens import SpanExample, TokenTrainer, bio_names, encode_spans, read_spans
 
     examples = list(read_spans(train))
@@ -384,37 +384,7 @@ def _tokens_plan(
     def rows(network: Any, tokenizer: Any, part: list[SpanExample], source: str) -> Any:
         return encode_spans(network, tokenizer, part, options.max_length, source)
 
-    return _Plan(examples, dev_examples, names, fresh, rows, TokenTrainer)
-
-
-def _writing_plan(
-    train: str | Path,
-    dev: str | Path | None,
-    model: str | Path,
-    vocab: str | Path | None,
-    options: Any,
-    fields: tuple[str, str, str | None],
-) -> _Plan:
-    from govlm.train.writing import WritingTrainer, writer_of
-    from govlm.train.written import Dialogue, Written, encode_written, read_dialogues
-
-    examples = list(read_dialogues(train, *fields))
-    if not examples:
-        raise TrainError(f"{train}: no rows")
-    dev_examples = list(read_dialogues(dev, *fields)) if dev is not None else None
-    if dev_examples is not None and not dev_examples:
-        raise TrainError(f"{dev}: no rows")
-
-    def fresh() -> tuple[Any, Any]:
-        return writer_of(model, vocab, options)
-
-    def rows(network: Any, tokenizer: Any, part: list[Dialogue], source: str) -> Written:
-        seq2seq = bool(getattr(network.config, "is_encoder_decoder", False))
-        limit = network._rules.max_positions or options.max_length or 512
-        length = min(options.max_length or limit, limit)
-        return encode_written(tokenizer, part, seq2seq, length, source, options.max_target)
-
-    return _Plan(examples, dev_examples, [], fresh, rows, WritingTrainer)
+    return Plan(examples, dev_examples, names, fresh, rows, TokenTrainer)
 
 
 def finetune(
@@ -426,15 +396,15 @@ def finetune(
     task: str = "classify",
     text_field: str | tuple[str, str] = "text",
     label_field: str = "label",
-    source_field: str = "source",
-    target_field: str = "target",
     data_format: str | None = None,
     vocab: str | Path | None = None,
     options: Options | None = None,
-    refit: bool = True,
+    refit: bool | None = None,
     few_shot: bool = False,
     pattern: str | None = None,
     label_words: str | Path | None = None,
+    source_field: str = "source",
+    target_field: str = "target",
     resume: bool = False,
     progress: bool | None = None,
     ranks: Any = None,
@@ -444,9 +414,10 @@ def finetune(
     task "classify": train, dev are JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists
     of them for several labels a text; with two names in text_field the rows are pairs of texts (without an n-gram branch).
     task "tokens": texts with spans (see govlm.train.tokens.read_spans; the options are
-    TokenOptions). "generate" and "summarise": rows of govlm.train.written.read_dialogues (instructions; sources and targets, in the
-    fields source_field and target_field), for a model that writes; the options are WritingOptions. model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
-    refit: with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
+    TokenOptions). tasks "generate" and "summarise": models that write (govlm.train.writing, with WritingOptions): instruction data
+    (see govlm.train.instructions.read_conversations), or texts in source_field and what to make of them in target_field.
+    model: a pretrained folder, or a config.json (then the weights start random, and `vocab` is needed).
+    refit (default: yes, but not of models that write): with dev rows, the model is trained once more, on train and dev rows together, for as many epochs as were best; the
     figures in the result are those of the first training, because nothing is left to judge the second by.
     few_shot: the label is a word in a gap (govlm.train.fewshot); pattern, with {text} and {mask}; label_words: JSON file
     {label: word}, else the labels are the words.
@@ -459,11 +430,14 @@ def finetune(
     if few_shot and task != "classify":
         raise TrainError(f"few-shot training is for the task classify, not for {task}")
     if task in ("generate", "summarise"):
-        from govlm.train.writing import WritingOptions
+        from govlm.train import writing
 
-        options = options or WritingOptions()
+        options = options or writing.WritingOptions()
+        if not isinstance(options, writing.WritingOptions):
+            raise TypeError(f"the task {task} takes WritingOptions, not {type(options).__name__}")
         options.check()
-        plan = _writing_plan(train, dev, model, vocab, options, (source_field, target_field, data_format))
+        fields = (source_field, target_field)
+        plan = writing.plan(task, train, dev, model, vocab, options, fields, data_format)
     elif task == "tokens":
         from govlm.train.tokens import TokenOptions
 
@@ -477,6 +451,7 @@ def finetune(
 
         gap = (pattern or PATTERN) if few_shot else None
         plan = _classify_plan(train, dev, model, vocab, options, (text_field, label_field, data_format), gap, label_words)
+    refit = task in ("classify", "tokens") if refit is None else refit
     ranks = find_ranks() if ranks is None else ranks
     check_ranks(ranks, options.batch_size, "rows")
     network, tokenizer = plan.fresh()
@@ -500,6 +475,8 @@ def finetune(
     result["ngrams"] = {"features": len(branch.buckets), "bytes": branch.nbytes} if branch is not None else None
     dev_rows = len(plan.dev) if plan.dev is not None else 0
     result.update(labels=plan.labels, train_rows=len(plan.train), dev_rows=dev_rows, out=str(out))
+    if task in ("generate", "summarise"):
+        result.update(cut_rows=train_set.cut, left_out_rows=train_set.left_out)
     if ranks.rank == 0:
         write_text(Path(out) / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result

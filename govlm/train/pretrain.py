@@ -1,4 +1,5 @@
-"""Pre-training of an encoder on token shards, by masked LM or replaced-token detection; domain adaptation of one that exists.
+"""Pre-training on token shards: encoders by masked LM or replaced-token detection, models that write (govlm.train.language) by the
+next token or by span corruption; domain adaptation of one that exists.
 
 A step's batch, its masks and its dropout are functions of the seed and the step only, so that a killed run goes on to the same
 loss bit for bit, and K ranks give the curve of one.
@@ -31,6 +32,10 @@ from govlm.train.sequences import Batch, Order, Sequences, open_corpora
 
 __all__ = ["PretrainLoop", "PretrainOptions", "pretrain", "read_options", "step_flops"]
 
+# objective -> (the class of model, the model_type where `model` names none)
+MODELS = {
+    "mlm": ("MaskedLM", "bert"), "rtd": ("MaskedLM", "bert"), "causal": ("CausalLM", "llama"), "span": ("Seq2SeqLM", "t5"),
+}  # fmt: skip
 _HELD_OUT_EPOCH = 2**32 - 1  # the masks of the held-out set: the same at every evaluation and in every run
 
 
@@ -44,24 +49,21 @@ class PretrainOptions(LoopOptions):
 
     corpus: tuple[str, ...] = ()  # folders of `govlm corpus build`, all with one tokenizer
     out: str = ""  # folder for checkpoints, log.jsonl, loss.png, result.json and the model
-    model: dict[str, Any] = field(
-        default_factory=dict
-    )  # shape: config fields of model_type bert (default), roberta or albert; causal:
-    #   llama (default), gpt2, qwen2, qwen3; span: t5
+    model: dict[str, Any] = field(default_factory=dict)  # shape: config fields; model_type: see MODELS
     initial: str = "random"  # weights of a new model: random; corpus: what co-occurrence tells (see govlm.train.initial)
     start: str = ""  # or a checkpoint to go on from (domain adaptation); `model` may then change its dropout
-    objective: str = (
-        "mlm"  # mlm; rtd: replaced-token detection (see govlm.train.replaced); causal, span: govlm.train.autoregressive
-    )
+    objective: str = "mlm"  # mlm; rtd: replaced-token detection (see govlm.train.replaced); causal, span (govlm.train.language)
     max_length: int = 128  # tokens of a sequence, [CLS] and [SEP] included
     batch_size: int = 64  # sequences an optimizer step, over all ranks
+    batch_tokens: int = 0  # or a step is filled with about so many tokens, whatever the sequences' lengths; 0 = off
     accumulate: int = 1  # forwards that a rank makes of its part of the batch
     steps: int = 0  # optimizer steps; exactly one of steps, tokens, epochs and minutes is given
     tokens: int = 0  # or the tokens to train on
     epochs: float = 0.0  # or passes over the corpus
     minutes: float = 0.0  # or the time: a few batches are timed first, and the steps that fit are planned
     skip: int = 0  # steps of the stream of batches to pass over: a next stage (`from`) goes on where the last one ended
-    mask_probability: float = 0.15  # share of the tokens to be guessed, by whole words
+    mask_probability: float = 0.15  # share of the tokens to be guessed, by whole words (span: by spans)
+    span_length: float = 3.0  # span: mean number of tokens hidden in one place
     eval_every: int = 1000  # steps between evaluations on the held-out set; 0 = at the end only
     eval_batch_size: int = 64  # sequences a forward there
     heldout: tuple[str, ...] = ()  # folders of shards to evaluate on; () = the `held-out` of each corpus folder
@@ -87,10 +89,15 @@ class PretrainOptions(LoopOptions):
             ("model", bool(self.model) or bool(self.start), "the shape of the model (or give from, a checkpoint)"),
             ("initial", self.initial in ("random", "corpus"), "random or corpus"),
             ("initial", self.initial == "random" or not self.start, "left out where a checkpoint is given"),
-            ("objective", self.objective in ("mlm", "rtd", "causal", "span"), "mlm, rtd, causal or span"),
-            ("initial", self.initial == "random" or self.objective in ("mlm", "rtd"), "random for models that write"),
+            (
+                "initial",
+                self.initial == "random" or self.objective in ("mlm", "rtd"),
+                "random where the objective is not mlm or rtd",
+            ),
+            ("objective", self.objective in MODELS, ", ".join(MODELS)),
             ("max_length", self.max_length >= 3, "3 or more"),
             ("batch_size", self.batch_size >= 1, "1 or more"),
+            ("batch_tokens", self.batch_tokens == 0 or self.batch_tokens >= self.max_length, "0 (off), or max_length or more"),
             ("accumulate", self.accumulate >= 1, "1 or more"),
             ("steps", goals == 1, "given alone: exactly one of steps, tokens, epochs, minutes"),
             ("steps", self.steps >= 0, "0 or more"),
@@ -99,6 +106,7 @@ class PretrainOptions(LoopOptions):
             ("minutes", self.minutes >= 0, "0 or more"),
             ("skip", self.skip >= 0, "0 or more"),
             ("mask_probability", 0 < self.mask_probability <= 1, "above 0 and at most 1"),
+            ("span_length", self.span_length >= 1, "1 or more"),
             ("eval_every", self.eval_every >= 0, "0 or more"),
             ("eval_batch_size", self.eval_batch_size >= 1, "1 or more"),
             ("heldout_share", 0 <= self.heldout_share < 1, "0 or more and below 1"),
@@ -195,28 +203,31 @@ def _typed(where: str, key: str, value: Any, kind: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------------------- the model
 
 
-def make_model(options: PretrainOptions, vocab_size: int) -> Any:
-    """A ...ForMaskedLM: from the checkpoint `start`, or of the shape `model` with random weights (by the seed)."""
+def make_model(options: PretrainOptions, vocab_size: int, special: Mapping[str, Any] | None = None) -> Any:
+    """The objective's model: from the checkpoint `start`, or of the shape `model` with random weights (by the seed). special:
+    config fields of a new model, unless `model` has them."""
     import govlm
 
     set_seed(options.seed)
+    kind, model_type = MODELS[options.objective]
+    automatic = getattr(govlm, f"AutoModelFor{kind}")
     if options.start:
-        model = govlm.AutoModelForMaskedLM.from_pretrained(options.start, **options.model)
+        model = automatic.from_pretrained(options.start, **options.model)
         if model.config.vocab_size != vocab_size:
             raise TrainError(
                 f"{options.start} has {model.config.vocab_size} tokens, the corpus {vocab_size}: build the corpus with its tokenizer"
             )
     else:
-        shape = {"model_type": "bert", "vocab_size": vocab_size, **options.model}
+        shape = {"model_type": model_type, "vocab_size": vocab_size, **(special or {}), **options.model}
         config_class = type(govlm.AutoConfig.for_model(shape["model_type"]))
         for name in shape:
-            if name != "model_type" and name not in config_class.defaults:
+            if name not in ("model_type", "decoder_start_token_id") and name not in config_class.defaults:
                 raise TrainError(
                     f"model.{name} is no field of {shape['model_type']}{_nearest(name, list(config_class.defaults))}"
                 )
         if shape["vocab_size"] < vocab_size:
             raise TrainError(f"model.vocab_size is {shape['vocab_size']}, the corpus has {vocab_size} tokens")
-        model = govlm.AutoModelForMaskedLM.from_config(govlm.AutoConfig.for_model(**shape))
+        model = automatic.from_config(govlm.AutoConfig.for_model(**shape))
     positions = model._rules.max_positions or options.max_length
     if options.max_length > positions:
         raise TrainError(f"max_length is {options.max_length}, the model has {positions} positions")
@@ -285,7 +296,7 @@ class PretrainPosition(Position):
 class PretrainLoop(Loop):
     """Masked LM on sequences.
 
-    model: a ...ForMaskedLM; train, heldout: sequences of the same corpora (heldout may be empty); masker: of their tokenizer (what is to be guessed);
+    model: a ...ForMaskedLM; train, heldout: sequences of the same corpora (heldout may be empty); masker: of their tokenizer;
     the rest as in Loop.
     """
 
@@ -328,7 +339,7 @@ class PretrainLoop(Loop):
         if o.steps:
             return o.steps
         if o.tokens or o.epochs:
-            a_step = o.batch_size * self.train_set.tokens / len(self.train_set)
+            a_step = o.batch_tokens or o.batch_size * self.train_set.tokens / len(self.train_set)
             return max(1, round((o.tokens or o.epochs * self.train_set.tokens) / a_step))
         found = Checkpoints(Path(o.out)).latest() if resume else None
         if found is not None:
@@ -373,11 +384,18 @@ class PretrainLoop(Loop):
 
     def batch(self, step: int) -> tuple[Batch, Masked]:
         """All ranks' sequences of a step, and their masks."""
+        batch, epochs = self._numbered(step)
+        return batch, self.masker(batch.ids, batch.row_splits, batch.word_starts, batch.numbers, self.options.seed, epochs)
+
+    def _numbered(self, step: int) -> tuple[Batch, NDArray[np.int64]]:
+        """All ranks' sequences of a step, and the epoch of each."""
         o = self.options
-        first = (o.skip + step) * o.batch_size
-        numbers, epochs = self.order.take(first, first + o.batch_size)
-        batch = self.train_set.batch(numbers)
-        return batch, self.masker(batch.ids, batch.row_splits, batch.word_starts, batch.numbers, o.seed, epochs)
+        if o.batch_tokens:
+            numbers, epochs = self.order.fill(o.skip + step, self.train_set.whole, o.batch_tokens)
+        else:
+            first = (o.skip + step) * o.batch_size
+            numbers, epochs = self.order.take(first, first + o.batch_size)
+        return self.train_set.batch(numbers), epochs
 
     def _part(self, batch: Batch, masked: Masked, rows: NDArray[np.int64], share: float) -> Part:
         places = batch.take(rows)
@@ -521,13 +539,25 @@ def run_labelled(
 
 def _sequences(options: PretrainOptions, corpora: list[Any], tokenizer: Any) -> tuple[Sequences, Sequences]:
     """(to train on, held out). The latter are documents that `govlm corpus build` set aside, or a share of the others."""
-    ids = tokenizer.cls_token_id, tokenizer.sep_token_id
-    every = Sequences(corpora, options.max_length, *ids)
+    before: int | None = tokenizer.cls_token_id
+    after: int | None = tokenizer.sep_token_id
+    if options.objective == "causal":
+        from govlm.train.language import edges
+
+        before, after = edges(tokenizer)
+    elif options.objective == "span":
+        before = after = None  # they are put around what the encoder sees
+    room = options.max_length - (tokenizer.num_special_tokens_to_add() if options.objective == "span" else 0)
+
+    def sequences(corpora: list[Any]) -> Sequences:
+        return Sequences(corpora, room, before, after, at_end=options.objective == "causal")
+
+    every = sequences(corpora)
     folders = options.heldout or tuple(
         str(Path(folder, "held-out")) for folder in options.corpus if Path(folder, "held-out", "corpus.json").exists()
     )
     apart = open_corpora([options.corpus[0], *folders])[1:] if folders else []
-    heldout = Sequences(apart, options.max_length, *ids).some(options.heldout_sequences)
+    heldout = sequences(apart).some(options.heldout_sequences)
     return (every, heldout) if len(heldout) else every.split(options.heldout_share, options.heldout_sequences)
 
 
@@ -546,12 +576,11 @@ def pretrain(
     check_ranks(ranks, options.batch_size, "sequences")
     corpora = open_corpora(options.corpus)
     tokenizer = govlm.AutoTokenizer.from_pretrained(str(options.corpus[0]))
-    writes = options.objective in ("causal", "span")
-    masker: Any = None
+    sentinels = None
     if options.objective == "span":
-        from govlm.train.autoregressive import Spans
+        from govlm.train.spans import make_sentinels
 
-        masker = Spans.of(tokenizer, options.mask_probability)  # its marks are added to the vocabulary
+        sentinels = make_sentinels(tokenizer)
     if options.start:
         own = govlm.AutoTokenizer.from_pretrained(options.start).get_vocab()
         if own != tokenizer.get_vocab():
@@ -563,19 +592,25 @@ def pretrain(
     if len(train) == 0:
         raise TrainError(f"{', '.join(options.corpus)}: no document to train on")
     check_ranks(ranks, len(train), "sequences in the whole corpus")
-    if not writes:
-        masker = Masker.of(tokenizer, vocab_size, options.mask_probability)
+    masker: Any = None
     kind: type[PretrainLoop] = PretrainLoop
-    if options.objective == "rtd":
-        from govlm.train.replaced import ReplacedLoop, make_pair
+    if options.objective in ("causal", "span"):
+        from govlm.train.language import CausalLoop, NextToken, SpanLoop, special_ids
+        from govlm.train.spans import SpanCorruption
 
-        model, kind = make_pair(options, vocab_size), ReplacedLoop
-    elif writes:
-        from govlm.train.autoregressive import CausalLoop, SpanLoop, make_writer
-
-        model, kind = make_writer(options, vocab_size, tokenizer), CausalLoop if options.objective == "causal" else SpanLoop
+        model = make_model(options, vocab_size, special_ids(tokenizer, options.objective == "span"))
+        if sentinels is None:
+            masker, kind = NextToken(), CausalLoop
+        else:
+            masker, kind = SpanCorruption(sentinels, options.mask_probability, options.span_length), SpanLoop
     else:
-        model = make_model(options, vocab_size)
+        masker = Masker.of(tokenizer, vocab_size, options.mask_probability)
+        if options.objective == "rtd":
+            from govlm.train.replaced import ReplacedLoop, make_pair
+
+            model, kind = make_pair(options, vocab_size), ReplacedLoop
+        else:
+            model = make_model(options, vocab_size)
     if options.initial == "corpus" and not (resume and Checkpoints(Path(options.out)).latest()):
         from govlm.train.initial import start_from_corpus
 

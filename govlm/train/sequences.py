@@ -1,7 +1,7 @@
 """The sequences of a pre-training run: documents of token shards, cut where words begin, in an order drawn anew every epoch.
 
-Nothing here knows a model. A sequence is [CLS] … [SEP] with at most max_length tokens; its number is its place in the corpus.
-Batches are packed without padding, and batch `step` is a function of the seed and `step` only.
+Nothing here knows a model. A sequence is [CLS] … [SEP], or what stands for them, with at most max_length tokens; its number is its
+place in the corpus. Batches are packed without padding, and batch `step` is a function of the seed and `step` only.
 """
 
 from __future__ import annotations
@@ -91,12 +91,17 @@ def cut(splits: NDArray[np.int64], word_starts: NDArray[np.bool_], limit: int) -
 class Sequences:
     """An index over the pieces of corpora.
 
-    corpora: open and checked; max_length: tokens of a sequence with [CLS] and [SEP]; cls_id, sep_id. Arrays, [N]: `shard`
-    (place in `places`), `begin` (token in the shard), `length` (without [CLS], [SEP]).
+    corpora: open and checked; max_length: tokens of a sequence with [CLS] and [SEP]; cls_id, sep_id: those, or what stands
+    before and behind a sequence in their place (None: nothing); at_end: sep_id only where a document ends, as one that writes
+    should learn it. Arrays, [N]: `shard` (place in `places`), `begin` (token in the shard), `length` (without [CLS], [SEP]),
+    `closed` (whether sep_id stands behind).
     """
 
-    def __init__(self, corpora: Sequence[Any], max_length: int, cls_id: int, sep_id: int) -> None:
+    def __init__(
+        self, corpora: Sequence[Any], max_length: int, cls_id: int | None, sep_id: int | None, at_end: bool = False
+    ) -> None:
         self.corpora, self.cls_id, self.sep_id = corpora, cls_id, sep_id
+        limit = max_length - (cls_id is not None) - (sep_id is not None)
         self.places = [(c, i) for c in range(len(corpora)) for i in range(len(corpora[c].shards))]
         parts: list[tuple[NDArray[Any], ...]] = []
         document = 0
@@ -106,7 +111,7 @@ class Sequences:
             for first, last in _blocks(splits):
                 base = int(splits[first])
                 local = splits[first : last + 1] - base
-                begins, owner = cut(local, shard.word_starts(base, int(splits[last])), max_length - 2)
+                begins, owner = cut(local, shard.word_starts(base, int(splits[last])), limit)
                 ends = np.append(begins[1:], local[-1])
                 ends = np.minimum(ends, local[owner + 1])
                 parts.append((np.full(len(begins), number, np.int32), begins + base, ends - begins, owner + first + document))
@@ -114,6 +119,9 @@ class Sequences:
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0, np.int64)] * 4
         self.shard, self.begin = columns[0].astype(np.int32), columns[1].astype(np.int64)
         self.length, self.document = columns[2].astype(np.int32), columns[3].astype(np.int64)
+        self.closed = np.full(len(self.begin), sep_id is not None)
+        if at_end and len(self):
+            self.closed[:-1] &= self.document[1:] != self.document[:-1]
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -121,13 +129,18 @@ class Sequences:
     @property
     def tokens(self) -> int:
         """Tokens of all sequences, [CLS] and [SEP] included."""
-        return int(self.length.sum(dtype=np.int64)) + 2 * len(self)
+        return int(self.whole.sum(dtype=np.int64))
+
+    @property
+    def whole(self) -> NDArray[np.int64]:
+        """Tokens of each sequence, [CLS] and [SEP] included: int64 [N]."""
+        return self.length.astype(np.int64) + (self.cls_id is not None) + self.closed
 
     def keep(self, which: NDArray[Any]) -> Sequences:
         """These sequences only: a mask or their numbers."""
         twin = object.__new__(Sequences)
         twin.__dict__.update(self.__dict__)
-        for name in ("shard", "begin", "length", "document"):
+        for name in ("shard", "begin", "length", "document", "closed"):
             setattr(twin, name, getattr(self, name)[which])
         return twin
 
@@ -146,16 +159,20 @@ class Sequences:
 
     def batch(self, numbers: NDArray[np.int64]) -> Batch:
         """These sequences, packed."""
-        lengths = self.length[numbers].astype(np.int64)
+        lengths, closed = self.length[numbers].astype(np.int64), self.closed[numbers]
+        before = int(self.cls_id is not None)
         splits = np.zeros(len(numbers) + 1, np.int64)
-        np.cumsum(lengths + 2, out=splits[1:])
+        np.cumsum(lengths + before + closed, out=splits[1:])
         ids = np.empty(splits[-1], np.int32)
         words = np.zeros(splits[-1], bool)
-        ids[splits[:-1]], ids[splits[1:] - 1] = self.cls_id, self.sep_id
+        if self.cls_id is not None:
+            ids[splits[:-1]] = self.cls_id
+        if self.sep_id is not None:
+            ids[splits[1:][closed] - 1] = self.sep_id
         for row, number in enumerate(numbers):
             corpus, index = self.places[self.shard[number]]
             shard, begin = self.corpora[corpus].shard(index), int(self.begin[number])
-            end, to = begin + int(lengths[row]), slice(splits[row] + 1, splits[row + 1] - 1)
+            end, to = begin + int(lengths[row]), slice(splits[row] + before, splits[row] + before + int(lengths[row]))
             ids[to] = shard.ids[begin:end]
             words[to] = shard.word_starts(begin, end)
         return Batch(ids, splits, words, np.asarray(numbers, np.int64))
@@ -204,3 +221,18 @@ class Order:
             epochs.append(np.full(len(part), epoch, np.int64))
             begin += len(part)
         return np.concatenate(numbers), np.concatenate(epochs)
+
+    def fill(self, step: int, sizes: NDArray[np.int64], room: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(numbers, epochs) of a step that is filled by tokens: an epoch's stream of tokens is cut every `room` of them, and a
+        step has the sequences that begin in its part. Every epoch has equally many steps, so that a step needs no history.
+
+        sizes: tokens of each sequence, none above `room`.
+        """
+        total = int(sizes.sum())
+        epoch, place = divmod(step, -(-total // room))
+        order = self._epoch(epoch)
+        begins = np.cumsum(sizes[order]) - sizes[order]
+        numbers = order[np.searchsorted(begins, place * room) : np.searchsorted(begins, (place + 1) * room)]
+        if not len(numbers):  # the end of the last sequence only
+            numbers = order[-1:]
+        return numbers, np.full(len(numbers), epoch, np.int64)

@@ -50,22 +50,39 @@ def load_encoder(source: str | Path, vocab: str | Path | None = None, seed: int 
 
 
 def load_writer(source: str | Path, vocab: str | Path | None = None, seed: int = 0) -> tuple[Any, Any]:
-    """(model with a head over the vocabulary, tokenizer) of a folder, a .gguf file or a config.json: a sequence-to-sequence model
-    where the config is of one, else a causal one. Errors: as load_encoder."""
+    """(model, tokenizer): a causal model or an encoder-decoder, as its config says; a .gguf file too. Errors: as load_encoder, and
+    TrainError for a model that does not write."""
     import govlm
 
     path = model_folder(source)
-    if path.is_file() and path.suffix == ".json":
+    if path.is_dir() or path.suffix == ".gguf":
+        values = govlm.AutoConfig.from_pretrained(str(path)).to_dict()
+    elif path.is_file():
         try:
-            kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-        except (ValueError, AttributeError) as error:
+            values = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
             raise TrainError(f"{path}: not a JSON config: {error}") from None
     else:
-        kind = govlm.AutoConfig.from_pretrained(str(path)).model_type
-    automatic = govlm.AutoModelForSeq2SeqLM if kind in ("t5", "mt5") else govlm.AutoModelForCausalLM
-    if path.is_file() and path.suffix != ".json":
+        raise TrainError(f"{path}: no such model folder or config file")
+    kind = values.get("model_type")
+    for automatic in (govlm.AutoModelForCausalLM, govlm.AutoModelForSeq2SeqLM):
+        if kind in automatic._classes:
+            break
+    else:
+        raise TrainError(f"{path}: a model of the type {kind!r} does not write: take a causal one (GPT-2, Llama, Qwen) or a T5")
+    if path.suffix == ".gguf":
+        set_seed(seed)
         return automatic.from_pretrained(str(path)), govlm.AutoTokenizer.from_pretrained(str(path))
-    return _load(source, automatic, vocab, seed, {}, {})
+    if path.is_dir():
+        return _load(path, automatic, vocab, seed, {}, {})
+    from govlm.train.language import special_ids
+
+    folder = Path(vocab) if vocab is not None else path.parent
+    tokenizer = govlm.AutoTokenizer.from_pretrained(str(folder))
+    set_seed(seed)
+    values.pop("architectures", None)
+    fields = {"vocab_size": len(tokenizer), **special_ids(tokenizer, automatic is govlm.AutoModelForSeq2SeqLM)}
+    return automatic.from_config(govlm.AutoConfig.for_model(**{**values, **fields})), tokenizer
 
 
 def _load(
