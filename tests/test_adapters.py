@@ -364,6 +364,28 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert again.active_adapters() == ["more"]
 
 
+def test_what_the_checkpoint_lacked_goes_with_the_adapter(tmp_path: Path) -> None:
+    """A random head is no part of the base's folder: without it the adapter would be worth nothing."""
+    govlm.set_seed(5)
+    with pytest.warns(UserWarning, match="initialised at random"):
+        model = govlm.BertForSequenceClassification.from_pretrained("govlm-small-zh", num_labels=4)
+    assert model.quantised
+    model.add_adapter(LoraConfig(r=2, target_modules=["query"]))
+    assert model.peft_config["default"].modules_to_save == ["classifier", "pooler"]
+    model.train()
+    assert model.quantised
+    expected = np.array(call(model.eval()).logits)
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="initialised at random"):
+        again = govlm.AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=4)
+    assert again.quantised
+    assert np.array_equal(call(again).logits, expected)
+    masked = govlm.BertForMaskedLM.from_pretrained("govlm-small-zh")
+    masked._fresh = ["cls.predictions.bias"]
+    with pytest.warns(UserWarning, match=r"cls\.predictions\.bias is random and is not saved"):
+        masked.add_adapter(LoraConfig(r=2, target_modules=["query"]))
+
+
 def refuse(model: PreTrainedModel, folder: Path, text: str) -> None:
     """load_adapter says `text` in one line, and the model is as it was."""
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
