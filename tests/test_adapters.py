@@ -195,12 +195,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save_pretrained(root / name)
         for bits in (8, 4):
             quantise_folder(root / name, root / f"{name}-{bits}", QuantiseOptions(bits=bits))
+        quantise_folder(root / name, root / f"{name}-4.5", QuantiseOptions(bits=4, minimum=True))
     return root
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 4, 4.5])
 @pytest.mark.parametrize("name", ["bert", "gpt2", "qwen3", "t5"])
-def test_on_few_bits(name: str, bits: int, folders: Path) -> None:
+def test_on_few_bits(name: str, bits: float, folders: Path) -> None:
     """Loss and gradients are those of the model whose weights are what the bits stand for; the bits stay as they are."""
     kind = getattr(govlm, FAMILIES[name][0])
     model = kind.from_pretrained(folders / f"{name}-{bits}")
@@ -216,8 +217,7 @@ def test_on_few_bits(name: str, bits: int, folders: Path) -> None:
     assert set(found) == set(expected)
     for key, value in found.items():
         close(value, expected[key], 2e-5)
-    again, checkpointed = model.quantised, None
-    assert again
+    assert model.quantised
     model.gradient_checkpointing_enable()
     checkpointed = gradients(model)
     assert checkpointed[0] == loss
@@ -255,6 +255,34 @@ def test_checkpointing_gives_the_same_bits(name: str, adapted: bool) -> None:
     model.gradient_checkpointing_disable()
     _, same = gradients(model)
     assert all(np.array_equal(same[key], found[key]) for key in found)
+
+
+@pytest.mark.parametrize("name", ["bert masked", "gpt2", "llama", "qwen3", "t5"])
+def test_a_frozen_head(name: str) -> None:
+    """Its gradient is made with the loss: as it is made in the backward, for every scale, and beside a gradient at the logits."""
+    model = make(name)
+    model.add_adapter(lora(name))
+    _, found = gradients(model)
+    model.zero_grad()
+    (call(model).loss * 0.25).backward()
+    for key, value in model._adapter_parameters():
+        close(value.grad, 0.25 * found[key], 1e-6)
+    outputs = call(model)
+    seed = np.random.default_rng(0).standard_normal(np.shape(outputs.logits)).astype(np.float32)
+    model.zero_grad()
+    outputs.backward(loss=1.0, logits=seed)
+    both = {key: np.array(p.grad) for key, p in model._adapter_parameters()}
+    model.zero_grad()
+    call(model).backward(logits=seed)
+    for key, p in model._adapter_parameters():
+        close(found[key] + p.grad, both[key], 2e-5)
+    head = next(n for n in ("lm_head.weight", "lm_head.decoder.weight") if n in model._names) if name == "llama" else None
+    parameter = model.get_input_embeddings() if head is None else model._parameters[head]
+    parameter.requires_grad = True
+    _, whole = gradients(model)
+    assert set(whole) == {*found, parameter.name}
+    for key, value in found.items():
+        close(value, whole[key], 1e-6)
 
 
 # ---- several at once -------------------------------------------------------------------------------------------------------
