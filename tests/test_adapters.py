@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -623,3 +624,35 @@ def test_fine_tuned_stopped_and_resumed(tmp_path: Path) -> None:
     loaded = govlm.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     ids = tokenizer(["身份证丢了怎么补办"], return_tensors="np")
     assert np.array_equal(loaded(**ids).logits, model.eval()(**ids).logits)
+
+
+def test_threads_predict_while_one_trains() -> None:
+    """Forwards of other threads, through either adapter, wait for a step and never see half of one."""
+    model = make("llama")
+    model.add_adapter(lora(), "still")
+    model.add_adapter(lora(r=2), "moving")
+    ids = np.random.default_rng(6).integers(2, 60, (3, 9))
+    expected = np.array(model(ids, adapter_names=["still"] * 3).logits)
+    optimizer = govlm.AdamW(model.parameters(), lr=1e-2)
+    wrong: list[object] = []
+
+    def predict() -> None:
+        try:
+            for _ in range(25):
+                mixed = np.array(model(ids, adapter_names=["still", "moving", "still"]).logits)
+                if not np.isfinite(mixed).all() or np.abs(mixed[[0, 2]] - expected[[0, 2]]).max() > 1e-5:
+                    wrong.append("another answer")
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=predict) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        call(model).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert wrong == []
