@@ -100,6 +100,7 @@ class PreTrainedModel(GenerationMixin, AdapterMixin):
         self._parameters: dict[str, Parameter] = {}
         self._adapters, self._active, self._enabled, self._merged = {}, None, True, {}
         self._checkpointing = False
+        self._fresh: list[str] = []  # what the checkpoint lacked
         self._cores: dict[str, Any] = {}
         self._names: dict[str, tuple[str, str]] = {}
         self._make_cores()
@@ -340,6 +341,7 @@ class PreTrainedModel(GenerationMixin, AdapterMixin):
                 self._bind(*self._names[name], array)
             except ValueError as error:  # a packed array of a wrong size
                 raise ValueError(f"{checkpoint.file(found[name])}: {error}") from None
+        self._fresh = missing
         if missing:
             self._initialise(missing)
             warnings.warn(

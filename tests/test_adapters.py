@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -195,12 +196,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save_pretrained(root / name)
         for bits in (8, 4):
             quantise_folder(root / name, root / f"{name}-{bits}", QuantiseOptions(bits=bits))
+        quantise_folder(root / name, root / f"{name}-4.5", QuantiseOptions(bits=4, minimum=True))
     return root
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 4, 4.5])
 @pytest.mark.parametrize("name", ["bert", "gpt2", "qwen3", "t5"])
-def test_on_few_bits(name: str, bits: int, folders: Path) -> None:
+def test_on_few_bits(name: str, bits: float, folders: Path) -> None:
     """Loss and gradients are those of the model whose weights are what the bits stand for; the bits stay as they are."""
     kind = getattr(govlm, FAMILIES[name][0])
     model = kind.from_pretrained(folders / f"{name}-{bits}")
@@ -216,8 +218,7 @@ def test_on_few_bits(name: str, bits: int, folders: Path) -> None:
     assert set(found) == set(expected)
     for key, value in found.items():
         close(value, expected[key], 2e-5)
-    again, checkpointed = model.quantised, None
-    assert again
+    assert model.quantised
     model.gradient_checkpointing_enable()
     checkpointed = gradients(model)
     assert checkpointed[0] == loss
@@ -255,6 +256,34 @@ def test_checkpointing_gives_the_same_bits(name: str, adapted: bool) -> None:
     model.gradient_checkpointing_disable()
     _, same = gradients(model)
     assert all(np.array_equal(same[key], found[key]) for key in found)
+
+
+@pytest.mark.parametrize("name", ["bert masked", "gpt2", "llama", "qwen3", "t5"])
+def test_a_frozen_head(name: str) -> None:
+    """Its gradient is made with the loss: as it is made in the backward, for every scale, and beside a gradient at the logits."""
+    model = make(name)
+    model.add_adapter(lora(name))
+    _, found = gradients(model)
+    model.zero_grad()
+    (call(model).loss * 0.25).backward()
+    for key, value in model._adapter_parameters():
+        close(value.grad, 0.25 * found[key], 1e-6)
+    outputs = call(model)
+    seed = np.random.default_rng(0).standard_normal(np.shape(outputs.logits)).astype(np.float32)
+    model.zero_grad()
+    outputs.backward(loss=1.0, logits=seed)
+    both = {key: np.array(p.grad) for key, p in model._adapter_parameters()}
+    model.zero_grad()
+    call(model).backward(logits=seed)
+    for key, p in model._adapter_parameters():
+        close(found[key] + p.grad, both[key], 2e-5)
+    head = next(n for n in ("lm_head.weight", "lm_head.decoder.weight") if n in model._names) if name == "llama" else None
+    parameter = model.get_input_embeddings() if head is None else model._parameters[head]
+    parameter.requires_grad = True
+    _, whole = gradients(model)
+    assert set(whole) == {*found, parameter.name}
+    for key, value in found.items():
+        close(value, whole[key], 1e-6)
 
 
 # ---- several at once -------------------------------------------------------------------------------------------------------
@@ -362,6 +391,28 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert np.array_equal(call(twin).logits, expected)
     twin.delete_adapter(["more", "default"])
     assert again.active_adapters() == ["more"]
+
+
+def test_what_the_checkpoint_lacked_goes_with_the_adapter(tmp_path: Path) -> None:
+    """A random head is no part of the base's folder: without it the adapter would be worth nothing."""
+    govlm.set_seed(5)
+    with pytest.warns(UserWarning, match="initialised at random"):
+        model = govlm.BertForSequenceClassification.from_pretrained("govlm-small-zh", num_labels=4)
+    assert model.quantised
+    model.add_adapter(LoraConfig(r=2, target_modules=["query"]))
+    assert model.peft_config["default"].modules_to_save == ["classifier", "pooler"]
+    model.train()
+    assert model.quantised
+    expected = np.array(call(model.eval()).logits)
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="initialised at random"):
+        again = govlm.AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=4)
+    assert again.quantised
+    assert np.array_equal(call(again).logits, expected)
+    masked = govlm.BertForMaskedLM.from_pretrained("govlm-small-zh")
+    masked._fresh = ["cls.predictions.bias"]
+    with pytest.warns(UserWarning, match=r"cls\.predictions\.bias is random and is not saved"):
+        masked.add_adapter(LoraConfig(r=2, target_modules=["query"]))
 
 
 def refuse(model: PreTrainedModel, folder: Path, text: str) -> None:
@@ -573,3 +624,35 @@ def test_fine_tuned_stopped_and_resumed(tmp_path: Path) -> None:
     loaded = govlm.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     ids = tokenizer(["身份证丢了怎么补办"], return_tensors="np")
     assert np.array_equal(loaded(**ids).logits, model.eval()(**ids).logits)
+
+
+def test_threads_predict_while_one_trains() -> None:
+    """Forwards of other threads, through either adapter, wait for a step and never see half of one."""
+    model = make("llama")
+    model.add_adapter(lora(), "still")
+    model.add_adapter(lora(r=2), "moving")
+    ids = np.random.default_rng(6).integers(2, 60, (3, 9))
+    expected = np.array(model(ids, adapter_names=["still"] * 3).logits)
+    optimizer = govlm.AdamW(model.parameters(), lr=1e-2)
+    wrong: list[object] = []
+
+    def predict() -> None:
+        try:
+            for _ in range(25):
+                mixed = np.array(model(ids, adapter_names=["still", "moving", "still"]).logits)
+                if not np.isfinite(mixed).all() or np.abs(mixed[[0, 2]] - expected[[0, 2]]).max() > 1e-5:
+                    wrong.append("another answer")
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=predict) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        call(model).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert wrong == []

@@ -68,7 +68,7 @@ struct gv_pass {
     bool exact;                 /* quantised weights count as what they stand for: a backward may follow through adapters */
     float *unpack;              /* scratch for that, while a forward or backward runs */
     bool checkpoint;
-    float **layer_inputs; /* [L] with checkpoint, NULL for the first and last: embedded, and a state of its own */
+    float **layer_inputs; /* [L], with checkpoint; the first layer's is `embedded` */
     gv_cache *cache;      /* while a step over it runs */
     const int64_t *cache_sequences;
     const int32_t *first;    /* [B]: row of a sequence's first token among the selected rows, -1 = none */

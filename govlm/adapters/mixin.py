@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundled import model_folder
 from ..checkpoint import _chunks, write_atomically
 from .config import CONFIG, LoraConfig
 
@@ -40,6 +42,7 @@ class AdapterMixin:
     def add_adapter(self: Any, adapter_config: LoraConfig, adapter_name: str | None = None) -> None:
         """A fresh adapter, active and ready to train; it changes nothing until it is trained. Freezes the model.
 
+        A classifier or pooler that the checkpoint lacked, and that is random therefore, goes with the adapter as modules_to_save do.
         adapter_name: "default" by default. Errors: TypeError, ValueError (a name that is taken, targets that the model lacks).
         """
         from .adapter import Adapter
@@ -50,6 +53,13 @@ class AdapterMixin:
         config = copy.deepcopy(adapter_config)
         config.base_model_name_or_path = getattr(self.config, "name_or_path", None) or None
         config.fan_in_fan_out = self.config.model_type == "gpt2"
+        own = ("classifier", "pooler")
+        lost = [n for n in self._fresh if not any(part in n.split(".") for part in own)]
+        if lost:
+            warnings.warn(f"{lost[0]} is random and is not saved with an adapter: train and save the whole model", stacklevel=2)
+        fresh = {part for part in own for n in self._fresh if part in n.split(".")}
+        if fresh - set(config.modules_to_save or ()):
+            config.modules_to_save = sorted(fresh | set(config.modules_to_save or ()))
         adapter = Adapter(self, name, config)
         adapter.initialise(self)
         self._attach(adapter)
@@ -281,7 +291,7 @@ def base_of(path: str | os.PathLike[str]) -> str | None:
     if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
         return None
     base = LoraConfig.from_pretrained(folder).base_model_name_or_path
-    if not base or not Path(base).exists():
+    if not base or not model_folder(base).exists():
         raise FileNotFoundError(
             f"{folder} holds an adapter for {base!r}, which is not there: load that model, then model.load_adapter({str(folder)!r})"
         )
