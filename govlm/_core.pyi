@@ -224,6 +224,9 @@ class Cancel:
     raise Cancelled. Each is entered once at a time. RuntimeError on the main thread, where Ctrl-C does it."""
 
     def cancel(self) -> None: ...
+    @staticmethod
+    def here() -> bool:
+        """Whether this thread's calls were given up: for what waits elsewhere than in the core, to stop as well."""
     @property
     def cancelled(self) -> bool: ...
     def __enter__(self) -> Cancel: ...

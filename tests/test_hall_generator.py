@@ -19,6 +19,7 @@ import tiny_language_model
 from answers_items import SUBSIDY, TODAY, Records
 
 import govlm
+from govlm._native import core
 from govlm.cli import main
 from govlm.generation.constrained import figures
 from govlm.hall import Hall
@@ -45,7 +46,7 @@ class Scripted:
         self.script, self.asked, self.sources = script, [], []
         self.closed = False
 
-    def write(self, messages: Any, *, sources: Any, names: Any, most: int, seconds: float) -> Any:
+    def write(self, messages: Any, *, sources: Any, names: Any, most: int, seconds: float, given_up: Any) -> Any:
         self.asked.append("\n".join(message["content"] for message in messages))
         self.sources.append(list(sources))
         if isinstance(self.script, BaseException):
@@ -602,6 +603,45 @@ def test_a_policy_in_plain_words_on_the_command_line(
     assert main(["policy", str(policy), "--generator", "x"]) == 0
     out = capsys.readouterr().out
     assert out.count("简单说（AI 生成，以下面的原文为准）") > 1 and "请您看：" in out
+
+
+def test_who_goes_away_stops_the_model(hall: Hall, model: Path) -> None:
+    """As the portal's gate does it: a cancel around the thread that asks."""
+    generator = LocalGenerator(model)
+    engine = generator.ready(60).engine
+    begun, ended = threading.Event(), threading.Event()
+    forward = engine._scheduler._forward
+
+    def slow(fed: Any) -> Any:
+        begun.set()
+        time.sleep(0.02)
+        return forward(fed)
+
+    engine._scheduler._forward = slow  # type: ignore[method-assign]
+    stop = core.Cancel()
+
+    def ask() -> None:
+        with stop:
+            assert not core.Cancel.here()
+            try:
+                Phraser(generator, 60.0).plain(sources, hall.library)
+            except core.Cancelled:
+                ended.set()
+            assert core.Cancel.here()
+
+    document = _document(hall)
+    sources = [Sentence((cite_span(document, u.passage, u.start, u.end),)) for u in units_of(document)[8:10]]
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert begun.wait(60)
+    stop.cancel()
+    thread.join(60)
+    assert ended.is_set() and not core.Cancel.here()
+    end = time.monotonic() + 30
+    while engine.usage()["requests"]:
+        assert time.monotonic() < end, "it goes on"
+        time.sleep(0.01)
+    generator.close()
 
 
 def test_a_hall_closes_its_generator(tmp_path: Path) -> None:

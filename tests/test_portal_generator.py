@@ -401,7 +401,7 @@ def test_the_memory_of_keys_and_values_is_bounded(folder: Any) -> None:
 class Echo:
     """A generator that says each source again after a polite word."""
 
-    def write(self, messages: Any, *, sources: Any, names: Any, most: int, seconds: float) -> str:
+    def write(self, messages: Any, *, sources: Any, names: Any, most: int, seconds: float, given_up: Any) -> str:
         assert "13800138000" not in json.dumps(messages, ensure_ascii=False)
         if "最后一个问题" in messages[-1]["content"]:
             return "居民身份证丢了怎么补领"

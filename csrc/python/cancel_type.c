@@ -51,6 +51,12 @@ static PyObject *cancel_cancelled(gv_cancel_object *self, void *closure) {
     return PyBool_FromLong(__atomic_load_n(&self->flag, __ATOMIC_RELAXED) != 0);
 }
 
+static PyObject *cancel_here(PyObject *unused, PyObject *arguments) {
+    (void)unused;
+    (void)arguments;
+    return PyBool_FromLong(gv_parallel_cancelled());
+}
+
 static int cancel_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     return 0;
@@ -65,6 +71,7 @@ static void cancel_dealloc(PyObject *self) {
 
 static PyMethodDef cancel_methods[] = {
     {"cancel", (PyCFunction)cancel_cancel, METH_NOARGS, "Gives up what runs within it, and what begins later. Any thread."},
+    {"here", (PyCFunction)cancel_here, METH_NOARGS | METH_STATIC, "Whether this thread's calls into the core were given up."},
     {"__enter__", (PyCFunction)cancel_enter, METH_NOARGS, "From here on for this thread's calls."},
     {"__exit__", (PyCFunction)cancel_exit, METH_VARARGS, "No more."},
     {NULL, NULL, 0, NULL},

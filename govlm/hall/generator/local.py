@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Generator", "LocalGenerator", "generator_of"]
 
+_POLL = 0.05  # seconds between two looks whether anybody still waits
 _MEMORY = 1 << 30  # bytes of keys and values
 Message = Mapping[str, str]  # {"role": …, "content": …}
 
@@ -24,10 +25,11 @@ class Generator(Protocol):
     """It may fail, be late and write anything: who asks is ready for that."""
 
     def write(
-        self, messages: Sequence[Message], *, sources: Sequence[str], names: Sequence[str], most: int, seconds: float
-    ) -> str:
+        self, messages: Sequence[Message], *, sources: Sequence[str], names: Sequence[str], most: int, seconds: float,
+        given_up: Callable[[], bool],
+    ) -> str:  # fmt: skip
         """What follows the messages: at most `most` tokens, within `seconds` (else TimeoutError). Figures are only copied from the
-        sources; none of `names` is written that no source holds."""
+        sources; none of `names` is written that no source holds. given_up: whether nobody waits for it any more."""
         ...
 
 
@@ -60,8 +62,9 @@ class LocalGenerator:
         return self._model.result(seconds)
 
     def write(
-        self, messages: Sequence[Message], *, sources: Sequence[str], names: Sequence[str], most: int, seconds: float
-    ) -> str:
+        self, messages: Sequence[Message], *, sources: Sequence[str], names: Sequence[str], most: int, seconds: float,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> str:  # fmt: skip
         """Greedy, in copy mode. Also raises EngineFull, PromptTooLong and NonFiniteLogits."""
         from govlm.generation.constrained import CopyConstraint
 
@@ -72,7 +75,13 @@ class LocalGenerator:
             messages, now=datetime.now(), constraint=constraint, max_new_tokens=most, do_sample=False, min_new_tokens=0
         )
         try:
-            return model.text(handle.result(max(0.0, end - monotonic())))
+            while True:
+                left = end - monotonic()
+                try:
+                    return model.text(handle.result(max(0.0, min(left, _POLL))))
+                except TimeoutError:
+                    if left <= 0 or given_up():
+                        raise
         finally:
             handle.cancel()
 

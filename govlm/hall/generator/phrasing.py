@@ -12,9 +12,11 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from time import monotonic
 from typing import Any
 
+from govlm._native import core
 from govlm.generation.constrained.copying import figures
 from govlm.hall.answers.citations import Catalogue, CitationError, Part, Phrased, Resolver, Sentence, check, numbers
 from govlm.hall.answers.faithful import denials, judge, marks, named, sentences
@@ -28,6 +30,7 @@ __all__ = ["Phraser"]
 _LOG = logging.getLogger(__name__)
 SECONDS = 10.0  # that an answer waits for its generator
 _GRACE = 0.5  # seconds after its time in which it may say so itself
+_POLL = 0.05  # seconds between two looks whether anybody still waits
 _AT_ONCE = 32  # texts; what never ends keeps its place
 _TOKENS = 512  # of a text
 # Parts that set right, ask back or compare: every word of theirs counts.
@@ -148,12 +151,16 @@ class Phraser:
         messages: list[Message] = [{"role": "system", "content": _RULES}, {"role": "user", "content": asked}]
         allowed = self.seconds if seconds is None else min(self.seconds, seconds)
         done: Future[Any] = Future()
+        given_up = threading.Event()
 
         def write() -> None:
             try:
                 done.set_result(
-                    self.generator.write(messages, sources=sources, names=self.names, most=min(most, _TOKENS), seconds=allowed)
-                )
+                    self.generator.write(
+                        messages, sources=sources, names=self.names, most=min(most, _TOKENS), seconds=allowed,
+                        given_up=given_up.is_set,
+                    )
+                )  # fmt: skip
             except Exception as error:
                 done.set_exception(error)
             except BaseException as error:  # it may not end who asks
@@ -169,13 +176,15 @@ class Phraser:
             except RuntimeError:
                 self._places.release()
                 raise
-            found = done.result(allowed + _GRACE)
+            found = _attended(done, monotonic() + allowed + _GRACE)
             if not isinstance(found, str):
                 raise TypeError(f"a generator wrote a {type(found).__name__}")
             return found
         except Exception as error:
             self._tell(type(error).__name__, error)
             return ""
+        finally:
+            given_up.set()
 
     def _tell(self, what: str, error: Exception) -> None:
         """Once for each kind of failure: it may come with every question."""
@@ -184,6 +193,21 @@ class Phraser:
             _LOG.warning(
                 "the generator is of no use, what was extracted is shown as it is: %s: %s", what, mask(str(error))[:300]
             )
+
+
+def _attended(done: Future[Any], end: float) -> Any:
+    """What is done by then; TimeoutError. Cancelled: who asks went away, as in the core (govlm._core.Cancel)."""
+    while True:
+        left = end - monotonic()
+        try:
+            return done.result(max(0.0, min(left, _POLL)))
+        except FutureTimeout:
+            if done.done():  # its own
+                raise
+            if core.Cancel.here():
+                raise core.Cancelled("nobody waits for the answer any more") from None
+            if left <= 0:
+                raise TimeoutError("nothing was written in the time that an answer may wait") from None
 
 
 def _sources_of(part: Part) -> list[Sentence]:
