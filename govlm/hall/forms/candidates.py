@@ -70,8 +70,11 @@ def candidates(
     for slot in slots:
         if slot.kind == "organisation" and _CARD.match(text, slot.end):  # 青岛银行卡6217…: whose card, not where one works
             take(slot.start, slot.end)
-        elif slot.kind == "organisation" and take(slot.start, slot.end) and "organisation" in kinds:
-            found.append(Candidate("organisation", slot.start, slot.end, slot.value))
+        elif slot.kind == "organisation":
+            led = _ENTERED.search(text, max(0, slot.start - 12), slot.start)  # 进的示例物流有限公司: the name begins behind the word
+            start = led.start("name") if led and not any(taken[led.start("name") : slot.start]) else slot.start
+            if take(start, slot.end) and "organisation" in kinds:
+                found.append(Candidate("organisation", start, slot.end, text[start : slot.start] + slot.value))
         elif slot.kind == "name" and slot.start not in inner and take(slot.start, slot.end) and "name" in kinds:
             found.append(Candidate("name", slot.start, slot.end, slot.value, alone=True))
     words = {word for field in form.fields.values() if field.words for listed in field.words.values() for word in listed}
@@ -133,7 +136,8 @@ def candidates(
     return [entry._replace(state="denied") if _denied(text, entry) else entry for entry in found]
 
 
-_CARD = re.compile("的?(?:储蓄|借记|银行)?(?:卡|账[号户]|户头|存折)")
+_CARD = re.compile("的?(?:储蓄|借记|银行)?(?:卡|账[号户]|户头|存折)|(?:统一)?代[收领]")
+_ENTERED = re.compile("(?:入职|进的|进了|去了|就职于|任职于|[位司]是|全称)(?P<name>[\u4e00-\u9fff]{2,5})$")
 _OF_FACTS = frozenset({"date", "amount", "count", "number"})  # a number to call or an address is meant behind 如果, too
 
 

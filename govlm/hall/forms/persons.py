@@ -64,6 +64,8 @@ class People:
         for pattern in (_FOR, _IS, _WANTS):
             for match in pattern.finditer(text):
                 who = _WORD.search("我" + match["who"]) and list(_WORD.finditer("我" + match["who"]))[-1]
+                if pattern is _WANTS and (spoken := list(_WORD.finditer(match.group()))):
+                    who = spoken[-1]  # 我妈要退休了: who stands nearest to the wish
                 if match["who"] in ("他", "她"):  # 我爸到年龄了，帮他办: whom the text spoke of before
                     who = next(
                         (
