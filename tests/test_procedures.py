@@ -127,6 +127,7 @@ def test_lint_names_an_item_that_has_left_the_catalogue(items: dict[str, Item]) 
         ({"procedure": "p", "items": [DIBAO], "steps": [{"kind": "dance"}]}, "steps.0.kind: 'dance' is none of conditions"),
         ({"procedure": "p", "items": [DIBAO], "steps": [{"kind": "form", "fields": "x"}]}, "steps.0.fields: a list is expected"),
         ({"procedure": "p", "items": [DIBAO], "steps": ["form"]}, "steps.0: a table is expected"),
+        ({"procedure": "p", "items": [DIBAO], "steps": [{"id": f"s{i}", "kind": "form"} for i in range(5000)]}, "steps: 5000 are more"),
     ],
 )  # fmt: skip
 def test_parse_names_the_key(items: dict[str, Item], values: Any, wanted: str) -> None:

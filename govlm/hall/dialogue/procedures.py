@@ -33,6 +33,7 @@ __all__ = ["KINDS", "Procedure", "ProcedureError", "Step", "lint", "parse", "rea
 KINDS = ("conditions", "materials", "say", "form", "confirm", "receipt")
 _KEYS = {"procedure", "title", "items", "steps"}
 _STEP_KEYS = {"id", "kind", "item", "next", "deny", "fields", "source"}
+_MOST_STEPS = 200
 SIZE_LIMIT = 1 << 20  # bytes of a file
 
 
@@ -131,6 +132,8 @@ def parse(values: Any, items: Mapping[str, Item]) -> Procedure:
         raise ValueError("items: a list of names or codes is expected")
     if not isinstance(steps, list) or not steps:
         raise ValueError("steps: a list of steps is expected")
+    if len(steps) > _MOST_STEPS:
+        raise ValueError(f"steps: {len(steps)} are more than a procedure may have ({_MOST_STEPS})")
     codes = tuple(code_of(name, f"items.{i}") for i, name in enumerate(listed))
     found = tuple(_step(entry, f"steps.{i}", codes, code_of) for i, entry in enumerate(steps))
     after = [step.id for step in found[1:]] + [""]

@@ -71,7 +71,9 @@ def candidates(
         if slot.kind == "organisation" and _CARD.match(text, slot.end):  # 青岛银行卡6217…: whose card, not where one works
             take(slot.start, slot.end)
         elif slot.kind == "organisation":
-            led = _ENTERED.search(text, max(0, slot.start - 12), slot.start)  # 进的示例物流有限公司: the name begins behind the word
+            led = _ENTERED.search(
+                text, max(0, slot.start - 12), slot.start
+            )  # 进的示例物流有限公司: the name begins behind the word
             start = led.start("name") if led and not any(taken[led.start("name") : slot.start]) else slot.start
             if take(start, slot.end) and "organisation" in kinds:
                 found.append(Candidate("organisation", start, slot.end, text[start : slot.start] + slot.value))
