@@ -536,7 +536,7 @@ def test_a_damaged_backup_makes_nothing(tmp_path: Path) -> None:
         pass
     file = backup(tmp_path / "portal", tmp_path / "a.tar.gz")
     whole = file.read_bytes()
-    for place in (20, len(whole) // 3, len(whole) // 2, len(whole) - 40):
+    for place in (20, len(whole) // 3, len(whole) // 2, len(whole) - 40, len(whole) - 6):
         damaged = bytearray(whole)
         damaged[place] ^= 0x55
         file.write_bytes(bytes(damaged))

@@ -14,6 +14,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -169,13 +170,15 @@ def _extract(file: Path, place: Path) -> None:
                     shutil.copyfileobj(content, handle, _PART)
                 if _digest(target) != left.pop(member.name):
                     raise damaged
+            for _ in _parts(archive.fileobj):  # type: ignore[arg-type]  # to its end: the checksum of the whole stands there
+                pass
             if left or not (place / _DATABASE).exists() or not (place / _HALL).exists():
                 raise damaged
     except OSError as error:
         if error.errno is not None:
             raise
         raise damaged from None
-    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, KeyError, TypeError, AttributeError):
         raise damaged from None
 
 
