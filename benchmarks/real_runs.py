@@ -1,4 +1,4 @@
-"""Fine-tuning real data side by side with Hugging Face, from one random initialisation (issue 3, section 7b).
+"""Fine-tuning real data side by side with Hugging Face, from one random initialisation.
 
     python benchmarks/real_runs.py [--data ../shared/data] [--sets citizen_messages,smp2017,tnews] [--out real_runs]
 
