@@ -114,3 +114,31 @@ def _wait(process: subprocess.Popen[bytes], base: str, log: Path) -> None:
                 return
         time.sleep(0.1)
     pytest.fail(f"govlm serve was not ready within {READY:.0f} seconds:\n{log.read_text('utf-8')}")
+
+
+@contextlib.contextmanager
+def threaded(settings: Settings, wait: float = 60.0) -> Iterator[Any]:
+    """The application of a portal that a thread of this process serves on settings.port."""
+    import threading
+
+    import uvicorn
+
+    prepare(settings)
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=settings.port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started, wait)
+    try:
+        yield app
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def until(holds: Any, wait: float = 60.0) -> None:
+    """Waits for what comes by itself."""
+    end = time.monotonic() + wait
+    while not holds():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)

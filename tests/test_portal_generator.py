@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,13 +21,11 @@ import httpx
 import numpy as np
 import openai
 import tiny_language_model
-import uvicorn
-from portal_server import FREELY, _furnish, free_port
+from portal_server import FREELY, _furnish, free_port, threaded, until
 from portal_server import client as portal_client
 
 from govlm.generation import LanguageModel
 from govlm.hall.generator.phrasing import Phraser
-from govlm.portal.application import create_app
 from govlm.portal.language_model import Served, _Text
 from govlm.portal.portal import prepare
 from govlm.portal.settings import Settings, SettingsError
@@ -50,29 +48,15 @@ def live(folder: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simp
     data = tmp_path_factory.mktemp("portal")
     _furnish(data)
     settings = Settings(data=data, port=free_port(), rates=FREELY, model=str(folder), queue=QUEUE)
-    prepare(settings)
-    app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=settings.port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    base = f"http://127.0.0.1:{settings.port}/v1"
-    yield SimpleNamespace(base=base, portal=app.state.portal, served=app.state.portal.language_model)
-    server.should_exit = True
-    thread.join()
+    with threaded(settings) as app:
+        base = f"http://127.0.0.1:{settings.port}/v1"
+        yield SimpleNamespace(base=base, portal=app.state.portal, served=app.state.portal.language_model)
 
 
 @pytest.fixture(scope="module")
 def client(live: SimpleNamespace) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=live.base, api_key="unused", max_retries=0) as made:
         yield made
-
-
-def until(holds: Callable[[], Any]) -> None:
-    end = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.01)
 
 
 def create(client: openai.OpenAI, **options: Any) -> Any:

@@ -7,7 +7,7 @@ import base64
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,12 +18,9 @@ pytest.importorskip("fastapi", reason='the portal needs pip install "govlm[porta
 
 import httpx
 import openai
-import uvicorn
-from portal_server import FREELY, free_port
+from portal_server import FREELY, free_port, threaded, until
 
 from govlm.models import AutoModel
-from govlm.portal.application import create_app
-from govlm.portal.portal import prepare
 from govlm.portal.settings import Settings
 
 MODEL = "govlm-small-zh"
@@ -35,29 +32,15 @@ MATERIALS = [{"role": "system", "content": "你是助手"}, {"role": "user", "co
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A portal that a thread of this process serves, with one thread for its work."""
     settings = Settings(data=tmp_path_factory.mktemp("openai"), port=free_port(), threads=1, rates=FREELY)
-    prepare(settings)
-    app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=settings.port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    url = f"http://127.0.0.1:{settings.port}"
-    yield SimpleNamespace(url=url, base=f"{url}/v1", app=app, portal=app.state.portal)
-    server.should_exit = True
-    thread.join()
+    with threaded(settings) as app:
+        url = f"http://127.0.0.1:{settings.port}"
+        yield SimpleNamespace(url=url, base=f"{url}/v1", app=app, portal=app.state.portal)
 
 
 @pytest.fixture(scope="module")
 def client(live: SimpleNamespace) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=live.base, api_key="unused", max_retries=0) as made:
         yield made
-
-
-def until(holds: Callable[[], Any]) -> None:
-    end = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.01)
 
 
 def test_a_question(client: openai.OpenAI) -> None:

@@ -82,14 +82,14 @@ class Logprobs(BaseModel):
     content: list[TokenLogprob]
 
 
-class PlainMessage(BaseModel):
+class AssistantMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str
 
 
 class PlainChoice(BaseModel):
     index: int = 0
-    message: PlainMessage
+    message: AssistantMessage
     finish_reason: Literal["stop", "length"]
     logprobs: Logprobs | None = None
 
@@ -140,7 +140,7 @@ async def completed(
         return StreamingResponse(chunks, media_type="text/event-stream", headers=_SENT)
     found = await attended(request, _all(pieces))
     choice = PlainChoice(
-        message=PlainMessage(content="".join(piece.text for piece in found)), finish_reason=_finish(found[-1]),
+        message=AssistantMessage(content="".join(piece.text for piece in found)), finish_reason=_finish(found[-1]),
         logprobs=None if asked.top is None else Logprobs(content=_told(found)),
     )  # fmt: skip
     counted = Usage.of(len(asked.ids), found[-1].count)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 
 from govlm.bundled import BUNDLED
 from govlm.portal.api.chat import EVENT, Message, say
-from govlm.portal.api.completions import Options, PlainCompletion, Usage, completed
+from govlm.portal.api.completions import AssistantMessage, Options, PlainCompletion, Usage, completed
 from govlm.portal.api.language import Text, embedded
 from govlm.portal.api.policies import Question, answered
 from govlm.portal.errors import PortalError
@@ -73,11 +73,6 @@ class ChatRequest(Options):
     n: int | None = Field(None, ge=1, le=1)
     user: str | None = Field(None, max_length=256)
     region: str = Field("", max_length=12, pattern="^[0-9]*$")
-
-
-class AssistantMessage(BaseModel):
-    role: Literal["assistant"] = "assistant"
-    content: str
 
 
 class Choice(BaseModel):
