@@ -465,3 +465,24 @@ def test_a_large_vocabulary_makes_no_matrix_of_logits():
     """2,048 tokens x 150,000 entries would be 1,229 MB in float32."""
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, timeout=120, check=True)
     assert int(done.stdout) < 2048 * 150_000 * 4 / 4
+
+
+@pytest.mark.parametrize(("objective", "model"), [("causal", LLAMA), ("span", T5)])
+def test_the_objective_is_an_option_of_the_command(work, tmp_path, capsys, objective, model):
+    from govlm.cli import main
+
+    config = tmp_path / "c.json"
+    values = {
+        "corpus": [str(work / "corpus")],
+        "out": str(tmp_path / "o"),
+        "steps": 2,
+        "batch_size": 4,
+        "max_length": 32,
+        "model": model,
+    }
+    config.write_text(json.dumps(values), encoding="utf-8")
+    assert main(["pretrain", "--config", str(config), "--objective", objective, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+    assert json.loads((tmp_path / "o" / "pretrain.json").read_text("utf-8"))["objective"] == objective
+    assert main(["pretrain", "--config", str(config), "--objective", "next"]) == 2
+    assert "objective must be" in capsys.readouterr().err

@@ -31,6 +31,8 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from govlm.train.pretrain import pretrain, read_options
 
     changes = _changes(arguments.set or [])
+    if arguments.objective is not None:
+        changes["objective"] = arguments.objective
     if arguments.config is None and not changes:
         raise UsageError("give --config FILE (or --set key=value for everything)")
     try:
@@ -77,10 +79,19 @@ def _extend(arguments: argparse.Namespace) -> int:
 
 def register(command: Any) -> None:
     """Adds this module's commands; `command(name, run, help)` gives the parser of one."""
-    sub = command("pretrain", _pretrain, "pre-train an encoder on token shards (govlm corpus build), alone or under mpirun")
+    sub = command(
+        "pretrain",
+        _pretrain,
+        "pre-train an encoder, or a model that writes, on token shards (govlm corpus build), alone or under mpirun",
+    )
     sub.add_argument("--config", metavar="FILE", help="TOML or JSON; its keys are the fields of PretrainOptions")
     sub.add_argument(
         "--set", action="append", metavar="KEY=VALUE", help="a key of the config, on top of the file (model.hidden_size=312)"
+    )
+    sub.add_argument(
+        "--objective",
+        metavar="NAME",
+        help="mlm, rtd, causal (the next token) or span (T5), in the place of the config's (mlm)",
     )
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the config's out")
     add_common(sub)
