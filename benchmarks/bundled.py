@@ -3,8 +3,9 @@
     python benchmarks/bundled.py --data ../shared/data [--model govlm-small-zh] [--sets tnews,smp2017] [--seeds 3] [--out bundled]
 
 For every set and seed: `combined` is what `govlm finetune` makes (encoder and n-gram branch), `encoder` the same with
---no-ngrams, `random` the encoder from random weights, `svm` scikit-learn's TF-IDF of characters with LinearSVC. Nothing is
-chosen by the test rows: epochs, rate and length stand below for all models alike. `retrieval` asks for service items by their
+--no-ngrams, `random` the encoder from random weights, `svm` scikit-learn's TF-IDF of characters with LinearSVC. `in 8 bits` is
+what `govlm quantize` makes of the tuned encoder, against itself in float32. Nothing is chosen by the test rows: epochs, rate and
+length stand below for all models alike. `retrieval` asks for service items by their
 colloquial names: `bm25` (bm25s, characters and their pairs), `encoder` (mean vectors), `combined` (both scores, each
 standardised over the pool, summed). Writes OUT.json after every figure, and goes on where it was; OUT.md is the table.
 Needs scikit-learn, bm25s and the data.
@@ -90,10 +91,12 @@ def random_start(model: str, folder: Path) -> Path:
     return folder / "config.json"
 
 
-def score_encoder(name: str, data: Path, model: str, seed: int, kind: str, settings: dict[str, Any]) -> float:
-    """Accuracy on the test rows (cluener: micro F1 of spans) of a model that `govlm finetune` made of the training rows."""
+def score_encoder(name: str, data: Path, model: str, seed: int, kind: str, settings: dict[str, Any]) -> tuple[float, float]:
+    """Accuracy on the test rows (cluener: micro F1 of spans) of a model that `govlm finetune` made of the training rows, in
+    float32 and in 8 bits."""
     from govlm.train.evaluate import evaluate
     from govlm.train.finetune import Options, finetune
+    from govlm.train.quantise import quantise_folder
     from govlm.train.tokens import TokenOptions
 
     with tempfile.TemporaryDirectory(prefix="govlm-bundled-") as temporary:
@@ -111,9 +114,13 @@ def score_encoder(name: str, data: Path, model: str, seed: int, kind: str, setti
             more["text_field"] = ("text", "pair") if name in PAIRS else "text"
         finetune(folder / "train.jsonl", model=source, out=folder / "out", options=options, progress=False, **more)
         more.pop("task", None)
-        more.pop("task", None)
-        report = evaluate(folder / "out", folder / "test.jsonl", max_length=settings["max_length"], **more)
-        return float(report["micro_f1"] if name == "cluener" else report["accuracy"])
+        quantise_folder(folder / "out", folder / "int8")
+        measure = "micro_f1" if name == "cluener" else "accuracy"
+        reports = [
+            evaluate(folder / made, folder / "test.jsonl", max_length=settings["max_length"], **more)
+            for made in ("out", "int8")
+        ]
+        return float(reports[0][measure]), float(reports[1][measure])
 
 
 def cut_spans(path: Path, folder: Path) -> None:
@@ -209,7 +216,7 @@ def retrieval(data: Path, model: str) -> dict[str, dict[str, float]]:
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = ["| set | combined | encoder | random | SVM | literature |", "|---|---|---|---|---|---|"]
+    lines = ["| set | combined | encoder | in 8 bits, less | random | SVM | literature |", "|---|---|---|---|---|---|---|"]
 
     def shown(values: Any) -> str:
         if not values:
@@ -220,6 +227,8 @@ def table(results: dict[str, Any]) -> str:
     for name in SETTINGS:
         if name in results:
             cells = [shown(results[name].get(kind)) for kind in ("combined", "encoder", "random", "svm")]
+            eights = results[name].get("encoder int8", {})
+            cells.insert(2, shown({seed: score - results[name]["encoder"][seed] for seed, score in eights.items()}))
             lines.append(f"| {name} | {' | '.join(cells)} | {LITERATURE.get(name, '')} |")
     if "retrieval" in results:
         lines += ["", "| items by colloquial name | BM25 R@1 / R@10 | encoder | combined |", "|---|---|---|---|"]
@@ -244,12 +253,16 @@ def main() -> int:
     file = arguments.out.with_suffix(".json")
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
 
-    def note(name: str, kind: str, seed: str, score: Callable[[], float]) -> None:
-        place = results.setdefault(name, {}).setdefault(kind, {})
-        if seed not in place:
+    def note(name: str, kind: str, seed: str, score: Callable[[], tuple[float, ...]]) -> None:
+        """score(): what the model reaches and, where it is one of ours, what it reaches in 8 bits."""
+        found = results.setdefault(name, {})
+        if seed not in found.get(kind, {}):
             started = time.monotonic()
-            place[seed] = score()
-            print(f"{name} {kind} seed {seed}: {100 * place[seed]:.1f} ({time.monotonic() - started:.0f} s)", flush=True)
+            reached = score()
+            for of, value in zip((kind, f"{kind} int8"), reached, strict=False):
+                found.setdefault(of, {})[seed] = value
+            shown = " / ".join(f"{100 * value:.1f}" for value in reached)
+            print(f"{name} {kind} seed {seed}: {shown} ({time.monotonic() - started:.0f} s)", flush=True)
             file.write_text(json.dumps(results, indent=1) + "\n")
 
     kinds = arguments.kinds.split(",")
@@ -261,7 +274,7 @@ def main() -> int:
         settings = {**SETTINGS[name], **({"epochs": arguments.epochs} if arguments.epochs else {})}
         plain = name in PAIRS or name == "cluener"  # no n-grams there
         if "svm" in kinds and not plain:
-            note(name, "svm", "0", lambda name=name: score_svm(name, arguments.data))  # type: ignore[misc]
+            note(name, "svm", "0", lambda name=name: (score_svm(name, arguments.data),))  # type: ignore[misc]
         for seed in range(arguments.seeds):
             for kind in ("combined", "encoder", "random"):
                 if kind in kinds and not (kind == "combined" and plain):

@@ -107,7 +107,8 @@ def main() -> int:
         scores = found.setdefault("scores", {})
         for name in SETS:
             for seed in range(len(scores.setdefault(name, [])), arguments.seeds):
-                scores[name].append(score_encoder(name, arguments.data, str(trained), seed, "encoder", SETTINGS[name]))
+                reached, _ = score_encoder(name, arguments.data, str(trained), seed, "encoder", SETTINGS[name])
+                scores[name].append(reached)
                 note()
     print(table(results))
     return 0
