@@ -102,7 +102,10 @@ def test_a_model_in_blocks_of_256(tmp_path: Path) -> None:
     file = written(tmp_path, tiny_llama(large=True))
     model = govlm.AutoModelForCausalLM.from_pretrained(file)
     whole = govlm.AutoModelForCausalLM.from_pretrained(file, dtype="float32")
-    held = {name: model.model._core.is_quantised(name) for name in ()}
+    held = [(p.name, p.core.quantised(p.core_name)) for p in model.parameters()]
+    kinds = {name.split(".")[-2]: how[1:] for name, how in held if how is not None}
+    assert kinds["embed_tokens"] == kinds["down_proj"] == (8, False)  # they were Q6_K
+    assert kinds["up_proj"] == (4, True) and kinds["gate_proj"] == (4, False)  # Q4_K, Q4_0
     ids = np.array([[3, 1, 4, 1, 5]])
     reference = whole(ids).logits
     noise = model(ids).logits - reference
