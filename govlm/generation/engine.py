@@ -9,7 +9,8 @@ from typing import Any
 
 from .._native import core as native
 from .configuration import GenerationConfig
-from .generate import Task, fit_prompt, position_limit, request_of, resolve
+from .encoding import Encoder
+from .generate import beginnings, core_of, request_of, resolve, tasks_of
 from .scheduler import Request, Scheduler
 from .stopping import StopStrings
 
@@ -74,10 +75,11 @@ class Handle:
 
 
 class Engine:
-    """Serves a causal model to many callers; texts grow side by side and share the beginnings of their prompts.
+    """Serves a model that writes to many callers; texts grow side by side and share the beginnings of their prompts. Of a
+    sequence-to-sequence model (T5) each prompt goes through the encoder once, with those that arrive beside it.
 
     max_batch: texts that grow at once; max_requests: those and the waiting ones (EngineFull beyond). step_tokens: tokens of one step,
-    which bounds how long a cancel may take. pages: of 32 tokens each that keys and values may take (0: as memory allows). The
+    which bounds how long the others wait for a prompt (an encoder's, which cannot be cut, takes a step for itself when it is longer). pages: of 32 tokens each that keys and values may take (0: as memory allows). The
     weights must not be trained meanwhile. Use as a context manager, or call close().
     """
 
@@ -93,14 +95,16 @@ class Engine:
         prefix_tokens: int = 4096,
         tokenizer: Any = None,
     ) -> None:
-        if model.task != "lm" or "decoder" in model._cores:
-            raise ValueError(f"an Engine serves a causal language model, not {type(model).__name__}")
+        if model.task != "lm":
+            raise ValueError(
+                f"an Engine serves a model with a head over the vocabulary that writes, not {type(model).__name__}"
+            )
         if max_requests < 1:
             raise ValueError(f"max_requests must be at least 1, not {max_requests}")
         self._model, self._tokenizer, self._max_requests = model, tokenizer, max_requests
         self._scheduler = Scheduler(
-            model._core_of(""), max_batch=max_batch, step_tokens=step_tokens, pages=pages, bits=cache_bits,
-            prefix_tokens=prefix_tokens, culprit=model.first_nonfinite,
+            core_of(model), max_batch=max_batch, step_tokens=step_tokens, pages=pages, bits=cache_bits,
+            prefix_tokens=prefix_tokens, culprit=model.first_nonfinite, encoder=Encoder.of(model),
         )  # fmt: skip
         self._wake = threading.Condition()
         self._new: list[Handle] = []
@@ -119,11 +123,13 @@ class Engine:
         constraint: Any = None,
         listener: Callable[[int | None], None] | None = None,
         adapter: str | None = None,
+        decoder_input_ids: Sequence[int] | None = None,
         **fields: Any,
     ) -> Handle:
         """Takes a request for one text and returns at once. fields: as of generate(), without beams and several texts. listener: is told
         of each id as it comes, and of the end by None, in the engine's thread, in the place of iterating; it must not wait. adapter: the
-        name of the one that it goes through ("__base__": none; default the active one).
+        name of the one that it goes through ("__base__": none; default the active one). decoder_input_ids: what the text of a
+        sequence-to-sequence model begins with.
 
         EngineFull when max_requests are there; ValueError, IndexError or PromptTooLong for what cannot be; RuntimeError when closed.
         """
@@ -131,22 +137,19 @@ class Engine:
         if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
             raise ValueError("an Engine grows one text a request: num_beams and num_return_sequences must be 1")
         names = self._model._routed(None if adapter is None else [adapter], 1)
-        prompt = [int(index) for index in input_ids]
-        limit = position_limit(self._model)
-        most = config.max_new_tokens if config.max_new_tokens is not None else (config.max_length or 20)
-        if config.max_new_tokens is None and config.max_length != 20:
-            most -= len(prompt)
-        if most < 1:
-            raise ValueError(
-                f"the prompt has {len(prompt)} tokens, and max_length or max_new_tokens leaves nothing to generate"
-            )
-        prompt = fit_prompt(prompt, most, limit, config.prompt_overflow)
-        least = config.min_new_tokens if config.min_new_tokens is not None else max((config.min_length or 0) - len(prompt), 0)
+        prompt, begin = [int(index) for index in input_ids], None
+        if "decoder" in self._model._cores:
+            begin = beginnings(config, None if decoder_input_ids is None else [list(decoder_input_ids)], 1).tolist()
+        elif decoder_input_ids is not None:
+            raise ValueError(f"decoder_input_ids is not supported by {type(self._model).__name__}")
+        width = len(prompt if begin is None else begin[0])
+        task = tasks_of(self._model, config, [prompt], width, names, begin)[0]
+        if task.max_new_tokens < 1:
+            raise ValueError("max_new_tokens must be at least 1 in an Engine")
         ends = []
         if config.stop_strings is not None:
             stops = StopStrings(config.stop_strings, self._tokenizer)
             ends.append(lambda ids, scores: stops.ends(ids[0]))
-        task = Task(prompt, most, least, adapter=self._model._routes(names, "")[0])
         request = request_of(config, task, list(logits_processor), ends, constraint, 0)
         handle = Handle(self, request, listener)
         self._scheduler.check(handle._request)
@@ -187,7 +190,7 @@ class Engine:
     def _cancel(self, handle: Handle) -> None:
         with self._wake:
             handle.cancelled = True
-            working = [self._handles[r] for r in self._scheduler.running if r in self._handles]
+            working = [self._handles[r] for r in self._scheduler.working if r in self._handles]
             if self._step is not None and all(h.cancelled for h in working):
                 self._step.cancel()
             self._wake.notify()

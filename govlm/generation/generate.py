@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..packing import Batch, integers, mask_of
+from ..packing import integers, mask_of
 from .beam import Beams, beam_search
 from .configuration import GenerationConfig
+from .encoding import Encoder, Source
 from .processors import Constrained, processors_of
 from .sampling import Draw
 from .scheduler import PromptTooLong, Request, Scheduler
@@ -53,7 +54,7 @@ class Task:
     prompt: list[int]
     max_new_tokens: int
     min_new_tokens: int
-    memory: F32 | None = None
+    source: Source | None = None
     twin: int = 0
     adapter: Any = None  # its Route
 
@@ -97,27 +98,29 @@ def generate(
     if packed_input(input_ids):
         input_ids, attention_mask = _unpack(input_ids)
     ids, mask = _inputs(config, input_ids, attention_mask)
-    seq2seq = "decoder" in model._cores
     names = model._routed(adapter_names, len(ids))
-    if seq2seq:
-        starts, tasks = _seq2seq_tasks(model, config, ids, mask, decoder_input_ids, names)
+    rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
+    encoder = Encoder.of(model)
+    if encoder is not None:
+        starts = beginnings(config, decoder_input_ids, len(ids))
+        tasks = tasks_of(model, config, rows, starts.shape[1], names, starts.tolist(), [_holes(keep) for keep in mask])
     elif decoder_input_ids is not None:
         raise ValueError(f"decoder_input_ids is not supported by {type(model).__name__}")
     else:
-        starts, tasks = ids, _causal_tasks(model, config, ids, mask)
-    for task, route in zip(tasks, model._routes(names, "decoder" if seq2seq else ""), strict=True):
-        task.adapter = route
+        starts, tasks = ids, tasks_of(model, config, rows, ids.shape[1], names)
     more = list(processors) if isinstance(processors, Sequence) else [processors] if processors is not None else []
     ends = list(criteria) if isinstance(criteria, Sequence) else [criteria] if criteria is not None else []
     if config.stop_strings is not None:
         ends.append(_stop_criterion(StopStrings(config.stop_strings, tokenizer)))
     if streamer is not None and ((config.num_beams or 1) > 1 or len(tasks) * (config.num_return_sequences or 1) != 1):
         raise ValueError("a streamer takes one text: a batch of 1, num_beams=1 and num_return_sequences=1")
-    if seq2seq:
-        model._share()
-    core = model._cores["decoder"] if seq2seq else model._core_of("")
     run = _run_beams if (config.num_beams or 1) > 1 else _run_requests
-    return run(model, core, config, starts, tasks, more, ends, streamer, constraint)
+    return run(model, encoder, config, starts, tasks, more, ends, streamer, constraint)
+
+
+def core_of(model: Any) -> Any:
+    """The core that writes: a decoder's, or a causal model's only one."""
+    return model._cores.get("decoder") or model._core_of("")
 
 
 def packed_input(value: Any) -> bool:
@@ -188,37 +191,48 @@ def fit_prompt(prompt: list[int], most: int, limit: int | None, overflow: str | 
     )
 
 
-def _causal_tasks(model: Any, config: GenerationConfig, ids: I64, mask: NDArray[np.bool_]) -> list[Task]:
-    limit = position_limit(model)
-    most, least = _new_tokens(config, ids.shape[1], limit)
-    prompts = [fit_prompt(row[keep].tolist(), most, limit, config.prompt_overflow) for row, keep in zip(ids, mask, strict=True)]
-    return [Task(prompt, most, least, None, twin) for prompt, twin in zip(prompts, _twins(prompts), strict=True)]
+def _holes(keep: NDArray[np.bool_]) -> list[int] | None:
+    """Positions of a row's tokens, from its first; None when there is no hole between them."""
+    columns = np.flatnonzero(keep) - keep.argmax()
+    return None if columns[-1] == len(columns) - 1 else list(map(int, columns))
 
 
-def _seq2seq_tasks(
-    model: Any, config: GenerationConfig, ids: I64, mask: NDArray[np.bool_], decoder_input_ids: Any, names: Sequence[str | None]
-) -> tuple[I64, list[Task]]:
+def beginnings(config: GenerationConfig, decoder_input_ids: Any, count: int) -> I64:
+    """[count, D] what a decoder is given of each text: decoder_start_token_id, and decoder_input_ids where there are."""
     start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.bos_token_id
-    if decoder_input_ids is not None:
-        starts = np.asarray(integers(decoder_input_ids, "decoder_input_ids", None), np.int64)
-        if len(starts) != len(ids):
-            raise ValueError(f"decoder_input_ids has {len(starts)} rows, input_ids {len(ids)}")
-        if start is not None and not (starts[:, 0] == start).any():
-            starts = np.concatenate([np.full((len(starts), 1), start, np.int64), starts], axis=1)
-    elif start is None:
-        raise ValueError("the config has neither decoder_start_token_id nor bos_token_id to begin with")
-    else:
-        starts = np.full((len(ids), 1), start, np.int64)
-    most, least = _new_tokens(config, starts.shape[1], None)
-    batch = Batch.padded(model._rules, ids, mask.astype(np.int64), None, None, "input_ids")
-    adapted = model._adapter_arguments(names, "encoder")
-    done = model._core_of("encoder").forward(batch.ids, batch.row_splits, batch.positions, save=False, **adapted)
-    memory = done.hidden(-1)
-    splits = batch.row_splits
-    keys = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
-    return starts, [
-        Task(begin.tolist(), most, least, memory[splits[n] : splits[n + 1]], twin)
-        for n, (begin, twin) in enumerate(zip(starts, _twins(keys), strict=True))
+    if decoder_input_ids is None:
+        if start is None:
+            raise ValueError("the config has neither decoder_start_token_id nor bos_token_id to begin with")
+        return np.full((count, 1), start, np.int64)
+    starts = np.asarray(integers(decoder_input_ids, "decoder_input_ids", None), np.int64)
+    if len(starts) != count:
+        raise ValueError(f"decoder_input_ids has {len(starts)} rows, input_ids {count}")
+    if start is not None and not (starts[:, 0] == start).any():
+        starts = np.concatenate([np.full((count, 1), start, np.int64), starts], axis=1)
+    return starts
+
+
+def tasks_of(
+    model: Any, config: GenerationConfig, rows: Sequence[list[int]], width: int, names: Sequence[str | None],
+    begins: Sequence[list[int]] | None = None, positions: Sequence[list[int] | None] | None = None,
+) -> list[Task]:  # fmt: skip
+    """A task a row of ids. width: columns before the first new token; names: the rows' adapters. Of a sequence-to-sequence model
+    the rows are sources: begins, what its decoder is given; positions, of their ids, where a mask left holes. PromptTooLong."""
+    limit = None if begins is not None else position_limit(model)
+    most, least = _new_tokens(config, width, limit)
+    if begins is None:
+        prompts = [fit_prompt(row, most, limit, config.prompt_overflow) for row in rows]
+        return [
+            Task(prompt, most, least, None, twin, route)
+            for prompt, twin, route in zip(prompts, _twins(prompts), model._routes(names, ""), strict=True)
+        ]
+    sources = [
+        Source(row, column, route)
+        for row, column, route in zip(rows, positions or [None] * len(rows), model._routes(names, "encoder"), strict=True)
+    ]
+    return [
+        Task(begin, most, least, source, twin, route)
+        for begin, source, twin, route in zip(begins, sources, _twins(rows), model._routes(names, "decoder"), strict=True)
     ]
 
 
@@ -261,7 +275,7 @@ def request_of(
     """The request for a task; `stream` tells the texts of one prompt apart."""
     return Request(
         task.prompt, task.max_new_tokens, config.eos, _processors(config, task, more, constraint),
-        Draw(config.seed or 0, stream) if config.do_sample else None, _stops(ends), task.memory, task.adapter,
+        Draw(config.seed or 0, stream) if config.do_sample else None, _stops(ends), task.source, task.adapter,
         want_logprobs=bool(config.output_logprobs), want_scores=bool(config.output_scores), want_logits=bool(config.output_logits),
     )  # fmt: skip
 
@@ -270,15 +284,16 @@ def request_of(
 
 
 def _run_requests(
-    model: Any, core: Any, config: GenerationConfig, starts: I64, tasks: list[Task], more: list[Any], ends: list[Any],
+    model: Any, encoder: Encoder | None, config: GenerationConfig, starts: I64, tasks: list[Task], more: list[Any], ends: list[Any],
     streamer: Any, constraint: Any,
 ) -> Any:  # fmt: skip
     several = config.num_return_sequences or 1
     if config.do_sample and config.seed is None:
         config = GenerationConfig(seed=int(np.random.randint(0, 2**32, dtype=np.uint64))).over(config)
     scheduler = Scheduler(
-        core, max_batch=_MAX_BATCH, step_tokens=_STEP_TOKENS, bits=config.cache_bits or 32, culprit=model.first_nonfinite
-    )
+        core_of(model), max_batch=_MAX_BATCH, step_tokens=_STEP_TOKENS, bits=config.cache_bits or 32,
+        culprit=model.first_nonfinite, encoder=encoder,
+    )  # fmt: skip
     requests = [
         request_of(config, task, more, ends, constraint, task.twin * several + n) for task in tasks for n in range(several)
     ]
@@ -313,7 +328,7 @@ def _run_requests(
 
 
 def _run_beams(
-    model: Any, core: Any, config: GenerationConfig, starts: I64, tasks: list[Task], more: list[Any], ends: list[Any],
+    model: Any, encoder: Encoder | None, config: GenerationConfig, starts: I64, tasks: list[Task], more: list[Any], ends: list[Any],
     streamer: Any, constraint: Any,
 ) -> Any:  # fmt: skip
     if config.output_logprobs:
@@ -326,8 +341,8 @@ def _run_beams(
         for task in tasks
     ]
     results = beam_search(
-        core, [task.prompt for task in tasks], searches, [_processors(config, task, more, constraint) for task in tasks],
-        None if not tasks or tasks[0].memory is None else [task.memory for task in tasks if task.memory is not None],
+        core_of(model), [task.prompt for task in tasks], searches, [_processors(config, task, more, constraint) for task in tasks],
+        encoder([task.source for task in tasks if task.source is not None]) if encoder is not None and tasks else None,
         bits=config.cache_bits or 32, step_tokens=_STEP_TOKENS, keep_scores=bool(config.output_scores),
         keep_logits=bool(config.output_logits), culprit=model.first_nonfinite, adapters=[task.adapter for task in tasks],
     )  # fmt: skip

@@ -18,7 +18,7 @@ from .._native import core as native
 from ..bundled import is_gguf, model_folder
 from .constrained.vocabulary import Vocabulary
 from .engine import Engine, Handle
-from .generate import position_limit
+from .generate import core_of, position_limit
 
 __all__ = ["LanguageModel"]
 
@@ -45,7 +45,7 @@ class LanguageModel:
         self._lock = threading.Lock()
         self.prompt(_PROBE, _THEN)  # a template that tries to run code is refused now, not when somebody asks
         if memory:
-            engine["pages"] = max(1, memory // int(native.Cache(model._core_of("")).usage()["page_bytes"]))
+            engine["pages"] = max(1, memory // int(native.Cache(core_of(model)).usage()["page_bytes"]))
         self.engine = Engine(model, tokenizer=tokenizer, **engine)
 
     @staticmethod

@@ -3,6 +3,9 @@
 A request that ends makes room for the next at once; nothing is padded. Steps are cut by tokens, so that a long prompt does not
 hold up the others. A step that is cancelled changes nothing: it may be run again. Memory that runs out sends the youngest text back
 to the queue: its tokens are kept and computed again later.
+
+A text of a sequence-to-sequence model has a source, which goes through the encoder once, packed with those that wait beside it; what
+the cross attention needs of it stays in the cache with the text, and once for all that have the same source.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 
 from .._native import core as native
 from ..adapters.mixin import arguments_of
+from .encoding import Encoder, Source
 from .prefixes import Prefixes, page_keys
 from .processors import Processor, log_softmax
 from .sampling import Draw, choose
@@ -44,7 +49,7 @@ class Request:
     processors: Sequence[Processor] = ()
     draw: Draw | None = None  # None: the most probable token
     stop: Callable[[list[int], F32], bool] | None = None  # (all ids, processed logits) -> whether the text ends here
-    memory: F32 | None = None  # [S, H] what a cross attention looks at
+    source: Source | None = None  # of a sequence-to-sequence model, whose decoder the prompt is for
     adapter: Any = None  # the Route of the adapter that it goes through
     want_logprobs: bool = False
     want_scores: bool = False
@@ -60,7 +65,8 @@ class Request:
     error: BaseException | None = None
     sequence: int | None = None  # in the cache
     fed: int = 0  # ids that the cache holds
-    key: bytes = b""  # of the adapter as it was when they were fed
+    memory: F32 | None = None  # [S, H] what the encoder made of the source
+    key: bytes = b""  # of the adapters as they were then
 
     @property
     def ids(self) -> list[int]:
@@ -77,6 +83,7 @@ class Scheduler:
 
     max_batch: texts that grow at once. step_tokens: tokens of a step at most. pages, bits: of the cache (0: no limit; 32 or 8).
     prefix_tokens: tokens of prompts' beginnings that are kept for later requests. culprit: names the first non-finite parameter.
+    encoder: of a sequence-to-sequence model, whose decoder `core` is. `working`: the requests that the present call into the core is for.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class Scheduler:
         bits: int = 32,
         prefix_tokens: int = 4096,
         culprit: Callable[[], str | None] | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         if max_batch < 1 or step_tokens < 1:
             raise ValueError(f"max_batch and step_tokens must be at least 1, not {max_batch} and {step_tokens}")
@@ -97,10 +105,11 @@ class Scheduler:
         self.cache = native.Cache(core, pages=pages, bits=bits)
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
+        self.working: list[Request] = []
         self._max_batch, self._step_tokens = max_batch, step_tokens
         self._prefixes = Prefixes(self.cache, prefix_tokens // int(self.cache.usage()["page_tokens"]))
-        self._culprit = culprit
-        self._version = core.version
+        self._culprit, self._encoder = culprit, encoder
+        self._version = self._versions()
         self._most = max_batch  # that fit; fewer after memory ran out, until one ends
 
     @property
@@ -114,9 +123,12 @@ class Scheduler:
 
     def check(self, request: Request) -> None:
         """ValueError for a prompt without a token, IndexError for an id beyond the vocabulary."""
-        if not request.prompt:
+        if (request.source is None) != (self._encoder is None):
+            raise ValueError("a request has a source where the model has an encoder, and only there")
+        source = [] if request.source is None else request.source.ids
+        if not request.prompt or (request.source is not None and not source):
             raise ValueError("the prompt has no token: begin with bos_token_id")
-        for index in request.prompt:
+        for index in [*source, *request.prompt]:
             if not 0 <= index < self._vocabulary:
                 raise IndexError(f"the prompt holds {index}, which is no id of a vocabulary of {self._vocabulary} tokens")
 
@@ -135,24 +147,28 @@ class Scheduler:
 
     def step(self) -> None:
         """One forward, and a token for each text whose ids have all been seen. What goes wrong with one request ends that one."""
-        if self.core.version != self._version or any(r.key != _key(r) for r in self.running):
+        if self._versions() != self._version or any(r.key != _key(r) for r in self.running):
             self._renew()
+        self._encode()
         while True:
             self._admit()
             fed = self._portions()
             if not fed:
                 return
+            self.working = [request for request, _ in fed]
             try:
                 logits, done = self._forward(fed)
             except MemoryError as error:
                 self._make_room(error)
                 continue
+            finally:
+                self.working = []
             break
         for request, count in fed:
             request.fed += count
         complete = [request for request, _ in fed if request.pending == 0]
         for request, row in zip(complete, logits, strict=True):
-            if not request.tokens and request.memory is None and request.sequence is not None:
+            if not request.tokens and request.source is None and request.sequence is not None:
                 self._prefixes.keep(request.sequence, request.prompt, request.key)
             try:
                 self._advance(request, row, done)
@@ -170,44 +186,97 @@ class Scheduler:
         )  # fmt: skip
         return done.logits, done
 
+    def _encode(self) -> None:
+        """Memories for the requests that are next: their sources in one forward, as far as the step's tokens go, at least one."""
+        if self._encoder is None:
+            return
+        coming = list(islice(self.waiting, max(0, min(self._most, self._max_batch) - len(self.running))))
+        coming = [request for request in coming if request.memory is None or request.key != _key(request)]
+        made = {r.source.key: r.memory for r in self.running if r.source is not None} if coming else {}
+        groups: dict[Any, list[Request]] = {}
+        tokens = 0
+        for request in coming:
+            assert request.source is not None  # check() saw to it
+            key = request.source.key
+            if key in made:
+                request.memory, request.key = made[key], _key(request)
+                continue
+            if key not in groups:
+                tokens += len(request.source.ids)
+                if groups and tokens > self._step_tokens:
+                    break
+            groups.setdefault(key, []).append(request)
+        while groups:
+            self.working = [request for group in groups.values() for request in group]
+            try:
+                memories = self._encoder([group[0].source for group in groups.values() if group[0].source is not None])
+            except MemoryError as error:
+                first = next(iter(groups))
+                if len(groups) == 1 and not self.running:
+                    for request in groups[first]:
+                        request.error = error
+                        self._end(request, "error")
+                groups = {first: groups[first]} if len(groups) > 1 else {}
+                continue
+            finally:
+                self.working = []
+            for memory, group in zip(memories, groups.values(), strict=True):
+                for request in group:
+                    request.memory, request.key = memory, _key(request)
+            return
+
     def _admit(self) -> None:
         """Moves requests from the queue to the batch. One whose beginning is being computed for another waits until it is there."""
         held: list[Request] = []
-        while self.waiting and len(self.running) < min(self._most, self._max_batch):
-            request = self.waiting.popleft()
-            keys = page_keys(request.ids[:-1], self._prefixes.page, _key(request)) if request.memory is None else []
-            if keys and keys[-1] not in self._prefixes and any(keys[-1] in self._coming(other) for other in self.running):
-                held.append(request)
-                continue
-            try:
-                self._start(request)
-            except MemoryError as error:
-                if not self.running and not self._prefixes.give_up():
-                    request.error = error
-                    self._end(request, "error")
+        try:
+            while self.waiting and len(self.running) < min(self._most, self._max_batch):
+                request = self.waiting.popleft()
+                keys = page_keys(request.ids[:-1], self._prefixes.page, _key(request)) if request.source is None else []
+                if keys and keys[-1] not in self._prefixes and any(keys[-1] in self._coming(other) for other in self.running):
+                    held.append(request)
                     continue
-                held.append(request)
-                break
-            self.running.append(request)
-        self.waiting.extendleft(reversed(held))
+                if request.source is not None and request.memory is None:  # a later step's
+                    held.append(request)
+                    break
+                try:
+                    self._start(request)
+                except MemoryError as error:
+                    if not self.running and not self._prefixes.give_up():
+                        request.error = error
+                        self._end(request, "error")
+                        continue
+                    held.append(request)
+                    break
+                except BaseException:
+                    held.append(request)
+                    raise
+                self.running.append(request)
+        finally:
+            self.waiting.extendleft(reversed(held))
 
     def _coming(self, request: Request) -> list[bytes]:
         """Keys of the pages that this request will keep when its prompt has been seen."""
-        if request.fed >= len(request.prompt) or request.memory is not None:
+        if request.fed >= len(request.prompt) or request.source is not None:
             return []
         return page_keys(request.prompt, self._prefixes.page, request.key)
 
     def _start(self, request: Request) -> None:
+        if request.memory is not None:
+            self._remember(request, request.memory)
+            return
         request.key = _key(request)
-        found = self._prefixes.fork(request.ids, request.key) if request.memory is None else None
-        if found is not None:
-            request.sequence, request.fed = found
+        found = self._prefixes.fork(request.ids, request.key)
+        request.sequence, request.fed = (self.cache.open(), 0) if found is None else found
+
+    def _remember(self, request: Request, memory: F32) -> None:
+        """A sequence that sees a memory: a fork of another's that has the same, else the keys and values are made."""
+        twin = next((other for other in self.running if other.memory is memory and other.key == request.key), None)
+        if twin is not None and twin.sequence is not None:
+            request.sequence, request.fed = self.cache.fork(twin.sequence, 0), 0
             return
         request.sequence, request.fed = self.cache.open(), 0
-        if request.memory is None:
-            return
+        self.working = [request]
         try:
-            memory = np.ascontiguousarray(request.memory, np.float32)
             adapted = arguments_of([request.adapter])
             self.cache.remember(
                 np.array([request.sequence], np.int64), memory, np.array([0, len(memory)], np.int64),
@@ -216,6 +285,8 @@ class Scheduler:
         except BaseException:
             self._release(request)
             raise
+        finally:
+            self.working = []
 
     def _portions(self) -> list[tuple[Request, int]]:
         """(request, ids to feed): texts that grow first, then prompts as far as the step's tokens go, the oldest first."""
@@ -251,7 +322,14 @@ class Scheduler:
             self._release(request)
             self.waiting.appendleft(request)
         self.running.clear()
-        self._version = self.core.version
+        for request in self.waiting:
+            request.memory = None
+        if self._encoder is not None:
+            self._encoder.renew()
+        self._version = self._versions()
+
+    def _versions(self) -> tuple[int, int]:
+        return int(self.core.version), 0 if self._encoder is None else self._encoder.version
 
     def _release(self, request: Request) -> None:
         if request.sequence is not None:
@@ -297,10 +375,12 @@ class Scheduler:
         elif request in self.waiting:
             self.waiting.remove(request)
         self._release(request)
+        request.memory = None
         self._most = self._max_batch
         if request.on_end is not None:
             request.on_end(request)
 
 
 def _key(request: Request) -> bytes:
-    return b"" if request.adapter is None else bytes(request.adapter.key)
+    routes = (request.adapter, None if request.source is None else request.source.route)
+    return b"/".join(bytes(route.key) for route in routes if route is not None)
