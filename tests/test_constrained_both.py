@@ -10,8 +10,16 @@ import pytest
 from constrained_texts import accepts, by_characters, byte_level, generate, reachable, texts
 
 from govlm.generation.constrained import (
-    Constraint, CopiedFieldsConstraint, CopyConstraint, JsonSchemaConstraint, RegexConstraint, Vocabulary, both, copied,
-    intersection, json_copying,
+    Constraint,
+    CopiedFieldsConstraint,
+    CopyConstraint,
+    JsonSchemaConstraint,
+    RegexConstraint,
+    Vocabulary,
+    both,
+    copied,
+    intersection,
+    json_copying,
 )  # fmt: skip
 
 SOURCES = ["补办需30个工作日，收费20元，3月1日起由李四办理。", "电话010-12345678，第十二条。"]
@@ -152,7 +160,7 @@ def test_a_figure_that_the_length_cuts_off_is_not_begun(vocabulary: Vocabulary) 
     schema = {"type": "string", "maxLength": 3, "govlm:copy": True}
     constraint = json_copying(schema, SOURCES, vocabulary)
     state = constraint.start()
-    for byte in '"'.encode():
+    for byte in b'"':
         state = constraint.advance(state, byte)
     assert constraint.allowed(state)[[ord("3"), ord("2")]].all()
     assert not constraint.allowed(state)[ord("0")]
