@@ -347,6 +347,9 @@ def test_one_request_that_fails_leaves_the_others(model: Any) -> None:
         ({"prompt_overflow": "cut"}, "prompt_overflow"), ({"cache_bits": 4}, "cache_bits"), ({"use_cache": False}, "use_cache"),
         ({"seed": -1}, "seed"), ({"max_length": 3}, "max_length"), ({"min_new_tokens": 9, "max_new_tokens": 4}, "at least 9"),
         ({"bad_words_ids": [[]]}, "bad_words_ids"), ({"num_beams": 2, "output_logprobs": True}, "output_logprobs"),
+        ({"typical_p": 0.0}, "typical_p must be above 0"), ({"epsilon_cutoff": 1.0}, "epsilon_cutoff"), ({"eta_cutoff": -0.1}, "eta_cutoff"),
+        ({"suppress_tokens": [4, -1]}, "suppress_tokens wants ids, not -1"), ({"forced_bos_token_id": "2"}, "forced_bos_token_id"),
+        ({"penalty_alpha": 0.6}, "generate does not know penalty_alpha"),
     ],
 )  # fmt: skip
 def test_arguments_are_refused_by_name(model: Any, fields: dict[str, Any], message: str) -> None:

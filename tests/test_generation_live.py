@@ -84,6 +84,9 @@ def test_greedy_with_processors(pair: tuple[Any, Any]) -> None:
     for fields in (
         {"repetition_penalty": 1.7}, {"no_repeat_ngram_size": 2}, {"bad_words_ids": [[9], [10, 11], [EOS]]},
         {"suppress_tokens": [5, 6, 7, 8]}, {"forced_eos_token_id": EOS}, {"eos_token_id": [EOS, 20, 21]},
+        {"forced_bos_token_id": 9}, {"begin_suppress_tokens": list(range(30)), "forced_bos_token_id": 40},
+        {"begin_suppress_tokens": [*range(4, 40), 10_000]}, {"min_length": 8, "eos_token_id": list(range(30))},
+        {"min_length": 20, "min_new_tokens": 3, "eos_token_id": list(range(30))}, {"min_new_tokens": 5, "eos_token_id": list(range(30))},
     ):  # fmt: skip
         fields = {"max_new_tokens": 12, **fields}
         # transformers counts the padding on the left as text that came before: one prompt at a time
@@ -162,6 +165,13 @@ def pairs_of_processors() -> list[tuple[str, Any, Any]]:
         ("top p of nearly all", ours.TopP(0.999), lambda: theirs.TopPLogitsWarper(0.999)),
         ("top p of one", ours.TopP(1e-6), lambda: theirs.TopPLogitsWarper(1e-6)),
         ("min p", ours.MinP(0.05), lambda: theirs.MinPLogitsWarper(0.05)),
+        ("typical p", ours.TypicalP(0.3), lambda: theirs.TypicalLogitsWarper(0.3)),
+        ("typical p of most", ours.TypicalP(0.9), lambda: theirs.TypicalLogitsWarper(0.9)),
+        ("typical p of one", ours.TypicalP(1e-6), lambda: theirs.TypicalLogitsWarper(1e-6)),
+        ("epsilon", ours.EpsilonCutoff(0.01), lambda: theirs.EpsilonLogitsWarper(0.01)),
+        ("epsilon of one", ours.EpsilonCutoff(0.99), lambda: theirs.EpsilonLogitsWarper(0.99)),
+        ("eta", ours.EtaCutoff(0.02), lambda: theirs.EtaLogitsWarper(0.02)),
+        ("eta, low", ours.EtaCutoff(3e-4), lambda: theirs.EtaLogitsWarper(3e-4)),
         ("repetition", ours.RepetitionPenalty(1.4), lambda: theirs.RepetitionPenaltyLogitsProcessor(1.4)),
         ("2-grams", ours.NoRepeatNGram(2), lambda: theirs.NoRepeatNGramLogitsProcessor(2)),
         ("1-grams", ours.NoRepeatNGram(1), lambda: theirs.NoRepeatNGramLogitsProcessor(1)),
@@ -200,7 +210,8 @@ def test_processors_in_order() -> None:
     generator = np.random.default_rng(5)
     fields: dict[str, Any] = {
         "do_sample": True, "temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "repetition_penalty": 1.2,
-        "no_repeat_ngram_size": 3, "min_new_tokens": 4, "eos_token_id": 3, "suppress_tokens": [11],
+        "no_repeat_ngram_size": 3, "min_new_tokens": 4, "eos_token_id": 3, "suppress_tokens": [11], "typical_p": 0.95,
+        "epsilon_cutoff": 0.01, "eta_cutoff": 0.05,
     }  # fmt: skip
     ids = generator.integers(4, 12, (1, 12))
     chain = ours.processors_of(govlm.generation.GenerationConfig(**fields).resolved(), 10, 40)
@@ -209,6 +220,7 @@ def test_processors_in_order() -> None:
         theirs.RepetitionPenaltyLogitsProcessor(1.2), theirs.NoRepeatNGramLogitsProcessor(3),
         theirs.MinNewTokensLengthLogitsProcessor(10, 4, 3), theirs.SuppressTokensLogitsProcessor([11]),
         theirs.TemperatureLogitsWarper(0.8), theirs.TopKLogitsWarper(20), theirs.TopPLogitsWarper(0.9), theirs.MinPLogitsWarper(0.02),
+        theirs.TypicalLogitsWarper(0.95), theirs.EpsilonLogitsWarper(0.01), theirs.EtaLogitsWarper(0.05),
     ])  # fmt: skip
     for _ in range(20):
         logits = (generator.standard_normal((1, 300)) * 3).astype(np.float32)

@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import os
+import random
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,29 @@ def assert_same(data: bytes, texts: list[str]) -> None:
 )
 def test_equals_sentencepiece(options: dict[str, Any]) -> None:
     assert_same(trained(**options), [*TEXTS, "".join(LINES) * 200])
+
+
+def test_our_nmt_nfkc_is_theirs() -> None:
+    """A model trained here with nmt_nfkc, read by sentencepiece, normalises as one that sentencepiece trained: every character that
+    this Python's Unicode knows (sentencepiece's may be younger), and sequences of those that compose."""
+    model = train_unigram_from_lines(LINES, 300, normalizer="nmt_nfkc")
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=trained())
+    ours = sentencepiece.SentencePieceProcessor(model_proto=model_bytes(model))
+    codes = [*range(1, 0xD800), *range(0xE000, 0x30000), *range(0xE0000, 0xE0200)]
+    known = [chr(code) for code in codes if unicodedata.category(chr(code)) not in ("Cn", "Cs", "Co")]
+    mistaken = [char for char in known if ours.normalize(f"x{char}x") != theirs.normalize(f"x{char}x")]
+    assert not mistaken
+    assert len(known) > 135_000
+    rng = random.Random(7)
+    composing = [char for char in known if unicodedata.combining(char) or unicodedata.decomposition(char)]
+    composing += [chr(code) for code in range(0x1100, 0x1200)] * 8
+    for _ in range(5_000):
+        text = "".join(rng.choices(composing, k=12)) + "".join(
+            rng.choices("aAeosuガｶﾞ가\u1100\u1161\u11a8\u0301\u0323\u0308\uff9e", k=12)
+        )
+        assert ours.normalize(text) == theirs.normalize(text), ascii(text)
+    own = UnigramTokenizer(model)
+    assert all(own.normalize(text) == theirs.normalize(text) for text in TEXTS)
 
 
 @pytest.mark.parametrize("name", MODELS)

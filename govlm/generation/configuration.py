@@ -25,7 +25,7 @@ DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 # Fields of other people's files that change nothing here: how it was written, or off.
 _OFF: dict[str, tuple[Any, ...]] = {
-    "typical_p": (1.0,), "epsilon_cutoff": (0.0,), "eta_cutoff": (0.0,), "diversity_penalty": (0.0,), "num_beam_groups": (1,),
+    "diversity_penalty": (0.0,), "num_beam_groups": (1,),
     "encoder_repetition_penalty": (1.0,), "encoder_no_repeat_ngram_size": (0,), "output_attentions": (False,),
     "output_hidden_states": (False,), "token_healing": (False,), "is_assistant": (False,),
 }  # fmt: skip
@@ -58,6 +58,9 @@ class GenerationConfig:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    typical_p: float | None = None
+    epsilon_cutoff: float | None = None
+    eta_cutoff: float | None = None
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     bad_words_ids: list[list[int]] | None = None
@@ -144,6 +147,17 @@ class GenerationConfig:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value}")
+        if self.typical_p is not None and not 0 < self.typical_p <= 1:
+            raise ValueError(f"typical_p must be above 0 and at most 1, not {self.typical_p}")
+        for name in ("epsilon_cutoff", "eta_cutoff"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
+        for name in ("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id"):
+            value = getattr(self, name)
+            for index in value if isinstance(value, list | tuple) else [] if value is None else [value]:
+                if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+                    raise ValueError(f"{name} wants ids, not {index!r}")
         for name in ("temperature", "repetition_penalty"):
             if not getattr(self, name) > 0:
                 advice = "; for greedy search set do_sample=False" if name == "temperature" else ""

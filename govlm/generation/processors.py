@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from .configuration import GenerationConfig, _ids
 
 __all__ = [
-    "Constrained", "ForcedBOS", "ForcedEOS", "InfNanRemove", "MinLength", "MinP", "NoBadWords", "NoRepeatNGram", "Processor", "Renormalize",
-    "RepetitionPenalty", "SuppressTokens", "Temperature", "TopK", "TopP", "log_softmax", "processors_of", "softmax",
+    "Constrained", "EpsilonCutoff", "EtaCutoff", "ForcedBOS", "ForcedEOS", "InfNanRemove", "MinLength", "MinP", "NoBadWords",
+    "NoRepeatNGram", "Processor", "Renormalize", "RepetitionPenalty", "SuppressTokens", "Temperature", "TopK", "TopP", "TypicalP",
+    "log_softmax", "processors_of", "softmax",
 ]  # fmt: skip
 
 F32 = NDArray[np.float32]
@@ -105,6 +106,48 @@ class MinP:
         return logits
 
 
+class TypicalP:
+    """The fewest tokens whose surprise is nearest to the expected one and that together have the probability typical_p (Meister et
+    al., arXiv:2202.00666)."""
+
+    def __init__(self, typical_p: float) -> None:
+        self.typical_p = np.float32(typical_p)
+
+    def __call__(self, ids: I64, logits: F32) -> F32:
+        known = log_softmax(logits)
+        away = np.abs(-known - _entropy(known, np.exp(known)))
+        order = np.argsort(away, axis=-1, kind="stable")
+        above = np.cumsum(np.take_along_axis(softmax(logits), order, axis=-1), axis=-1, dtype=np.float64)
+        last = np.minimum((above < self.typical_p).sum(axis=-1, keepdims=True), logits.shape[-1] - 1)
+        logits[away > np.take_along_axis(away, np.take_along_axis(order, last, axis=-1), axis=-1)] = _NEVER
+        return logits
+
+
+class EpsilonCutoff:
+    """Only tokens of at least this probability, and the most probable (Hewitt et al., arXiv:2210.15191)."""
+
+    def __init__(self, epsilon_cutoff: float) -> None:
+        self.epsilon = np.float32(epsilon_cutoff)
+
+    def __call__(self, ids: I64, logits: F32) -> F32:
+        logits[(softmax(logits) < self.epsilon) & (logits < logits.max(axis=-1, keepdims=True))] = _NEVER
+        return logits
+
+
+class EtaCutoff:
+    """EpsilonCutoff with a bound that sinks where many tokens are likely: min(eta, sqrt(eta) exp(-entropy)) (arXiv:2210.15191)."""
+
+    def __init__(self, eta_cutoff: float) -> None:
+        self.eta = np.float32(eta_cutoff)
+
+    def __call__(self, ids: I64, logits: F32) -> F32:
+        known = log_softmax(logits)
+        probabilities = np.exp(known)
+        bound = np.minimum(self.eta, np.sqrt(self.eta) * np.exp(-_entropy(known, probabilities)))
+        logits[(probabilities < bound) & (logits < logits.max(axis=-1, keepdims=True))] = _NEVER
+        return logits
+
+
 class RepetitionPenalty:
     """Logits of tokens that came before divided by the penalty, multiplied where negative (Keskar et al., arXiv:1909.05858)."""
 
@@ -167,14 +210,14 @@ class MinLength:
 
 
 class SuppressTokens:
-    """These tokens never; with `at`: not as the token number `at`."""
+    """These tokens never (ids beyond the vocabulary mean nothing); with `at`: not as the token number `at`."""
 
     def __init__(self, tokens: Sequence[int], at: int | None = None) -> None:
         self.tokens, self.at = list(tokens), at
 
     def __call__(self, ids: I64, logits: F32) -> F32:
         if self.at is None or ids.shape[1] == self.at:
-            logits[:, self.tokens] = _NEVER
+            logits[:, [token for token in self.tokens if token < logits.shape[-1]]] = _NEVER
         return logits
 
 
@@ -235,6 +278,11 @@ class Constrained:
         return logits
 
 
+def _entropy(known: F32, probabilities: F32) -> F32:
+    """[n, 1], in nats, of log-probabilities; what cannot come counts 0."""
+    return -(np.where(probabilities > 0, known, np.float32(0)) * probabilities).sum(axis=-1, keepdims=True)
+
+
 def _only(logits: F32, tokens: Sequence[int]) -> F32:
     logits[...] = _NEVER
     logits[:, list(tokens)] = 0.0
@@ -277,6 +325,12 @@ def processors_of(config: GenerationConfig, prompt: int, max_length: int, more: 
             made.append(TopP(config.top_p))
         if config.min_p is not None:
             made.append(MinP(config.min_p))
+        if config.typical_p is not None and config.typical_p < 1.0:
+            made.append(TypicalP(config.typical_p))
+        if config.epsilon_cutoff:
+            made.append(EpsilonCutoff(config.epsilon_cutoff))
+        if config.eta_cutoff:
+            made.append(EtaCutoff(config.eta_cutoff))
     if config.renormalize_logits:
         made.append(Renormalize())
     return made

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from govlm._native import core
+from govlm.tokenizers.charsmap import nmt_nfkc
 from govlm.tokenizers.sentencepiece import BYTE_PIECES, NormalizerSpec, PieceType, SentencePieceModel, TrainerSpec
 
 __all__ = ["train_unigram", "train_unigram_from_lines"]
@@ -34,11 +35,21 @@ def _lines(paths: Sequence[str | os.PathLike[str]]) -> Iterator[str]:
         yield rest
 
 
+def _rules(normalizer: NormalizerSpec | str) -> NormalizerSpec:
+    if isinstance(normalizer, NormalizerSpec):
+        return normalizer
+    if normalizer == "nmt_nfkc":
+        return nmt_nfkc()
+    if normalizer == "identity":
+        return NormalizerSpec(name="identity")
+    raise ValueError(f'normalizer must be "nmt_nfkc", "identity" or the rules of a model, not {normalizer!r}')
+
+
 def train_unigram_from_lines(
     lines: Iterable[str],
     vocab_size: int,
     *,
-    normalizer: NormalizerSpec | None = None,
+    normalizer: NormalizerSpec | str | None = None,
     special_tokens: Sequence[str] = ("<pad>", "</s>", "<unk>"),
     user_defined_symbols: Sequence[str] = (),
     byte_fallback: bool = False,
@@ -50,12 +61,13 @@ def train_unigram_from_lines(
 ) -> SentencePieceModel:
     """A model of at most vocab_size pieces, the special ones first; the same for the same lines. Memory: about 40 bytes a character.
 
-    normalizer: the rules, as of another model (`read_model(path).normalizer`); None changes nothing but white space.
+    normalizer: the rules, as of another model (`read_model(path).normalizer`), or "nmt_nfkc", sentencepiece's default (see charsmap.py;
+    takes seconds to make once a process); None and "identity" change nothing but white space.
     special_tokens: control pieces, one of them "<unk>"; the default order is T5's.  user_defined_symbols: always one piece each.
     byte_fallback: adds 256 byte pieces.  character_coverage: of all characters, so many are pieces; rarer ones are unknown.
     seed_size: pieces that training begins with.  shrinking_factor: what each pruning keeps.  sub_iterations: of EM before each.
     """
-    rules = NormalizerSpec(name="identity") if normalizer is None else normalizer
+    rules = _rules("identity" if normalizer is None else normalizer)
     if list(special_tokens).count("<unk>") != 1:
         raise ValueError('special_tokens must hold "<unk>" once')
     first = [*special_tokens, *user_defined_symbols, *(BYTE_PIECES if byte_fallback else ())]

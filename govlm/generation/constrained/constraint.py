@@ -42,7 +42,7 @@ class Constraint:
     """
 
     def __init__(self, automaton: Automaton, vocabulary: Vocabulary) -> None:
-        self._automaton = automaton
+        self.automaton = automaton
         self.vocabulary = vocabulary
         self._lock = threading.Lock()
         self._masks: dict[State, NDArray[np.bool_]] = {}
@@ -57,15 +57,16 @@ class Constraint:
 
     def start(self) -> State:
         """The state before the first token."""
-        return self._automaton.start
+        return self.automaton.start
 
     def finished(self, state: State) -> bool:
         """Whether the text may end here (or has ended)."""
-        return state is ENDED or self._automaton.accepting(state)
+        return state is ENDED or self.automaton.accepting(state)
 
     def allowed(self, state: State) -> NDArray[np.bool_]:
         """Mask [V], read-only: the tokens that may come next. Never all False unless the state is finished: the ids of end of
-        sequence are in it exactly where it is, and nothing but them after one of them."""
+        sequence are in it exactly where it is, and nothing but them after one of them. ValueError where the text can neither end
+        nor go on (see both())."""
         with self._lock:
             mask = self._masks.pop(state, None)
             if mask is None:
@@ -77,6 +78,10 @@ class Constraint:
                     mask = self.vocabulary.walk(self._number(state), self._step)
                 if self.finished(state):
                     mask[list(self.vocabulary.eos)] = True
+                elif not mask.any():
+                    raise ValueError(
+                        "the constraint allows no token here and no end: what its parts ask for does not fit together"
+                    )
                 mask.flags.writeable = False
                 while self._masks and (len(self._masks) + 1) * len(mask) > _MASK_BYTES:
                     del self._masks[next(iter(self._masks))]  # the one not asked for longest
@@ -115,7 +120,7 @@ class Constraint:
         return number
 
     def _fill(self, number: int) -> None:
-        row = [_REFUSED if state is None else self._number(state) for state in self._automaton.row(self._states[number >> 8])]
+        row = [_REFUSED if state is None else self._number(state) for state in self.automaton.row(self._states[number >> 8])]
         self._table[number : number + 256] = row
 
     def _step(self, states: NDArray[np.int64], seen: NDArray[np.int64]) -> NDArray[np.int64]:

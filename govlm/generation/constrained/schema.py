@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from govlm.generation.constrained import expressions as e
@@ -42,12 +43,12 @@ class JsonSchemaConstraint(Constraint):
 
     Supported: type (one or several), enum, const, properties, required, additionalProperties (true or false), items, minItems,
     maxItems, minLength, maxLength, pattern, anyOf, and $ref to #, #/$defs/… or #/definitions/…, recursion too, up to
-    max_depth $refs, objects and arrays inside each other. ValueError, with the place in the schema: anything else, a schema
-    that nothing fits, one that is too large.
+    max_depth $refs, objects and arrays inside each other. kept: further keywords, which another constraint beside this one sees
+    to (both()). ValueError, with the place in the schema: anything else, a schema that nothing fits, one that is too large.
     """
 
-    def __init__(self, schema: Any, vocabulary: Vocabulary, max_depth: int = MAX_DEPTH) -> None:
-        rules = _Schema(schema, vocabulary.alphabet).rules
+    def __init__(self, schema: Any, vocabulary: Vocabulary, max_depth: int = MAX_DEPTH, kept: Iterable[str] = ()) -> None:
+        rules = _Schema(schema, vocabulary.alphabet, frozenset(kept)).rules
         try:
             automaton = Pushdown(rules, "#", max_depth)
         except ValueError as error:
@@ -58,9 +59,10 @@ class JsonSchemaConstraint(Constraint):
 class _Schema:
     """The rules of a schema: one for the whole, each $ref's target, and each array or object inside another."""
 
-    def __init__(self, schema: Any, alphabet: Ranges) -> None:
+    def __init__(self, schema: Any, alphabet: Ranges, kept: frozenset[str]) -> None:
         self.root = schema
         self.alphabet = alphabet
+        self.notes = _NOTES | kept
         self.rules: dict[str, Dfa] = {}
         self.waiting = {"#": schema}
         while self.waiting:
@@ -83,7 +85,7 @@ class _Schema:
         """within: the rules that are at their first byte still (to find a $ref that comes back to itself)."""
         if not isinstance(schema, dict):
             raise self.refuse(place, f"a schema is an object here, not {json.dumps(schema, ensure_ascii=False)[:40]}")
-        keys = set(schema) - _NOTES
+        keys = set(schema) - self.notes
         if "$ref" in keys:
             self.only(keys, {"$ref"}, place)
             return self.reference(schema["$ref"], place, within)
@@ -111,7 +113,7 @@ class _Schema:
         if not isinstance(types, list) or not all(isinstance(name, str) and name in _OF_TYPE for name in types):
             raise self.refuse(place, f"type {json.dumps(given, ensure_ascii=False)} is unknown")
         if wanted and not types:
-            others = sorted(set(schema) - _NOTES)
+            others = sorted(set(schema) - self.notes)
             raise self.refuse(place, "no type" + (f" beside {', '.join(others)}" if others else ": any value is not supported"))
         return types
 
