@@ -127,7 +127,13 @@ def dequantise(kind: str, rows: U8) -> F32:
     return out.reshape(len(rows), -1)
 
 
-ROUNDED = {"Q4_K": 4, "Q5_0": 8, "Q5_1": 8, "Q5_K": 8, "Q6_K": 8}  # bits that our blocks have for a kind that is not one of them
+ROUNDED = {
+    "Q4_K": 4,
+    "Q5_0": 8,
+    "Q5_1": 8,
+    "Q5_K": 8,
+    "Q6_K": 8,
+}  # bits that our blocks have for a kind that is not one of them
 
 
 def rounded(kind: str, rows: U8) -> BlockValues:
