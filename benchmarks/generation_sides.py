@@ -63,9 +63,9 @@ def write_qwen(file: Path, seed: int = 0, **shape: int) -> Path:
     return file
 
 
-def write_t5(folder: Path, **shape: int) -> Path:
-    """A T5-base with random weights: larger ones beside smaller embeddings than transformers begins with, where a greedy text is
-    one token again and again, whatever else is wrong."""
+def write_t5(folder: Path, gentle: bool = False, **shape: int) -> Path:
+    """A T5-base with random weights. Those that transformers begins with (gentle) write one token again and again, whatever else is
+    wrong; larger ones beside smaller embeddings do not, but are so sharp that any rounding is seen as large."""
     import torch
     import transformers
 
@@ -74,7 +74,7 @@ def write_t5(folder: Path, **shape: int) -> Path:
     model = transformers.T5ForConditionalGeneration(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "layer_norm" not in name:
+            if not gentle and "layer_norm" not in name:
                 parameter.mul_(0.1 if name == "shared.weight" else 20 if name.endswith(".q.weight") else 3)
     model.save_pretrained(folder)
     return folder
