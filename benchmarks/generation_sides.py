@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.runner import environment
 
-__all__ = ["SIDES", "Remote", "write_qwen", "write_t5"]
+__all__ = ["SIDES", "Remote", "Spent", "round_t5", "write_qwen", "write_t5"]
 
 QWEN = {"layers": 24, "hidden": 896, "inner": 4864, "heads": 14, "kv_heads": 2, "vocabulary": 151936}  # Qwen2.5-0.5B
 T5 = {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "vocab_size": 32128}  # T5-base
@@ -63,25 +63,52 @@ def write_qwen(file: Path, seed: int = 0, **shape: int) -> Path:
     return file
 
 
-def write_t5(folder: Path, **shape: int) -> Path:
-    """A T5-base with transformers' own random weights."""
+def write_t5(folder: Path, gentle: bool = False, **shape: int) -> Path:
+    """A T5-base with random weights. Those that transformers begins with (gentle) write one token again and again, whatever else is
+    wrong; larger ones beside smaller embeddings do not, but are so sharp that any rounding is seen as large."""
     import torch
     import transformers
 
     torch.manual_seed(0)
     config = transformers.T5Config(**{**T5, **shape}, decoder_start_token_id=0)
-    transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+    model = transformers.T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not gentle and "layer_norm" not in name:
+                parameter.mul_(0.1 if name == "shared.weight" else 20 if name.endswith(".q.weight") else 3)
+    model.save_pretrained(folder)
     return folder
+
+
+def round_t5(folder: Path, out: Path) -> Path:
+    """The T5 with its matrices in 8 bits."""
+    from govlm.train.quantise import QuantiseOptions, quantise_folder
+
+    quantise_folder(folder, out, QuantiseOptions(smooth=False, sequences=2, length=8))
+    return out
+
+
+Spent = tuple[float, float]  # seconds, and CPU seconds of all of the side's threads
+
+
+def now() -> Spent:
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: Spent, end: Spent | None = None) -> Spent:
+    end = end or now()
+    return end[0] - start[0], end[1] - start[1]
 
 
 class Clock:
     """A streamer that notes when the first and the last token came."""
 
     def __init__(self) -> None:
-        self.first = self.last = 0.0
+        self.first: Spent | None = None
+        self.last: Spent = (0.0, 0.0)
 
     def put(self, ids: Any) -> None:
-        self.last = time.perf_counter()
+        self.last = now()
         self.first = self.first or self.last
 
     def end(self) -> None:
@@ -103,24 +130,24 @@ class Govlm:
     def greedy(self, ids: list[int], tokens: int) -> list[int]:
         return [int(i) for i in self._model.generate([ids], max_new_tokens=tokens, eos_token_id=[])[0, len(ids) :]]
 
-    def prompt(self, ids: list[int]) -> float:
-        start = time.perf_counter()
+    def prompt(self, ids: list[int]) -> Spent:
+        start = now()
         self._model.generate([ids], max_new_tokens=1, eos_token_id=[])
-        return time.perf_counter() - start
+        return since(start)
 
-    def decode(self, ids: list[int], tokens: int) -> float:
+    def decode(self, ids: list[int], tokens: int) -> Spent:
         clock = Clock()
         self._model.generate([ids], max_new_tokens=tokens + 1, eos_token_id=[], streamer=clock)
-        return clock.last - clock.first
+        return since(clock.first or clock.last, clock.last)
 
-    def together(self, prompts: list[list[int]], tokens: int) -> float:
+    def together(self, prompts: list[list[int]], tokens: int) -> Spent:
         from govlm.generation import Engine
 
         with Engine(self._model, max_batch=len(prompts), max_requests=len(prompts), step_tokens=512, prefix_tokens=0) as engine:
-            start = time.perf_counter()
+            start = now()
             for handle in [engine.submit(ids, max_new_tokens=tokens, eos_token_id=[]) for ids in prompts]:
                 handle.result()
-            return time.perf_counter() - start
+            return since(start)
 
 
 class LlamaCpp:
@@ -183,34 +210,36 @@ class LlamaCpp:
         self._read(context, ids)
         return self._grow(context, ids, tokens)
 
-    def prompt(self, ids: list[int]) -> float:
+    def prompt(self, ids: list[int]) -> Spent:
         context = self._context(1)
-        start = time.perf_counter()
+        start = now()
         self._read(context, ids)
         self._c.llama_sampler_sample(self._greedy, context, -1)
-        return time.perf_counter() - start
+        return since(start)
 
-    def decode(self, ids: list[int], tokens: int) -> float:
+    def decode(self, ids: list[int], tokens: int) -> Spent:
         context = self._context(1)
         self._read(context, ids)
         self._c.llama_sampler_sample(self._greedy, context, -1)
-        start = time.perf_counter()
+        start = now()
         self._grow(context, ids, tokens + 1)
-        return time.perf_counter() - start
+        return since(start)
 
-    def together(self, prompts: list[list[int]], tokens: int) -> float:
+    def together(self, prompts: list[list[int]], tokens: int) -> Spent:
         context = self._context(len(prompts))
-        start = time.perf_counter()
+        start = now()
         self._feed(context, [(t, i, s, i == len(ids) - 1) for s, ids in enumerate(prompts) for i, t in enumerate(ids)])
         ends = np.cumsum([len(ids) for ids in prompts]) - 1
         last = [self._c.llama_sampler_sample(self._greedy, context, int(i)) for i in ends]
         for step in range(tokens - 1):
             self._feed(context, [(t, len(prompts[s]) + step, s, True) for s, t in enumerate(last)])
             last = [self._c.llama_sampler_sample(self._greedy, context, s) for s in range(len(prompts))]
-        return time.perf_counter() - start
+        return since(start)
 
 
 class GovlmT5:
+    """model.generate for one text, an Engine for several; float32, or what the folder has."""
+
     def __init__(self, folder: str, threads: int) -> None:
         import govlm
 
@@ -219,10 +248,25 @@ class GovlmT5:
     def greedy(self, ids: list[int], tokens: int) -> list[int]:
         return [int(i) for i in self._model.generate([ids], max_new_tokens=tokens, eos_token_id=[])[0]]
 
-    def answer(self, ids: list[int], tokens: int) -> float:
-        start = time.perf_counter()
+    def logits(self, ids: list[int], begin: list[int]) -> Any:
+        return np.array(self._model(np.array([ids]), decoder_input_ids=np.array([begin])).logits[0])
+
+    def batch(self, rows: list[list[int]], tokens: int) -> list[list[int]]:
+        from govlm.generation import Engine
+
+        with Engine(self._model, max_batch=len(rows), max_requests=len(rows), step_tokens=512) as engine:
+            handles = [engine.submit(ids, max_new_tokens=tokens, eos_token_id=[]) for ids in rows]
+            return [handle.result() for handle in handles]
+
+    def together(self, rows: list[list[int]], tokens: int) -> Spent:
+        start = now()
+        self.batch(rows, tokens)
+        return since(start)
+
+    def answer(self, ids: list[int], tokens: int) -> Spent:
+        start = now()
         self.greedy(ids, tokens)
-        return time.perf_counter() - start
+        return since(start)
 
 
 class TransformersT5(GovlmT5):
@@ -235,11 +279,19 @@ class TransformersT5(GovlmT5):
         self._model = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
 
     def greedy(self, ids: list[int], tokens: int) -> list[int]:
+        return [0, *self.batch([ids], tokens)[0]]
+
+    def logits(self, ids: list[int], begin: list[int]) -> Any:
+        tensor = self._torch.tensor
+        with self._torch.inference_mode():
+            return self._model(tensor([ids]), decoder_input_ids=tensor([begin])).logits[0].numpy()
+
+    def batch(self, rows: list[list[int]], tokens: int) -> list[list[int]]:
         # without an end of text that could come: none of its ids is one
         self._model.generation_config.eos_token_id = None
         with self._torch.inference_mode():
-            found = self._model.generate(self._torch.tensor([ids]), max_new_tokens=tokens, do_sample=False)
-        return [int(i) for i in found[0]]
+            found = self._model.generate(self._torch.tensor(rows), max_new_tokens=tokens, do_sample=False)
+        return [[int(i) for i in row[1:]] for row in found]
 
 
 SIDES: dict[str, Callable[[str, int], Any]] = {
