@@ -1,10 +1,12 @@
 // The citizen's page: puts its parts together, and remembers which conversation it is in.
 
 import { call, whoami } from "./api.js";
+import { marks } from "./citations.js";
 import * as display from "./display.js";
 import { $, make, open } from "./dom.js";
 import * as embed from "./embed.js";
 import * as form from "./form.js";
+import { policies } from "./gist.js";
 import { forget as forgetTicks } from "./guide.js";
 import { drop, keep, kept } from "./keep.js";
 import * as talk from "./talk.js";
@@ -13,6 +15,7 @@ const KEY = "govlm-session";
 const EXAMPLES = ["低保要交500元吧？", "我妈今年五十了，退休手续咋办", "在外地看病怎么报销", "失业金能领几个月"];
 const GUIDE = "谁能办？什么条件？怎么办？要什么材料？注意什么？"; // the five parts of a guide
 const SHOWN = 9; // items on the first page
+const NEWEST = 6; // policy documents on the first page
 const POLL = 15000; // milliseconds between looks for a clerk's reply
 
 let number = kept(KEY);
@@ -73,6 +76,9 @@ async function first() {
     $("services").replaceChildren(...items.map((item) =>
       make("li", {}, make("button", { type: "button", onclick: () => conversation.send(item.name + GUIDE) },
         make("b", {}, item.name), make("span", {}, item.authority)))));
+    const newest = (await call("GET", `/v1/policies?limit=${NEWEST}`)).policies;
+    $("policies").replaceChildren(...policies(newest, marks));
+    $("newest").hidden = !newest.length;
   } catch (error) {
     notice(error.message);
   }

@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { make, open } from "./dom.js";
+import { gist } from "./gist.js";
 
 const FIELDS = {
   name: "事项名称", authority: "办理单位", conditions: "办理条件", materials: "申请材料", steps: "办理流程", notes: "注意事项", fee: "收费",
@@ -58,7 +59,8 @@ function show(citations) {
       list.append(make("dt", {}, `[${entry.number}] ${place(entry)}`), whole);
       if (entry.kind === "document" && entry.passage) article(entry, whole);
     }
-    return [list, make("p", { class: "small" }, `以上文字与原文逐字一致。版本 ${first.version.slice(0, 12)}`)];
+    const note = make("p", { class: "small" }, `以上文字与原文逐字一致。版本 ${first.version.slice(0, 12)}`);
+    return first.kind === "document" ? [list, note, gist(first.code, first.version, marks)] : [list, note];
   });
 }
 
