@@ -93,9 +93,10 @@ def test_six_bits_become_eight_at_a_fraction_of_their_own_error() -> None:
     steps = b[:, 208:].copy().view("<f2").astype(np.float64) * b[:, 192:208].view(np.int8)
     own = np.square(steps).mean(axis=1) / 12  # a value anywhere between two codes
     assert np.square(error, dtype=np.float64).mean() < own.mean() / 8
-    rows[0, 208:210] = [0, 0x7E]
-    with pytest.raises(ValueError, match="too large"):
-        rounded("Q6_K", rows)
+    for strange in ([0, 0x7E], [0, 0x7C]):  # NaN, infinity
+        rows[0, 208:210] = strange
+        with pytest.raises(ValueError, match="too large"):
+            rounded("Q6_K", rows)
 
 
 def test_a_model_in_blocks_of_256(tmp_path: Path) -> None:
@@ -286,3 +287,23 @@ def test_damage(tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in str(error)
     assert refused > 150
+
+
+def test_damage_in_blocks_of_256(tmp_path: Path) -> None:
+    """Any bytes are codes; scales that are not finite are refused with the tensor's name."""
+    generator = np.random.default_rng(9)
+    good = tiny_llama(large=True)
+    body = len(good) // 16
+    refused = 0
+    for _ in range(20):
+        data = np.frombuffer(good, np.uint8).copy()
+        places = generator.integers(body, len(data), 200)
+        data[places] = generator.choice(np.array([0, 0x7C, 0xFC, 0xFF], np.uint8), 200)
+        file = written(tmp_path, data.tobytes())
+        try:
+            govlm.AutoModelForCausalLM.from_pretrained(file)
+        except ValueError as error:
+            refused += 1
+            assert "tensor 'blk" in str(error) or "tensor 'token_embd" in str(error)
+            assert "\n" not in str(error)
+    assert 0 < refused < 20

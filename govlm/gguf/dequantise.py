@@ -151,5 +151,6 @@ def rounded(kind: str, rows: U8) -> BlockValues:
         codes = _nibbles(b[:, 16:].reshape(-1, 4, 32))
         return BlockValues(codes.reshape(len(rows), -1), *(half.reshape(len(rows), -1) for half in halves))
     step = max(1, _CHUNK * _SIZES[kind][1] // (_SIZES[kind][0] * rows.shape[1]))
-    parts = [round_blocks(dequantise(kind, rows[begin : begin + step]), ROUNDED[kind]) for begin in range(0, len(rows), step)]
+    with np.errstate(over="ignore", invalid="ignore"):  # round_blocks refuses what comes of it
+        parts = [round_blocks(dequantise(kind, rows[at : at + step]), ROUNDED[kind]) for at in range(0, len(rows), step)]
     return BlockValues(np.concatenate([p.codes for p in parts]), np.concatenate([p.scales for p in parts]), None)
