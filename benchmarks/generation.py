@@ -10,12 +10,12 @@
 
 Each side lives in a process of its own on the same threads and both stay loaded; they are timed in turn. Exactness first: of GGUF
 models how far the logits of a text are off (both sides round activations to 8 bits, each in its own blocks: they cannot be equal)
-and how many of llama.cpp's greedy tokens are govlm's; of T5 the same ids, of T5 in 8 bits how far
-the logits of two of its layers are off. Prints medians, the best, the median of the rounds' ratios in seconds and in CPU seconds of all threads (which other work on the machine disturbs
-less), and the share of the read bandwidth that decoding reaches. Needs the extra bench-generate.
+and how many of llama.cpp's greedy tokens are govlm's; of T5 the same ids, of T5 in 8 bits how far its logits
+are off. Prints medians, the best, the median of the rounds' ratios in seconds and in CPU seconds of all threads (which other work on the machine disturbs
+less; but a peer's threads spin while they wait for each other, so that on a busy machine only --threads 1 compares work), and the share of the read bandwidth that decoding reaches. Needs the extra bench-generate.
 
-The peer of "together" is not llama.cpp's server: llama-cpp-python does not build it, and from that package's source it takes far
-longer than this benchmark. Its slots are sequences in one batch of llama_decode, which is what runs here, without HTTP on either
+The peer of "together" is not llama.cpp's server: llama-cpp-python does not build it, and of the 123 files that its source has beside
+libllama for it 22 were compiled after ten minutes. Its slots are sequences in one batch of llama_decode, which is what runs here, without HTTP on either
 side; all prompts arrive at once, so that nothing is left for its scheduling to win or lose.
 """
 
@@ -97,17 +97,6 @@ def causal(pair: Pair, name: str, vocabulary: int, rows: list[str], rounds: int,
         pair.timed(f"{name}, 8 at once", rounds, 8 * 64, "tokens/s", "together", prompts, 64)
 
 
-def rounding(folder: Path, threads: int, ids: list[int]) -> float:
-    """How far the logits of T5 in 8 bits are off, of a model that does not make more of it."""
-    exact = write_t5(folder / "t5-gentle", gentle=True, num_layers=2)
-    pair = Pair("govlm T5", "transformers T5", round_t5(exact, folder / "t5-gentle-int8"), threads, exact)
-    try:
-        ours, theirs = (np.asarray(side.ask("logits", ids, [0, *ids[:15]]), np.float64) for side in pair.sides)
-    finally:
-        pair.close()
-    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - theirs.mean()))
-
-
 def t5(folder: Path, arguments: argparse.Namespace, shape: dict[str, int]) -> None:
     exact = folder / f"t5{'-quick' if shape else ''}"
     rounded = exact.with_name(exact.name + "-int8")
@@ -118,10 +107,12 @@ def t5(folder: Path, arguments: argparse.Namespace, shape: dict[str, int]) -> No
     tokens = 8 if arguments.quick else 64
     rng = np.random.default_rng(3)
     rows = rng.integers(10, {**T5, **shape}["vocab_size"] - 10, (8, 128)).tolist()
-    print(f"T5, 8 bits: logits off {100 * rounding(folder, arguments.threads, rows[0]):.2f} %")
     for name, model in (("T5-base", exact), ("T5-base, 8 bits", rounded)):
         pair = Pair("govlm T5", "transformers T5", model, arguments.threads, exact)
         try:
+            logits = [np.asarray(side.ask("logits", rows[0], [0, *rows[1][:15]]), np.float64) for side in pair.sides]
+            off = np.linalg.norm(logits[0] - logits[1]) / np.linalg.norm(logits[1] - logits[1].mean())
+            print(f"{name}: logits off {100 * off:.5f} %")
             if model == exact:
                 for method, given in (("greedy", rows[0]), ("batch", rows)):
                     ours, theirs = (side.ask(method, given, tokens) for side in pair.sides)

@@ -63,9 +63,9 @@ def write_qwen(file: Path, seed: int = 0, **shape: int) -> Path:
     return file
 
 
-def write_t5(folder: Path, gentle: bool = False, **shape: int) -> Path:
-    """A T5-base with random weights. Those that transformers begins with (gentle) write one token again and again, whatever else is
-    wrong; larger ones beside smaller embeddings do not, but are so sharp that any rounding is seen as large."""
+def write_t5(folder: Path, **shape: int) -> Path:
+    """A T5-base with transformers' own random weights, but larger embeddings and a last layer that makes much of them: a greedy text
+    would be one token again and again otherwise, whatever else is wrong."""
     import torch
     import transformers
 
@@ -73,9 +73,8 @@ def write_t5(folder: Path, gentle: bool = False, **shape: int) -> Path:
     config = transformers.T5Config(**{**T5, **shape}, decoder_start_token_id=0)
     model = transformers.T5ForConditionalGeneration(config)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if not gentle and "layer_norm" not in name:
-                parameter.mul_(0.1 if name == "shared.weight" else 20 if name.endswith(".q.weight") else 3)
+        model.shared.weight.mul_(3)
+        model.decoder.block[-1].layer[2].DenseReluDense.wo.weight.mul_(300)
     model.save_pretrained(folder)
     return folder
 
