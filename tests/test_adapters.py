@@ -286,6 +286,21 @@ def test_a_frozen_head(name: str) -> None:
         close(value, whole[key], 1e-6)
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_either_part_of_an_adapter_may_be_frozen(name: str) -> None:
+    """As LoRA-FA does with A: the other part has the gradient that it has beside it."""
+    model = make(name)
+    model.add_adapter(lora(name, lora_dropout=0.25))
+    model.train()
+    _, found = gradients(model)
+    for frozen, trained in (("lora_A", "lora_B"), ("lora_B", "lora_A")):
+        for key, parameter in model._adapter_parameters():
+            parameter.requires_grad = frozen not in key
+        _, part = gradients(model)
+        assert set(part) == {key for key in found if trained in key}
+        assert all(np.array_equal(part[key], found[key]) for key in part)
+
+
 # ---- several at once -------------------------------------------------------------------------------------------------------
 
 
@@ -542,11 +557,16 @@ def test_the_core_refuses() -> None:
     up = "layers.0.mlp.up.weight"
     for arguments, text in (
         ((0, 1.0, 0.0, [up], []), "rank must be"), ((2, 1.0, 1.0, [up], []), "dropout must be"),
-        ((2, 1.0, 0.0, [up, up], []), "named twice"), ((2, 1.0, 0.0, ["lm_head.weight"], []), "no matrix of a linear layer"),
+        ((2, float("nan"), 0.0, [up], []), "scale must be a finite number, not nan"),
+        ((2, 1e300, 0.0, [up], []), "scale must be a finite number"), ((2, 1.0, 0.0, [up, up], []), "named twice"), ((2, 1.0, 0.0, ["lm_head.weight"], []), "no matrix of a linear layer"),
         ((2, 1.0, 0.0, ["layers.0.mlp.norm.weight"], []), "no matrix"), ((2, 1.0, 0.0, [], [up]), "only a pooler or classifier"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             core.adapter(*arguments)
+    head = make("bert").core
+    for held in (["classifier.weight"], ["classifier.bias"], ["pooler.weight", "classifier.weight", "classifier.bias"]):
+        with pytest.raises(ValueError, match="whole together or not at all"):
+            head.adapter(2, 1.0, 0.0, [], held)
     adapter = core.adapter(2, 1.0, 0.0, [up], [])
     ids, splits = np.ones(2, np.int32), np.array([0, 2], np.int64)
     with pytest.raises(RuntimeError, match="has no value"):
@@ -554,7 +574,8 @@ def test_the_core_refuses() -> None:
     for name in adapter.names():
         adapter.bind(name, np.ones(adapter.shape(name), np.float32))
     for arguments, kind, text in (
-        ({"adapters": [adapter, adapter]}, ValueError, "are the same"),
+        ({"adapters": [adapter, adapter]}, ValueError, "2 adapters need adapter_of"),
+        ({"adapters": [adapter, adapter], "adapter_of": np.array([0], np.int32)}, ValueError, "are the same"),
         ({"adapters": [adapter], "adapter_of": np.array([1], np.int32)}, IndexError, "outside -1..0"),
         ({"adapters": [adapter], "adapter_of": np.array([0, 0], np.int32)}, ValueError, "adapter_of"),
         ({"adapter_of": np.array([0], np.int32)}, ValueError, "needs adapters"),

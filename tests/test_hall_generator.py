@@ -26,7 +26,7 @@ from govlm.hall import Hall
 from govlm.hall.answers.answer import answer_item
 from govlm.hall.answers.citations import CitationError, Part, Phrased, Sentence, check, cite, cite_span
 from govlm.hall.answers.compose import compose
-from govlm.hall.answers.faithful import GLUE, judge, marks, sentences
+from govlm.hall.answers.faithful import GLUE, judge, marks, named, sentences
 from govlm.hall.answers.rendering import checked
 from govlm.hall.catalogue.records import Document
 from govlm.hall.catalogue.report import CatalogueError
@@ -262,6 +262,13 @@ def test_the_checker_holds_what_was_generated_to_its_sources() -> None:
     ):
         with pytest.raises(CitationError):
             attempt(text, *sources)
+
+
+def test_names_of_a_long_row_of_signs_are_found_at_once() -> None:
+    """A row of digits and signs without a letter was looked through anew from each of its places: this never ended."""
+    assert named("1-" * 100_000) == []
+    assert named("1-2:" * 50_000 + "a") == ["1-2:" * 50_000 + "a"]
+    assert named("编号12-ab。见 x1、《通知》") == ["12-ab", "x1", "《通知》"]
 
 
 def test_the_sentences_of_what_was_written() -> None:

@@ -1,6 +1,7 @@
 /* adapters.c - see adapters.h: making one, which rows of a batch go through which, and the gradients. */
 #include "model/adapters.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,6 +42,13 @@ static gv_status gv_check_whole(const gv_model *base, int64_t index, const gv_ad
     return GV_OK;
 }
 
+/* A head is held whole with all that belongs to it: a matrix without its bias would run without one. */
+static gv_status gv_check_head(const gv_model *base, gv_linear_ids head, const gv_adapter *table, gv_error *error) {
+    if (head.weight < 0 || head.bias < 0 || (table->whole[head.weight] >= 0) == (table->whole[head.bias] >= 0)) return GV_OK;
+    return gv_fail(error, GV_ERR_VALUE, "an adapter holds %s and %s whole together or not at all",
+                   base->parameters[head.weight].name, base->parameters[head.bias].name);
+}
+
 /* "layers.0.attention.query.weight" -> "layers.0.attention.query.lora_A.weight" */
 static void gv_low_rank_name(char out[64], const char *name, const char *part) {
     int stem = (int)(strlen(name) - strlen(".weight"));
@@ -57,6 +65,9 @@ gv_status gv_adapter_create(gv_model **out, const gv_model *base, const gv_adapt
     if (base->adapter != NULL) return gv_fail(error, GV_ERR_VALUE, "an adapter cannot have an adapter");
     if (options->rank < 1 || options->rank > 4096) {
         return gv_fail(error, GV_ERR_VALUE, "an adapter's rank must be in 1..4096, not %lld", (long long)options->rank);
+    }
+    if (!isfinite((float)options->scale)) {
+        return gv_fail(error, GV_ERR_VALUE, "an adapter's scale must be a finite number, not %g", options->scale);
     }
     if (!(options->dropout >= 0 && options->dropout < 1)) {
         return gv_fail(error, GV_ERR_VALUE, "an adapter's dropout must be in [0, 1), not %g", options->dropout);
@@ -96,6 +107,8 @@ gv_status gv_adapter_create(gv_model **out, const gv_model *base, const gv_adapt
         const gv_parameter *p = &base->parameters[index];
         table->whole[index] = gv_register(made, p->shape[0], p->dimensions == 1 ? 0 : p->shape[1], "%s", p->name);
     }
+    GV_TRY(gv_check_head(base, base->pooler, table, error));
+    GV_TRY(gv_check_head(base, base->classifier, table, error));
 done:
     if (status != GV_OK) {
         gv_model_free(made);
@@ -109,6 +122,10 @@ done:
 
 gv_status gv_check_adapters(const gv_model *model, const gv_adapter_choice *choice, int64_t sequences, gv_error *error) {
     gv_status status = GV_OK;
+    if (choice->count > 1 && choice->which == NULL) {
+        return gv_fail(error, GV_ERR_VALUE, "%lld adapters need adapter_of, which says whose each sequence is",
+                       (long long)choice->count);
+    }
     for (int64_t i = 0; i < choice->count; i++) {
         const gv_model *adapter = choice->adapters[i];
         if (adapter->adapter == NULL || adapter->adapter->base != model) {
@@ -231,10 +248,8 @@ gv_status gv_adapt_backward(float *dx, const gv_pass *pass, int64_t layer, const
         if (at.adapter == NULL || at.adapter->adapter->a[weight] < 0 || at.count == 0) continue;
         gv_lora lora = gv_lora_of(pass, layer, &at, rows, weight, first, n, k);
         int64_t floats = gv_lora_scratch(&lora, at.count, pass->width), a = at.adapter->adapter->a[weight];
-        bool train = at.adapter->parameters[a].requires_grad;
-        float *da = train ? gv_grad_added(at.adapter, a) : NULL;
-        float *db = train ? gv_grad_added(at.adapter, at.adapter->adapter->b[weight]) : NULL;
-        if (da == NULL || db == NULL) da = db = NULL;
+        float *da = gv_grad_added(at.adapter, a); /* NULL where it is frozen: A and B each for itself */
+        float *db = gv_grad_added(at.adapter, at.adapter->adapter->b[weight]);
         GV_TRY(gv_workspaces_borrow(&arena, pass->model->workspaces, (size_t)floats * sizeof(float) + 64, error));
         GV_TRY(gv_lora_backward(dx != NULL ? dx + at.first * k : NULL, da, db != NULL ? db + first * lora.rank : NULL, &lora,
                                 dy + at.first * dy_stride, dy_stride, x + at.first * k, at.count,

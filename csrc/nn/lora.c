@@ -120,7 +120,7 @@ static void gv_lora_rows_tile(void *context, int64_t tile, int worker) {
     const gv_lora *l = job->lora;
     int64_t first, rows = gv_lora_span(job, tile, &first);
     float *dlow = job->dlow + first * l->rank, *dx = job->dx != NULL ? job->dx + first * l->k : NULL;
-    if (job->da != NULL) gv_lora_reduce(job, first, rows);
+    if (job->da != NULL || job->db != NULL) gv_lora_reduce(job, first, rows);
     job->kernels->product_nn(dlow, l->rank, job->dy + first * job->dy_stride, job->dy_stride, 1, l->b, l->rank, rows, l->rank,
                              l->n, false, false);
     job->kernels->scale(dlow, l->scale, dlow, rows * l->rank);
@@ -136,7 +136,7 @@ static void gv_lora_rows_tile(void *context, int64_t tile, int worker) {
     job->kernels->add(dx, dx, part, rows * l->k);
 }
 
-/* Some columns of A's gradient, or of B's turned over. */
+/* Some columns of A's gradient, or of B's turned over: tiles of those that are wanted, A's first. */
 static void gv_lora_gradient_tile(void *context, int64_t tile, int worker) {
     gv_lora_job *job = context;
     const gv_lora *l = job->lora;
@@ -159,17 +159,17 @@ static void gv_lora_gradient_tile(void *context, int64_t tile, int worker) {
 
 gv_status gv_lora_backward(float *dx, float *da, float *db, const gv_lora *lora, const float *dy, int64_t dy_stride,
                            const float *x, int64_t m, float *scratch) {
-    if (m == 0 || (dx == NULL && da == NULL)) return GV_OK;
+    if (m == 0 || (dx == NULL && da == NULL && db == NULL)) return GV_OK;
     gv_lora_job job = gv_lora_job_of(lora, x, m, scratch);
     job.dx = dx;
     job.da = da;
     job.db = db;
     job.dy = dy;
     job.dy_stride = dy_stride;
-    job.a_tiles = (lora->k + GV_LORA_COLS - 1) / GV_LORA_COLS;
-    if (da != NULL && m >= GV_LORA_FEW) gv_turn(job.a_turned, lora->a, lora->rank, lora->k);
+    job.a_tiles = da != NULL ? (lora->k + GV_LORA_COLS - 1) / GV_LORA_COLS : 0;
+    if ((da != NULL || db != NULL) && m >= GV_LORA_FEW) gv_turn(job.a_turned, lora->a, lora->rank, lora->k);
     gv_status status = gv_parallel_for((m + GV_LORA_ROWS - 1) / GV_LORA_ROWS, gv_lora_rows_tile, &job);
-    if (status != GV_OK || da == NULL) return status;
-    int64_t b_tiles = (lora->n + GV_LORA_COLS - 1) / GV_LORA_COLS;
+    int64_t b_tiles = db != NULL ? (lora->n + GV_LORA_COLS - 1) / GV_LORA_COLS : 0;
+    if (status != GV_OK || job.a_tiles + b_tiles == 0) return status;
     return gv_parallel_for(job.a_tiles + b_tiles, gv_lora_gradient_tile, &job);
 }

@@ -17,7 +17,7 @@ int64_t gv_lora_scratch(const gv_lora *lora, int64_t m, int width);
 
 /* Adds to y [m, n], row stride y_stride. x [m, k]. */
 gv_status gv_lora_forward(float *y, int64_t y_stride, const gv_lora *lora, const float *x, int64_t m, float *scratch);
-/* Adds to dx [m, k], da [rank, k] and db [n, rank]; NULL = not wanted (da and db together). dy [m, n], row stride dy_stride. */
+/* Adds to dx [m, k], da [rank, k] and db [n, rank]; NULL = not wanted. dy [m, n], row stride dy_stride. */
 gv_status gv_lora_backward(float *dx, float *da, float *db, const gv_lora *lora, const float *dy, int64_t dy_stride,
                            const float *x, int64_t m, float *scratch);
 
