@@ -157,6 +157,10 @@ def test_the_head_and_the_signature_are_never_sentences_of_a_summary(form, lengt
 @pytest.mark.parametrize(
     ("line", "formal"),
     [
+        ("发文机关：示例市人民政府", True),
+        ("发布日期：2025年4月22日", True),
+        ("文号：示府规〔2025〕7号", True),
+        ("施行日期：2025年6月1日", False),
         ("各镇人民政府、各街道办事处，区直各单位：", True),
         ("各有关单位:", True),
         ("云民规〔2024〕3号", True),

@@ -1,4 +1,4 @@
-"""The lines of a document that say whose it is, and nothing to the reader: title, 文号, whom it is sent to, signature, date."""
+"""The lines of a document that say whose it is, and nothing to the reader: title, 文号, who issued it, whom it is sent to, signature, date."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ _ORGAN = re.compile(rf"[\u4e00-\u9fff\s　]{{2,40}}?(?:{_BODY})")
 # 各区人民政府，市政府各部门、各直属机构：  but not 各区民政局应当做好下列工作：
 _SENT_TO = re.compile(rf"(?:[\u4e00-\u9fff（）()]{{0,24}}?(?:{_BODY})(?:[、，,；;]\s*|(?=[:：])))+[:：]")
 _DOES = re.compile(r"应|须|要|可以|由|向|下列|如下|以下|负责")
+# The lines above a text that say what the document's own fields say. When it is in force is no formality.
+_LABELLED = re.compile(
+    r"(?:文号|发文字号|发文机关|发布机关|发布机构|制定机关|发布日期|成文日期|印发日期|索引号|主题词|公开方式)\s*[:：].*"
+)
 _STOPS = ("。", "！", "？", "；", "!", "?", ";")
 
 
@@ -45,6 +49,7 @@ def formalities(text: str, title: str, units: Sequence[Sentence]) -> frozenset[i
             or _DATE.fullmatch(line)
             or (title and (line == title or (head and len(line) >= 4 and line in title)))
             or (head and (_SENT_TO.fullmatch(line) and not _DOES.search(line)))
+            or (head and _LABELLED.fullmatch(line))
             or (head and full and _TITLE.fullmatch(line))
             or ((tail or (head and full)) and _ORGAN.fullmatch(line))
         ):
