@@ -380,6 +380,9 @@ def test_what_is_wrong_in_the_form_is_told_at_the_field(driver: Any, base: str) 
     field.send_keys(Keys.BACKSPACE, "1", Keys.ENTER)
     answered(driver, before)
     assert find(driver, "#field-id_number").get_attribute("aria-invalid") is None
+    driver.execute_script(
+        "const f = fetch; window.fetch = (...a) => f(...a).then((r) => new Promise((done) => setTimeout(() => done(r), 800)))"
+    )
     before = count(driver, ANSWERED)
     find(driver, "#field-mobile").send_keys(
         "13973112233", Keys.TAB, "示例市河东"
@@ -390,6 +393,7 @@ def test_what_is_wrong_in_the_form_is_told_at_the_field(driver: Any, base: str) 
     assert {"mobile": "13973112233", "household_address": "示例市河东区幸福路12号"}.items() <= form(driver).items()
     said = texts(driver, "#turns > li")
     assert said[-2].endswith("（在表格里填写：户籍地址）") and texts(driver, "#spoken > *"), "what was done is not told"
+    assert sum(text.endswith("：户籍地址）") for text in said) == 1, "what was half written was sent, too"
     load(driver, base)
     assert texts(driver, "#turns > li") == said
     quiet(driver)

@@ -13,7 +13,9 @@ export function create(session, changed) {
   let state = null;
   let seen = {};
   const refused = {}; // field -> what was written there and is wrong: it stays in sight to be mended
+  const sending = {}; // field -> what is on its way: it stays in sight, too
   let writing = Promise.resolve();
+  let drawing = false; // a control that is taken out says that it was changed and left, half written as it is
 
   function steps() {
     $("steps").replaceChildren(
@@ -26,8 +28,13 @@ export function create(session, changed) {
     const given = {
       id: `field-${field.name}`, value: shown(field), "aria-required": field.required ? "true" : null,
       "aria-invalid": field.problem ? "true" : null, "aria-describedby": field.problem ? `problem-${field.name}` : null,
-      "data-given": shown(field), onchange: (event) => write(field, event.target.value.trim()),
+      "data-given": shown(field), onchange: left,
+      onblur: (event) => document.activeElement !== event.target && left(event), // not where the whole window is left for a while
     };
+    function left({ target }) {
+      const value = target.value.trim();
+      if (!drawing && value !== target.dataset.given) write(field, value);
+    }
     if (!field.options.length) return make("input", { type: KINDS[field.kind] ?? "text", autocomplete: "off", ...given });
     const options = ["", ...field.options].map((option) => make("option", { value: option }, option || "请选择"));
     const found = make("select", given, ...options);
@@ -36,7 +43,7 @@ export function create(session, changed) {
   }
 
   function shown(field) {
-    return (field.problem && refused[field.name]) || field.value;
+    return sending[field.name] ?? ((field.problem && refused[field.name]) || field.value);
   }
 
   function row(field) {
@@ -53,9 +60,11 @@ export function create(session, changed) {
     for (const field of state.fields) if (!field.problem) delete refused[field.name];
     const rows = state.fields.map(row);
     const all = state.steps.length && state.asking === "confirm";
+    drawing = true;
     $("form").replaceChildren(
       ...(rows.length ? [make("p", { class: "count" }, `已填 ${filled} 项，共 ${state.fields.length} 项`), ...rows] : []),
       ...(all ? [make("button", { type: "submit", class: "primary" }, "核对并提交")] : []));
+    drawing = false;
     seen = Object.fromEntries(state.fields.map((field) => [field.name, field.value]));
     const asked = $("form").querySelector(".asked");
     if (focused && $(focused.id)) {
@@ -96,16 +105,18 @@ export function create(session, changed) {
 
   // One after the other: each answer shows the whole form.
   function write(field, value) {
-    $(`field-${field.name}`).dataset.given = value;
+    $(`field-${field.name}`).dataset.given = sending[field.name] = value;
     writing = writing.then(() => put(field, value));
   }
 
   async function put(field, value) {
     try {
       const turn = await call("PATCH", `/v1/sessions/${session()}/form`, { values: { [field.name]: value } });
+      if (sending[field.name] === value) delete sending[field.name];
       refused[field.name] = value;
       changed(turn);
     } catch (error) {
+      if (sending[field.name] === value) delete sending[field.name];
       if (!(error instanceof Failure)) throw error;
       const input = $(`field-${field.name}`);
       input.setAttribute("aria-invalid", "true");
@@ -138,6 +149,7 @@ export function create(session, changed) {
 
   $("form").addEventListener("submit", (event) => {
     event.preventDefault();
+    document.activeElement?.dispatchEvent(new Event("change")); // Enter, where what is written was put back by us
     writing.then(() => {
       if (state.asking === "confirm") confirm();
     });
