@@ -42,7 +42,7 @@ def shell(*arguments, stdin=None, **options):
         input=stdin,
         capture_output=True,
         env=environment,
-        timeout=120,
+        timeout=600,
         **options,
     )
 
@@ -198,7 +198,7 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_help_and_version_import_nothing_heavy():
     code = "import sys, govlm.cli; govlm.cli.main(['--help']); print({'numpy', 'tqdm', 'safetensors'} & set(sys.modules))"
     environment = dict(os.environ)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, text=True, timeout=600)
     assert "finetune" in done.stdout and done.stdout.endswith("set()\n"), done.stderr
     assert shell("--version").stdout.startswith(b"govlm ")
     assert shell().returncode == 2
