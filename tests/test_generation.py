@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_visitors import nothing_held, visit_at_random, watched_caches
 
 import govlm
-from govlm._native import core as native
 from govlm.generation import Engine, EngineFull, GenerationConfig, NonFiniteLogits, PromptTooLong, Request, Scheduler
 from govlm.generation.processors import Constrained
 from govlm.generation.sampling import Draw, choose
@@ -44,21 +44,7 @@ def t5() -> Any:
 
 @pytest.fixture
 def caches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every cache that is made, to look at afterwards."""
-    made: list[Any] = []
-    real = native.Cache
-
-    def cache(*args: Any, **options: Any) -> Any:
-        made.append(real(*args, **options))
-        return made[-1]
-
-    monkeypatch.setattr("govlm.generation.scheduler.native", SimpleNamespace(Cache=cache))
-    monkeypatch.setattr("govlm.generation.beam.native", SimpleNamespace(Cache=cache))
-    return made
-
-
-def nothing_held(caches: list[Any]) -> bool:
-    return bool(caches) and all(c.usage()["used"] == c.usage()["sequences"] == 0 for c in caches)
+    return watched_caches(monkeypatch)
 
 
 def prompts(*lengths: int, seed: int = 0) -> list[list[int]]:
@@ -553,32 +539,12 @@ def test_a_step_for_cancelled_texts_is_given_up() -> None:
 
 
 def test_threads_submit_and_cancel_at_random(model: Any, caches: list[Any]) -> None:
-    failures: list[BaseException] = []
     with Engine(model, max_batch=4, max_requests=100, pages=24, step_tokens=40) as engine:
-
-        def visitor(number: int) -> None:
-            generator = np.random.default_rng(number)
-            try:
-                for turn in range(4):
-                    row = prompts(int(generator.integers(1, 70)), seed=number * 10 + turn)[0]
-                    count = int(generator.integers(1, 12))
-                    handle = engine.submit(row, max_new_tokens=count)
-                    if generator.random() < 0.4:
-                        for _ in zip(range(int(generator.integers(0, count))), handle, strict=False):
-                            pass
-                        handle.cancel()
-                        handle.result(60)
-                    else:
-                        assert handle.result(60) == by_whole_forwards(model, row, count)
-            except BaseException as error:
-                failures.append(error)
-
-        threads = [threading.Thread(target=visitor, args=(n,)) for n in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-        assert not failures, failures
+        visit_at_random(
+            engine,
+            lambda length, number, turn: prompts(length, seed=number * 10 + turn)[0],
+            lambda ids, count: by_whole_forwards(model, ids, count),
+        )
     assert nothing_held(caches)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_visitors import nothing_held, visit_at_random, watched_caches
 
 import govlm
 from govlm import t5
@@ -49,20 +50,6 @@ def either(request: Any) -> Any:
 
 
 @pytest.fixture
-def caches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every cache that is made, to look at afterwards."""
-    made: list[Any] = []
-    real = native.Cache
-
-    def cache(*args: Any, **options: Any) -> Any:
-        made.append(real(*args, **options))
-        return made[-1]
-
-    monkeypatch.setattr("govlm.generation.scheduler.native", SimpleNamespace(Cache=cache))
-    return made
-
-
-@pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The lengths of the sources of each call of the encoder."""
     calls: list[list[int]] = []
@@ -76,8 +63,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return calls
 
 
-def nothing_held(caches: list[Any]) -> bool:
-    return bool(caches) and all(c.usage()["used"] == c.usage()["sequences"] == 0 for c in caches)
+@pytest.fixture
+def caches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    return watched_caches(monkeypatch)
 
 
 def sources(*lengths: int, seed: int = 0) -> list[list[int]]:
@@ -425,30 +413,10 @@ def test_one_that_fails_leaves_the_others(model: Any) -> None:
 
 
 def test_threads_submit_and_cancel_at_random(model: Any, caches: list[Any]) -> None:
-    failures: list[BaseException] = []
     with Engine(model, max_batch=4, max_requests=100, pages=12, step_tokens=40) as engine:
-
-        def visitor(number: int) -> None:
-            generator = np.random.default_rng(number)
-            try:
-                for turn in range(4):
-                    row = sources(int(generator.integers(1, 70)), seed=turn % 2)[0]
-                    count = int(generator.integers(1, 12))
-                    handle = engine.submit(row, max_new_tokens=count)
-                    if generator.random() < 0.4:
-                        for _ in zip(range(int(generator.integers(0, count))), handle, strict=False):
-                            pass
-                        handle.cancel()
-                        handle.result(60)
-                    else:
-                        assert handle.result(60) == by_whole_forwards(model, row, count)
-            except BaseException as error:
-                failures.append(error)
-
-        threads = [threading.Thread(target=visitor, args=(n,)) for n in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-        assert not failures, failures
+        visit_at_random(
+            engine,
+            lambda length, number, turn: sources(length, seed=turn % 2)[0],
+            lambda ids, count: by_whole_forwards(model, ids, count),
+        )
     assert nothing_held(caches)
