@@ -87,9 +87,13 @@ static int64_t gv_blocks_cut(gv_blocks_job *job) {
         int64_t panels = (w->n + GV_PANEL - 1) / GV_PANEL;
         int64_t bytes = panels * blocks * gv_block_record(w->blocks.bits, w->blocks.minimum);
         int64_t count = (bytes + GV_STREAM_BYTES - 1) / GV_STREAM_BYTES;
-        count += count % 2; /* so that two threads end together */
         job->panels[i] = (panels + count - 1) / count;
         job->col_tiles[i] = (panels + job->panels[i] - 1) / job->panels[i];
+        /* An even number of them, so that two threads end together. */
+        while (job->panels[i] > 1 && job->col_tiles[i] % 2 != 0) {
+            job->panels[i]--;
+            job->col_tiles[i] = (panels + job->panels[i] - 1) / job->panels[i];
+        }
         tiles += job->col_tiles[i] * job->row_tiles;
     }
     return tiles;

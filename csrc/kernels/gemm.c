@@ -18,7 +18,6 @@ enum {
     GV_SMALL_ROWS = 257,       /* below: our own kernels throughout */
     GV_TILE_ROWS = 384,        /* of x, or inputs of a weight gradient */
     GV_TILE_COLS = 192,        /* outputs, or inputs of an input gradient */
-    GV_COPY_ROWS = 512,        /* rows of dy copied together at once */
     GV_STREAM_FLOATS = 1 << 19 /* a weight gradient of this size bypasses the caches */
 };
 
@@ -108,7 +107,6 @@ typedef struct {
     bool small;             /* few rows */
     bool own;               /* product_nn instead of oneDNN, which is slower at these tiles (70 against 90 of 100 GFLOP/s) */
     gv_packed_rows *packed; /* [width], or NULL: x as each worker packed it */
-    float *copies;          /* [width][GV_COPY_ROWS][GV_TILE_COLS] */
     atomic_int failed;      /* first status of oneDNN that was not success */
 } gv_linear;
 
@@ -269,40 +267,28 @@ gv_status gv_linear_backward_input(float *dx, int64_t dx_stride, const float *co
 
 /* ---------------------------------------------------------------------------------------- gradient of weights -- */
 
-/* dw tile (+)= dy^T x. The tile's columns of dy are copied together first: rows 12 KB apart collide in the caches, which
- * halves the speed of either product. */
+/* dw tile (+)= dy^T x */
 static void gv_backward_weight_tile(void *context, int64_t tile, int worker) {
+    (void)worker;
     gv_linear *job = context;
     int i = gv_linear_find(job, &tile, job->rows.count);
     const gv_weight *w = &job->weights[i];
     int64_t row = tile % job->rows.count, col = tile / job->rows.count;
     int64_t inputs = gv_cut_length(&job->rows, row, w->k), outputs = gv_cut_length(&job->cols[i], col, w->n);
-    int64_t in = row * job->rows.size, out = col * job->cols[i].size;
-    const float *dy = job->dy[i] + out;
+    int64_t in = row * job->rows.size, out = col * job->cols[i].size, stride = job->dy_stride[i];
+    const float *dy = job->dy[i] + out, *x = job->x + in;
     if (job->dw[i] != NULL) {
         float *dw = job->dw[i] + (w->transposed ? in * w->stride + out : out * w->stride + in);
         /* A large gradient is not read again before it has left the caches. */
-        bool stream = w->n * w->k >= GV_STREAM_FLOATS;
-        float *copy = job->copies + (int64_t)worker * GV_COPY_ROWS * GV_TILE_COLS;
-        gv_cut cut = gv_cut_make(job->m > 0 ? job->m : 1, GV_COPY_ROWS, 1);
-        for (int64_t r = 0; r < job->m || r == 0; r += cut.size) {
-            int64_t rows = job->m - r < cut.size ? job->m - r : cut.size;
-            bool add = job->accumulate[i] || r > 0;
-            const float *x = job->x + r * job->x_stride + in;
-            for (int64_t j = 0; j < rows; j++) {
-                memcpy(copy + j * outputs, dy + (r + j) * job->dy_stride[i], (size_t)outputs * sizeof *copy);
-            }
-            if (job->own && w->transposed) {
-                job->kernels->product_nn(dw, w->stride, x, 1, job->x_stride, copy, outputs, inputs, outputs, rows, add, stream);
-            } else if (job->own) {
-                job->kernels->product_nn(dw, w->stride, copy, 1, outputs, x, job->x_stride, outputs, inputs, rows, add, stream);
-            } else if (w->transposed) {
-                gv_sgemm(job, 'T', 'N', inputs, outputs, rows, x, job->x_stride, copy, outputs, add ? 1.0f : 0.0f, dw,
-                         w->stride);
-            } else {
-                gv_sgemm(job, 'T', 'N', outputs, inputs, rows, copy, outputs, x, job->x_stride, add ? 1.0f : 0.0f, dw,
-                         w->stride);
-            }
+        bool stream = w->n * w->k >= GV_STREAM_FLOATS, add = job->accumulate[i];
+        if (job->own && w->transposed) {
+            job->kernels->product_nn(dw, w->stride, x, 1, job->x_stride, dy, stride, inputs, outputs, job->m, add, stream);
+        } else if (job->own) {
+            job->kernels->product_nn(dw, w->stride, dy, 1, stride, x, job->x_stride, outputs, inputs, job->m, add, stream);
+        } else if (w->transposed) {
+            gv_sgemm(job, 'T', 'N', inputs, outputs, job->m, x, job->x_stride, dy, stride, add ? 1.0f : 0.0f, dw, w->stride);
+        } else {
+            gv_sgemm(job, 'T', 'N', outputs, inputs, job->m, dy, stride, x, job->x_stride, add ? 1.0f : 0.0f, dw, w->stride);
         }
     }
     if (row == 0 && job->dbias != NULL && job->dbias[i] != NULL) {
@@ -331,10 +317,5 @@ gv_status gv_linear_backward_weight(float *const dw[], float *const dbias[], con
         job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, 12);
         tiles += job.cols[i].count * job.rows.count;
     }
-    size_t size = (size_t)gv_parallel_width() * GV_COPY_ROWS * GV_TILE_COLS * sizeof(float);
-    job.copies = gv_alloc(NULL, size);
-    if (job.copies == NULL) return gv_fail(error, GV_ERR_MEMORY, "no memory for %zu bytes of matrix product scratch", size);
-    gv_status status = gv_linear_run(&job, tiles, gv_backward_weight_tile, error);
-    gv_release(NULL, job.copies, size);
-    return status;
+    return gv_linear_run(&job, tiles, gv_backward_weight_tile, error);
 }

@@ -23,6 +23,13 @@ GV_INLINE const float *gv_open_page(float *room, const gv_paged_attention *a, in
     return room;
 }
 
+/* Asks for a page's keys (or values) before their turn: they lie apart from the page before, and the weights of a token have
+ * pushed them out of the caches since they were read last. */
+GV_INLINE void gv_ask_page(const gv_paged_attention *a, int64_t page, bool values) {
+    const char *part = a->pages[page] + (values ? a->value_offset : a->key_offset);
+    for (int64_t at = 0; at < gv_page_bytes(a->head_dim, a->bits8); at += 64) __builtin_prefetch(part + at, 0, 3);
+}
+
 /* scores[r][0..GV_PAGE_ROWS) += q_r . keys */
 GV_INLINE void gv_page_scores(const int rows, float *scores, int64_t wide, const float *const *query, const float *keys,
                               int64_t dim) {
@@ -94,17 +101,21 @@ static void gv_paged_softmax(float *p, const gv_paged_attention *a, int64_t i, i
     memset(p + n, 0, (size_t)(wide - n) * sizeof *p);
 }
 
-GV_INLINE void gv_paged_rows(const int rows, const gv_paged_attention *a, int64_t first, float *scratch) {
+/* ask: nothing has read the pages yet. */
+GV_INLINE void gv_paged_rows(const int rows, const gv_paged_attention *a, int64_t first, bool ask, float *scratch) {
     int64_t most = 0, dim = a->head_dim;
     for (int r = 0; r < rows; r++) most = a->visible[first + r] > most ? a->visible[first + r] : most;
     int64_t pages = (most + GV_PAGE_ROWS - 1) / GV_PAGE_ROWS, wide = pages * GV_PAGE_ROWS;
     float *room = scratch + GV_PAGED_ROWS * wide;
+    if (ask) gv_ask_page(a, 0, false);
     for (int64_t page = 0; page < pages; page++) {
+        if (ask) gv_ask_page(a, page + 1 < pages ? page + 1 : 0, page + 1 == pages);
         gv_page_scores(rows, scratch + page * GV_PAGE_ROWS, wide, a->query + first, gv_open_page(room, a, page, false), dim);
     }
     for (int r = 0; r < rows; r++) gv_paged_softmax(scratch + r * wide, a, first + r, wide);
     for (int64_t page = 0; page < pages; page++) {
         int64_t count = most - page * GV_PAGE_ROWS < GV_PAGE_ROWS ? most - page * GV_PAGE_ROWS : GV_PAGE_ROWS;
+        if (ask && page + 1 < pages) gv_ask_page(a, page + 1, true);
         gv_page_mix(rows, a->out + first, scratch + page * GV_PAGE_ROWS, wide, gv_open_page(room, a, page, true), count, dim,
                     page > 0);
     }
@@ -112,16 +123,16 @@ GV_INLINE void gv_paged_rows(const int rows, const gv_paged_attention *a, int64_
 
 static void simd_attention_pages(const gv_paged_attention *a, float *scratch) {
     int64_t i = 0;
-    for (; i + 4 <= a->rows; i += 4) gv_paged_rows(4, a, i, scratch);
+    for (; i + 4 <= a->rows; i += 4) gv_paged_rows(4, a, i, i == 0, scratch);
     switch (a->rows - i) {
         case 3:
-            gv_paged_rows(3, a, i, scratch);
+            gv_paged_rows(3, a, i, i == 0, scratch);
             break;
         case 2:
-            gv_paged_rows(2, a, i, scratch);
+            gv_paged_rows(2, a, i, i == 0, scratch);
             break;
         case 1:
-            gv_paged_rows(1, a, i, scratch);
+            gv_paged_rows(1, a, i, i == 0, scratch);
             break;
         default:
             break;

@@ -164,6 +164,120 @@ static void gv_nn_dispatch(int rows, int kind, float *c, int64_t c_stride, const
     }
 }
 
+/* ------------------------------------------------------------------------------- many rows: both sides packed -- */
+
+/* A panel of b, [depth][2 VW], stays in the L1 cache; rows of a, block by block [depth][rows of the block], in the L2 cache. Read
+ * where they lie, rows some KB apart collide in the caches and no stream is long enough to be fetched ahead. */
+enum {
+    GV_MANY_ROWS = 264, /* of a, packed at once */
+    GV_MANY_FROM = 5 * PRODUCT_NN_ROWS + 1,
+    GV_MANY_COLS = 8 * 2 * VW, /* from here on packing a pays */
+};
+
+static void gv_pack_a(float *to, const float *a, int64_t row, int64_t step, int64_t m, int64_t height, int64_t depth) {
+    if (row == 1) {
+        for (int64_t p = 0; p < depth; p++, a += step) {
+            float *at = to + p * height;
+            int64_t i = 0;
+            if (height == PRODUCT_NN_ROWS) {
+                for (; i + height <= m; i += height, at += height * depth) memcpy(at, a + i, PRODUCT_NN_ROWS * sizeof *a);
+            }
+            for (; i < m; i += height) {
+                int64_t rows = m - i < height ? m - i : height;
+                memcpy(to + i * depth + p * rows, a + i, (size_t)rows * sizeof *a);
+            }
+        }
+        return;
+    }
+    for (int64_t i = 0; i < m; i += height) {
+        int64_t rows = m - i < height ? m - i : height, p = 0;
+        float *at = to + i * depth;
+        if (step == 1 && i + (rows < 8 ? 8 : rows) <= m) {
+            for (; p + 8 <= depth; p += 8) {
+                for (int64_t s = 0; s < rows; s = s + 8 >= rows ? rows : rows - 8) {
+                    gv_transpose8(at + p * rows + s, rows, a + (i + s) * row + p, row);
+                }
+            }
+        }
+        for (; p < depth; p++) {
+            for (int64_t r = 0; r < rows; r++) at[p * rows + r] = a[(i + r) * row + p * step];
+        }
+    }
+}
+
+/* `width` columns, zeros beside them. */
+static void gv_pack_b(float *to, const float *b, int64_t b_stride, int64_t depth, int64_t width) {
+    for (int64_t p = 0; p < depth; p++, b += b_stride, to += 2 * VW) {
+        v_store(to, width >= VW ? v_load(b) : v_load_n(b, (int)width));
+        v_store(to + VW, width == 2 * VW ? v_load(b + VW) : width > VW ? v_load_n(b + VW, (int)width - VW) : v_zero());
+    }
+}
+
+#define GV_MANY_CASE(R)                                                                            \
+    case R:                                                                                        \
+        gv_nn_block(R, 2, false, c, c_stride, a, 1, R, b, 2 * VW, depth, add, 0, NULL, 0, stream); \
+        break
+
+static void gv_many_block(int rows, float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, bool add,
+                          bool stream) {
+    switch (rows) {
+        GV_SIX_CASES(GV_MANY_CASE, 0);
+#if PRODUCT_NN_ROWS > 6
+        GV_SIX_CASES(GV_MANY_CASE, 6);
+#endif
+        default:
+            break;
+    }
+}
+
+/* The last columns: by way of a whole block. */
+static void gv_many_edge(int rows, float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, bool add,
+                         int64_t width) {
+    float whole[PRODUCT_NN_ROWS * 2 * VW] = {0};
+    for (int i = 0; add && i < rows; i++) memcpy(whole + i * 2 * VW, c + i * c_stride, (size_t)width * sizeof *c);
+    gv_many_block(rows, whole, 2 * VW, a, b, depth, add, false);
+    for (int i = 0; i < rows; i++) memcpy(c + i * c_stride, whole + i * 2 * VW, (size_t)width * sizeof *c);
+}
+
+/* c (+)= a b; sums run along k as in the blocks above. */
+static void gv_many(float *c, int64_t c_stride, const float *a, int64_t row, int64_t step, const float *b, int64_t b_stride,
+                    int64_t m, int64_t n, int64_t k, bool add, bool stream) {
+    _Alignas(64) float panel[GV_NN_DEPTH * 2 * VW], kept[GV_MANY_ROWS * GV_NN_DEPTH + 8];
+    int64_t passes = (k + GV_NN_DEPTH - 1) / GV_NN_DEPTH, most_depth = (k + passes - 1) / passes;
+    int64_t chunks = (m + GV_MANY_ROWS - 1) / GV_MANY_ROWS, most_rows = (m + chunks - 1) / chunks;
+    most_rows = (most_rows + PRODUCT_NN_ROWS - 1) / PRODUCT_NN_ROWS * PRODUCT_NN_ROWS;
+    for (int64_t p = 0; p < k; p += most_depth, add = true) {
+        int64_t depth = k - p < most_depth ? k - p : most_depth;
+        for (int64_t r = 0; r < m; r += most_rows) {
+            int64_t rows = m - r < most_rows ? m - r : most_rows, blocks = (rows + PRODUCT_NN_ROWS - 1) / PRODUCT_NN_ROWS;
+            int64_t height = (rows + blocks - 1) / blocks; /* blocks of nearly one height */
+            gv_pack_a(kept, a + r * row + p * step, row, step, rows, height, depth);
+            for (int64_t j = 0; j < n; j += 2 * VW) {
+                int64_t width = n - j < 2 * VW ? n - j : 2 * VW, line = 0;
+                /* What is packed next, so many rows of it with every block: the panel beside, or the next pass's first. */
+                const float *from = b + p * b_stride + j, *next = n - j >= 4 * VW ? from + 2 * VW : NULL;
+                if (next == NULL && r + rows == m && p + 2 * depth <= k) next = b + (p + depth) * b_stride;
+                int64_t each = next != NULL ? (depth + blocks - 1) / blocks : 0;
+                float *to = c + r * c_stride + j;
+                gv_pack_b(panel, from, b_stride, depth, width);
+                for (int64_t i = 0; i < rows; i += height, to += height * c_stride) {
+                    int taken = (int)(rows - i < height ? rows - i : height);
+                    for (int64_t end = line + each < depth ? line + each : depth; line < end && each > 0; line++) {
+                        GV_UNROLL for (int v = 0; v < 2 * VW; v += 16) gv_prefetch(next + line * b_stride + v);
+                    }
+                    if (width < 2 * VW) {
+                        gv_many_edge(taken, to, c_stride, kept + i * depth, panel, depth, add, width);
+                        continue;
+                    }
+                    for (int64_t q = height; add && q < 2 * height && i + q < rows; q++) gv_prefetch(to + q * c_stride);
+                    gv_many_block(taken, to, c_stride, kept + i * depth, panel, depth, add, stream);
+                }
+            }
+        }
+    }
+    if (stream) v_fence();
+}
+
 /* What a panel of `left` remaining columns is. */
 GV_INLINE int gv_nn_kind(int64_t left, int *last) {
     int kind = left >= 2 * VW ? 0 : left > VW ? 1 : 2;
@@ -177,6 +291,10 @@ static void simd_product_nn(float *c, int64_t c_stride, const float *a, int64_t 
     stream = stream && (uintptr_t)c % (4 * VW) == 0 && c_stride % VW == 0 && k <= GV_NN_DEPTH && !add;
     if (k == 0 && !add) {
         for (int64_t i = 0; i < m; i++) memset(c + i * c_stride, 0, (size_t)n * sizeof *c);
+    }
+    if (m >= GV_MANY_FROM && n >= GV_MANY_COLS && k > 0 && (row == 1 || step == 1)) {
+        gv_many(c, c_stride, a, row, step, b, b_stride, m, n, k, add, stream);
+        return;
     }
     int64_t passes = (k + GV_NN_DEPTH - 1) / GV_NN_DEPTH, most_depth = passes > 0 ? (k + passes - 1) / passes : 0;
     for (int64_t p = 0; p < k; p += most_depth) { /* passes of nearly one depth: each reads and writes c once more */
@@ -237,6 +355,14 @@ static void gv_pack_columns(float *packed, const float *x, int64_t x_stride, int
     }
 }
 
+static void gv_add_bias(float *y, int64_t y_stride, const float *bias, int64_t rows, int64_t cols) {
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t j = 0;
+        for (; j + VW <= cols; j += VW) v_store(y + i * y_stride + j, v_add(v_load(y + i * y_stride + j), v_load(bias + j)));
+        for (; j < cols; j++) y[i * y_stride + j] += bias[j];
+    }
+}
+
 static void gv_unpack_columns(float *y, int64_t y_stride, const float *sums, const float *bias, int64_t rows, int64_t cols) {
     for (int64_t j = 0; j < cols; j += 8) {
         int64_t i = 0;
@@ -249,12 +375,7 @@ static void gv_unpack_columns(float *y, int64_t y_stride, const float *sums, con
             for (int64_t r = i; r < rows; r++) y[r * y_stride + c] = sums[c * GV_NT_ROWS + r];
         }
     }
-    if (bias == NULL) return;
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t j = 0;
-        for (; j + VW <= cols; j += VW) v_store(y + i * y_stride + j, v_add(v_load(y + i * y_stride + j), v_load(bias + j)));
-        for (; j < cols; j++) y[i * y_stride + j] += bias[j];
-    }
+    if (bias != NULL) gv_add_bias(y, y_stride, bias, rows, cols);
 }
 
 /* sum[i, 0..nv*VW) (+)= sum over p < k of w[i, p] x[p, :], rows of `sum` GV_NT_ROWS apart; constant rows and nv */
