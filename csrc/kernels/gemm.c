@@ -17,7 +17,8 @@
 enum {
     GV_SMALL_ROWS = 257,       /* below: our own kernels throughout */
     GV_TILE_ROWS = 384,        /* of x, or inputs of a weight gradient */
-    GV_TILE_COLS = 192,        /* outputs, or inputs of an input gradient */
+    GV_TILE_COLS = 192,        /* outputs */
+    GV_INPUT_COLS = 256,       /* of an input gradient, whose rows are packed once a tile */
     GV_STREAM_FLOATS = 1 << 19 /* a weight gradient of this size bypasses the caches */
 };
 
@@ -105,7 +106,7 @@ typedef struct {
     const bool *accumulate;
     bool add;
     bool small;             /* few rows */
-    bool own;               /* product_nn instead of oneDNN, which is slower at these tiles (70 against 90 of 100 GFLOP/s) */
+    bool own;               /* product_nn instead of oneDNN, which does not pack tiles as small as these */
     gv_packed_rows *packed; /* [width], or NULL: x as each worker packed it */
     atomic_int failed;      /* first status of oneDNN that was not success */
 } gv_linear;
@@ -261,7 +262,7 @@ gv_status gv_linear_backward_input(float *dx, int64_t dx_stride, const float *co
     job.dy_stride = dy_stride;
     job.own = m < GV_SMALL_ROWS || gv_cpu_isa() != GV_ISA_SCALAR;
     job.rows = gv_cut_make(m, GV_TILE_ROWS, 1);
-    job.cols[0] = gv_cut_make(weights[0].k, GV_TILE_COLS, 32);
+    job.cols[0] = gv_cut_make(weights[0].k, GV_INPUT_COLS, 32);
     return gv_linear_run(&job, job.rows.count * job.cols[0].count, gv_backward_input_tile, error);
 }
 

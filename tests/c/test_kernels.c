@@ -566,6 +566,16 @@ static const test_case cases[] = {
      {{28, 48, 64}, {33, 6, 17}, {48, 11, 257}, {64, 193, 40}, {70, 400, 33}},
      {28, 768, 768},
      product_work},
+    {"product, hundreds of rows",
+     0,
+     product_inputs,
+     product_outputs,
+     run_product,
+     true,
+     5e-6f,
+     {{31, 128, 130}, {77, 267, 147}, {265, 36, 128}, {300, 530, 161}, {530, 45, 259}},
+     {256, 768, 768},
+     product_work},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
