@@ -379,6 +379,28 @@ def test_the_memory_of_keys_and_values_is_bounded(folder: Any) -> None:
     served.close()
 
 
+def test_a_sequence_to_sequence_model_is_served(tmp_path: Any) -> None:
+    model = tiny_language_model.make_t5(tmp_path / "t5")
+    schema = {
+        "type": "object",
+        "properties": {"done": {"type": "boolean"}},
+        "required": ["done"],
+        "additionalProperties": False,
+    }
+    asked = {"model": "t5", "messages": ASKED, "temperature": 0, "max_tokens": 24}
+    with portal_client(tmp_path / "portal", model=str(tmp_path / "t5")) as client:
+        plain = client.post("/v1/chat/completions", json=asked).json()
+        format = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}}
+        held = client.post("/v1/chat/completions", json={**asked, "response_format": format}).json()
+        served = client.app.state.portal.language_model.model
+        source = served.prompt(ASKED)
+        assert served.limit is None
+        out = model.generate([source], max_new_tokens=24, do_sample=False)[0, 1:].tolist()
+        assert plain["choices"][0]["message"]["content"] == served.text(out)
+        assert plain["usage"]["prompt_tokens"] == len(source) and plain["usage"]["completion_tokens"] == len(out)
+        assert isinstance(json.loads(held["choices"][0]["message"]["content"])["done"], bool)
+
+
 # ---- the hall's generator, seen through the portal
 
 

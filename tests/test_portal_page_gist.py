@@ -15,10 +15,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from govlm.hall.generator.phrasing import Phraser
+from govlm.hall.policy.interpretation import QUESTIONS, interpret
 from govlm.portal.settings import Settings
 
 pytestmark = NEEDED
-BUTTON = "这份文件讲了什么？"
+BUTTON, MEANING = "这份文件讲了什么？", "谁能享受、怎么办、多少钱？"
 
 
 class Polite:
@@ -88,6 +89,34 @@ def test_a_summary_in_the_documents_own_sentences(driver: Any, portal: Any) -> N
     button.send_keys(Keys.ENTER)
     until(driver, lambda d: lines[0] not in find(d, ".gist").text)
     quiet(driver)
+
+
+def test_what_a_document_says_to_each_question(driver: Any, portal: Any) -> None:
+    begin(driver, portal)
+    opened(driver)
+    button = named(driver, MEANING)
+    button.send_keys(Keys.ENTER)
+    until(driver, lambda d: texts(d, "#meaning h3"), "the questions")
+    assert texts(driver, "#meaning h3")[: len(QUESTIONS)] == list(QUESTIONS.values())
+    answers = driver.find_elements(By.CSS_SELECTOR, "#meaning h3 + *")
+    document = portal.hall.library.documents["示府规〔2025〕7号"]
+    found = interpret(document)
+    for name, answer in zip(QUESTIONS, answers, strict=False):
+        points = found.points(name)
+        if not points:
+            assert answer.text == "原文未提及。", name
+        lines = [line.text.rpartition("[")[0].strip() for line in answer.find_elements(By.TAG_NAME, "li")]
+        assert "".join(lines).split() == "".join(point.text for point in points).split(), name
+    assert "AI 生成" in texts(driver, "#meaning .small")[0]
+    assert texts(driver, "#meaning dt") == [term.text for term in found.terms]
+    laid_out(driver)
+    sound(driver)
+    shot(driver, "meaning")
+    driver.find_elements(By.CSS_SELECTOR, "#meaning .cite")[0].click()
+    until(driver, lambda d: texts(d, "dialog mark"), "where it stands")
+    quiet(driver)
+    resize(driver, "phone")
+    laid_out(driver)
 
 
 def test_a_summary_in_plain_words_where_there_is_a_generator(driver: Any, portal: Any) -> None:

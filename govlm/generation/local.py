@@ -27,8 +27,22 @@ _PROBE: tuple[Message, ...] = ({"role": "user", "content": "您好"},)
 _THEN = datetime(2000, 1, 1)  # for a template that asks for the date, when it is only tried
 
 
+def _is_seq2seq(config: Any) -> bool:
+    return bool(config.__dict__.get("is_encoder_decoder", False))
+
+
+def _kind(path: str | os.PathLike[str]) -> tuple[Any, Any]:
+    """(the auto class that opens it, its config)"""
+    from ..configuration import AutoConfig
+    from ..models import AutoModelForCausalLM, AutoModelForSeq2SeqLM  # large, and not needed to name the class
+
+    config = AutoConfig.from_pretrained(path)
+    return AutoModelForSeq2SeqLM if _is_seq2seq(config) else AutoModelForCausalLM, config
+
+
 class LanguageModel:
-    """Made by `open`; close it, or use it in a `with`. Any number of threads may ask.
+    """Made by `open`; close it, or use it in a `with`. Any number of threads may ask. A sequence-to-sequence model (T5) reads the
+    conversation as its source.
 
     memory: bytes that keys and values may take (0: as there is). engine: options of govlm.generation.Engine. A tokenizer without a
     chat template gets the messages' texts, a line each.
@@ -51,11 +65,10 @@ class LanguageModel:
     @staticmethod
     def check(path: str | os.PathLike[str]) -> None:
         """Says at once what `open` would say of the config, the tokenizer and the chat template; no weights are read. Errors: its."""
-        from ..configuration import AutoConfig
-        from ..models import AutoModelForCausalLM
         from ..tokenizers import AutoTokenizer
 
-        AutoModelForCausalLM._class_for(AutoConfig.from_pretrained(path))
+        auto, config = _kind(path)
+        auto._class_for(config)
         tokenizer = AutoTokenizer.from_pretrained(path)
         if tokenizer.chat_template:
             tokenizer.apply_chat_template(_PROBE, add_generation_prompt=True, now=_THEN)
@@ -63,10 +76,10 @@ class LanguageModel:
     @classmethod
     def open(cls, path: str | os.PathLike[str], **engine: Any) -> LanguageModel:
         """From a folder or a .gguf file. ValueError or OSError names what is missing, damaged or of another kind."""
-        from ..models import AutoModelForCausalLM  # large, and not needed to name the class
         from ..tokenizers import AutoTokenizer
 
-        return cls(AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path), cls.name_of(path), **engine)
+        auto, _ = _kind(path)
+        return cls(auto.from_pretrained(path), AutoTokenizer.from_pretrained(path), cls.name_of(path), **engine)
 
     @staticmethod
     def name_of(path: str | os.PathLike[str]) -> str:
@@ -76,8 +89,16 @@ class LanguageModel:
 
     @property
     def limit(self) -> int | None:
-        """Positions of the model: tokens of prompt and answer together."""
-        return position_limit(self.model)
+        """Positions of the model: tokens of prompt and answer together. None: there is no limit."""
+        return None if self._seq2seq else position_limit(self.model)
+
+    @property
+    def _seq2seq(self) -> bool:
+        return _is_seq2seq(self.model.config)
+
+    def begin(self, ids: Sequence[int]) -> int:
+        """How many ids stand before the first that answers the prompt `ids`, in what a logits processor sees."""
+        return 1 if self._seq2seq else len(ids)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -95,7 +116,7 @@ class LanguageModel:
         else:
             ids = self.tokenizer("\n".join(str(message["content"]) for message in messages) + "\n")["input_ids"]
             end = self.tokenizer.eos_token_id
-            while len(ids) > 1 and ids[-1] == end:  # of tokenizers that close each text
+            while not self._seq2seq and len(ids) > 1 and ids[-1] == end:  # of tokenizers that close each text
                 ids = ids[:-1]
         return [int(index) for index in ids]
 

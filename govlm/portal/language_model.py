@@ -166,7 +166,7 @@ class Served:
                 loop.call_soon_threadsafe(heard.put_nowait, token)
 
         text, rivals = _Text(self.model, asked.stops), _Rivals(asked.top or 0)
-        processors: list[Any] = [] if asked.constraint is None else [Constrained(asked.constraint, len(asked.ids))]
+        processors: list[Any] = [] if asked.constraint is None else [Constrained(asked.constraint, self.model.begin(asked.ids))]
         if asked.top:
             processors.append(rivals)
         try:
