@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/parallel.h"
 #include "kernels/gemm.h"
@@ -192,7 +193,55 @@ static void same_bits(const shape *s, const results *a, const results *b, int th
     (void)fprintf(stderr, "m=%lld k=%lld: %d threads give other bits than one\n", (long long)s->m, (long long)s->k, threads);
 }
 
-int main(void) {
+/* ------------------------------------------------------------------------------------------------------ speed -- */
+
+static double now(void) {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* `test_gemm --speed [ROWS]`: GFLOP/s of the three products of a layer whose weights stream from memory, best of three. */
+static void speed(int64_t m, int64_t n, int64_t k) {
+    const int64_t copies = 60000000 / (n * k) + 1;
+    float *w = filled(copies * n * k, 1), *x = filled(m * k, 2), *y = filled(m * n, 3), *dx = filled(m * k, 4);
+    float *dw = filled(n * k, 5), *const ys[] = {y}, *const dws[] = {dw}, *const none[] = {NULL};
+    const float *const dys[] = {y};
+    const bool add[] = {false};
+    double best[3] = {1e9, 1e9, 1e9};
+    gv_error error = {0};
+    for (int repeat = 0; repeat < 3; repeat++) {
+        for (int kind = 0; kind < 3; kind++) {
+            double begin = now();
+            for (int64_t i = 0; i < copies; i++) {
+                gv_weight weight = {.w = w + i * n * k, .n = n, .k = k, .stride = k};
+                if (kind == 0) (void)gv_linear_forward(ys, &n, NULL, &weight, 1, x, k, m, GV_ACT_NONE, &error);
+                if (kind == 1) (void)gv_linear_backward_input(dx, k, dys, &n, &weight, 1, m, false, &error);
+                if (kind == 2) (void)gv_linear_backward_weight(dws, none, add, &weight, 1, dys, &n, x, k, m, &error);
+            }
+            double took = now() - begin;
+            if (took < best[kind]) best[kind] = took;
+        }
+    }
+    double work = 2e-9 * (double)copies * (double)(m * n * k);
+    (void)printf("%4lld rows, %5lld outputs, %5lld inputs: forward %6.1f, of inputs %6.1f, of weights %6.1f GFLOP/s\n",
+                 (long long)m, (long long)n, (long long)k, work / best[0], work / best[1], work / best[2]);
+    (void)fflush(stdout);
+    free(w);
+    free(x);
+    free(y);
+    free(dx);
+    free(dw);
+}
+
+int main(int count, char **arguments) {
+    if (count > 1 && strcmp(arguments[1], "--speed") == 0) {
+        const int64_t layers[][2] = {{4864, 896}, {896, 4864}, {896, 896}, {3072, 768}, {768, 768}};
+        for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+            speed(count > 2 ? atoi(arguments[2]) : 256, layers[i][0], layers[i][1]);
+        }
+        return 0;
+    }
     const int threads[] = {1, 2, 3, 8};
     gv_error error = {0};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
