@@ -26,9 +26,10 @@ static void gv_transpose8(float *to, int64_t to_stride, const float *from, int64
 
 #include "kernels/simd_blocks.h"
 #include "kernels/simd_math.h"
+#include "kernels/simd_rows.h"
+/* after these */
 #include "kernels/simd_product.h"
 #include "kernels/simd_quantised.h"
-#include "kernels/simd_rows.h"
 /* after both */
 #include "kernels/simd_attention.h"
 #include "kernels/simd_pages.h"

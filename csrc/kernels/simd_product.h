@@ -262,7 +262,7 @@ static void gv_many(float *c, int64_t c_stride, const float *a, int64_t row, int
                 gv_pack_b(panel, from, b_stride, depth, width);
                 for (int64_t i = 0; i < rows; i += height, to += height * c_stride) {
                     int taken = (int)(rows - i < height ? rows - i : height);
-                    for (int64_t end = line + each < depth ? line + each : depth; line < end && each > 0; line++) {
+                    for (int64_t end = line + each < depth ? line + each : depth; line < end; line++) {
                         GV_UNROLL for (int v = 0; v < 2 * VW; v += 16) gv_prefetch(next + line * b_stride + v);
                     }
                     if (width < 2 * VW) {
@@ -355,14 +355,6 @@ static void gv_pack_columns(float *packed, const float *x, int64_t x_stride, int
     }
 }
 
-static void gv_add_bias(float *y, int64_t y_stride, const float *bias, int64_t rows, int64_t cols) {
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t j = 0;
-        for (; j + VW <= cols; j += VW) v_store(y + i * y_stride + j, v_add(v_load(y + i * y_stride + j), v_load(bias + j)));
-        for (; j < cols; j++) y[i * y_stride + j] += bias[j];
-    }
-}
-
 static void gv_unpack_columns(float *y, int64_t y_stride, const float *sums, const float *bias, int64_t rows, int64_t cols) {
     for (int64_t j = 0; j < cols; j += 8) {
         int64_t i = 0;
@@ -375,7 +367,7 @@ static void gv_unpack_columns(float *y, int64_t y_stride, const float *sums, con
             for (int64_t r = i; r < rows; r++) y[r * y_stride + c] = sums[c * GV_NT_ROWS + r];
         }
     }
-    if (bias != NULL) gv_add_bias(y, y_stride, bias, rows, cols);
+    if (bias != NULL) simd_bias_add(y, bias, rows, cols, y_stride);
 }
 
 /* sum[i, 0..nv*VW) (+)= sum over p < k of w[i, p] x[p, :], rows of `sum` GV_NT_ROWS apart; constant rows and nv */
