@@ -56,6 +56,30 @@ def test_spans_by_hand():
     assert target.tolist() == [100, 4, 101, 10, 11]
 
 
+def test_spans_that_are_copied_by_hand():
+    """The case above: what follows a sentinel in the source is what it asks for, and nothing is missing."""
+    stay, hide = np.array([9, 8, 7, 0, 6, 5, 4, 3, 9, 9, 9, 9]), np.array([1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    corrupt = SpanCorruption(np.array([100, 101]), 0.25, 1.5)
+    source, target = corrupt._corrupt(np.arange(12, dtype=np.int32), (stay, hide), readable=True)
+    assert source.tolist() == [0, 1, 2, 3, 100, 4, 5, 6, 7, 8, 9, 101, 10, 11]
+    assert target.tolist() == [100, 4, 101, 10, 11]
+
+
+def test_a_share_is_copied():
+    ids, splits = np.arange(4000, dtype=np.int32), np.arange(0, 4001, 20)
+    hidden = SpanCorruption(np.arange(5000, 5100))
+    drawn = SpanCorruption(np.arange(5000, 5100), copied=0.3)
+    pairs = [corrupt(ids, splits, np.arange(200), 7) for corrupt in (hidden, drawn, drawn.always(True), drawn.always(False))]
+    copied = [len(source) > 20 for source, _ in pairs[1]]
+    assert 40 <= sum(copied) <= 80
+    for row, one in enumerate(copied):  # the spans are the same whether they are copied or not
+        assert np.array_equal(pairs[1][row][0], pairs[2 if one else 0][row][0])
+        assert all(np.array_equal(pairs[0][row][1], other[row][1]) for other in pairs[1:])
+        assert np.array_equal(pairs[3][row][0], pairs[0][row][0])
+    with pytest.raises(ValueError, match="shares in 0..1"):
+        SpanCorruption(np.arange(3), copied=1.5)
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=6), st.floats(0.05, 0.6), st.floats(1, 6), st.integers(0, 2**32 - 1))
 def test_what_is_hidden_and_what_stays_make_the_text(lengths, probability, mean, seed):
@@ -155,6 +179,7 @@ def test_a_run_learns_and_gives_the_same_bits_again(work, more):
     whole = run(work, "whole", **more)
     first, last = whole["history"]
     assert last["loss"] < first["loss"] and first["perplexity"] == pytest.approx(math.exp(first["loss"]))
+    assert "copied_loss" not in last
     run(work, "again", **more)
     cut = work / "again"
     assert [path.name for path in (cut / "checkpoints").iterdir()] == ["step-00000040"]
@@ -164,8 +189,9 @@ def test_a_run_learns_and_gives_the_same_bits_again(work, more):
 def test_a_resumed_run_is_the_same_run(work, monkeypatch):
     from govlm.train.language import SpanLoop
 
-    more = {"objective": "span", "model": T5, "save_steps": 15}
-    run(work, "whole", **more)
+    more = {"objective": "span", "model": T5, "save_steps": 15, "copied": 0.4, "initial": "copying"}
+    first, last = run(work, "whole", **more)["history"]
+    assert 0 < last["copied_loss"] < first["copied_loss"]
     step = SpanLoop._step
 
     def stop(self):
@@ -185,9 +211,10 @@ def test_a_resumed_run_is_the_same_run(work, monkeypatch):
 def test_options_of_other_objectives_are_refused(work):
     for changes, message in (
         ({"objective": "next"}, "objective must be mlm, rtd, causal, span"),
-        ({"objective": "causal", "initial": "corpus"}, "initial must be random where the objective is not mlm or rtd"),
+        ({"objective": "causal", "initial": "corpus"}, "initial must be random where the objective is causal"),
         ({"objective": "causal", "batch_tokens": 31}, "batch_tokens must be 0"),
         ({"objective": "span", "span_length": 0.5}, "span_length must be 1 or more"),
+        ({"objective": "span", "copied": 1.5}, "copied must be from 0 to 1"),
     ):
         with pytest.raises(ValueError, match=message):
             run(work, model=LLAMA, **changes)

@@ -17,6 +17,7 @@ from govlm.train.loop import Part, TrainError
 from govlm.train.masking import IGNORED, Masked
 from govlm.train.pretrain import _HELD_OUT_EPOCH, PretrainLoop
 from govlm.train.sequences import Batch
+from govlm.train.spans import SpanCorruption
 
 __all__ = ["CausalLoop", "NextToken", "SpanLoop", "edges", "padded", "special_ids"]
 
@@ -94,10 +95,12 @@ class SpanLoop(CausalLoop):
 
     description = "span corruption"
 
-    def _pairs(self, batch: Batch, seed: int, epochs: Any) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    def _pairs(
+        self, batch: Batch, masker: SpanCorruption, seed: int, epochs: Any
+    ) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         """What the encoder sees and the decoder writes of each sequence, with the tokenizer's special tokens."""
         template, (_, end) = self.tokenizer._template(), edges(self.tokenizer)
-        found = self.masker(batch.ids, batch.row_splits, batch.numbers, seed, epochs)
+        found = masker(batch.ids, batch.row_splits, batch.numbers, seed, epochs)
         return [
             (np.array([*template.before, *source, *template.after], np.int32), np.array([*target, end], np.int32))
             for source, target in found
@@ -106,7 +109,7 @@ class SpanLoop(CausalLoop):
     def _parts(self, step: int) -> list[Part]:
         o, size = self.options, self.ranks.size
         batch, epochs = self._numbered(step)
-        pairs = self._pairs(batch, o.seed, epochs)
+        pairs = self._pairs(batch, self.masker, o.seed, epochs)
         targets = np.array([len(target) for _, target in pairs], np.int64)
         sources = np.array([len(source) for source, _ in pairs], np.int64)
         self._flops = self._span_flops(sources, targets)
@@ -130,12 +133,20 @@ class SpanLoop(CausalLoop):
         return float(3 * (encoder + decoder + 2 * c.d_model * c.vocab_size * t.sum()))
 
     def _evaluate(self, batch: Batch) -> NDArray[np.float64]:
+        """[sum of losses, tokens] of the batch with its spans hidden and, where some are copied in training, readable."""
         import govlm
 
-        arguments = padded(self._pairs(batch, 0, _HELD_OUT_EPOCH))
-        count = int(arguments["decoder_attention_mask"].sum())
-        with govlm.no_grad():
-            return np.array([self.model(**arguments).loss.item() * count, count])
+        sums: list[float] = []
+        for copied in (False, True)[: 2 if self.options.copied else 1]:
+            arguments = padded(self._pairs(batch, self.masker.always(copied), 0, _HELD_OUT_EPOCH))
+            count = int(arguments["decoder_attention_mask"].sum())
+            with govlm.no_grad():
+                sums += [self.model(**arguments).loss.item() * count, count]
+        return np.array(sums)
+
+    def _scores(self, sums: list[float]) -> dict[str, Any]:
+        copied = {"copied_loss": sums[2] / max(sums[3], 1)} if self.options.copied else {}
+        return {**super()._scores(sums[:2]), **copied}
 
 
 def padded(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:

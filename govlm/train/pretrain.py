@@ -36,6 +36,7 @@ __all__ = ["PretrainLoop", "PretrainOptions", "pretrain", "read_options", "step_
 MODELS = {
     "mlm": ("MaskedLM", "bert"), "rtd": ("MaskedLM", "bert"), "causal": ("CausalLM", "llama"), "span": ("Seq2SeqLM", "t5"),
 }  # fmt: skip
+INITIAL = {"mlm": "corpus", "rtd": "corpus", "span": "copying"}  # what a new model can start from beside random weights
 _HELD_OUT_EPOCH = 2**32 - 1  # the masks of the held-out set: the same at every evaluation and in every run
 
 
@@ -50,7 +51,7 @@ class PretrainOptions(LoopOptions):
     corpus: tuple[str, ...] = ()  # folders of `govlm corpus build`, all with one tokenizer
     out: str = ""  # folder for checkpoints, log.jsonl, loss.png, result.json and the model
     model: dict[str, Any] = field(default_factory=dict)  # shape: config fields; model_type: see MODELS
-    initial: str = "random"  # weights of a new model: random; corpus: what co-occurrence tells (see govlm.train.initial)
+    initial: str = "random"  # weights of a new model: random; or as INITIAL of the objective: govlm.train.initial, .copying
     start: str = ""  # or a checkpoint to go on from (domain adaptation); `model` may then change its dropout
     objective: str = "mlm"  # mlm; rtd: replaced-token detection (see govlm.train.replaced); causal, span (govlm.train.language)
     max_length: int = 128  # tokens of a sequence, [CLS] and [SEP] included
@@ -64,6 +65,7 @@ class PretrainOptions(LoopOptions):
     skip: int = 0  # steps of the stream of batches to pass over: a next stage (`from`) goes on where the last one ended
     mask_probability: float = 0.15  # share of the tokens to be guessed, by whole words (span: by spans)
     span_length: float = 3.0  # span: mean number of tokens hidden in one place
+    copied: float = 0.0  # span: share of the sequences whose spans stay readable, to be copied
     eval_every: int = 1000  # steps between evaluations on the held-out set; 0 = at the end only
     eval_batch_size: int = 64  # sequences a forward there
     heldout: tuple[str, ...] = ()  # folders of shards to evaluate on; () = the `held-out` of each corpus folder
@@ -87,14 +89,14 @@ class PretrainOptions(LoopOptions):
             ("corpus", len(self.corpus) > 0, "one folder of shards or more (govlm corpus build)"),
             ("out", bool(self.out), "a folder for the run"),
             ("model", bool(self.model) or bool(self.start), "the shape of the model (or give from, a checkpoint)"),
-            ("initial", self.initial in ("random", "corpus"), "random or corpus"),
+            ("objective", self.objective in MODELS, ", ".join(MODELS)),
             ("initial", self.initial == "random" or not self.start, "left out where a checkpoint is given"),
             (
                 "initial",
-                self.initial == "random" or self.objective in ("mlm", "rtd"),
-                "random where the objective is not mlm or rtd",
+                self.initial == "random" or self.initial == INITIAL.get(self.objective),
+                " or ".join(filter(None, ("random", INITIAL.get(self.objective))))
+                + f" where the objective is {self.objective}",
             ),
-            ("objective", self.objective in MODELS, ", ".join(MODELS)),
             ("max_length", self.max_length >= 3, "3 or more"),
             ("batch_size", self.batch_size >= 1, "1 or more"),
             ("batch_tokens", self.batch_tokens == 0 or self.batch_tokens >= self.max_length, "0 (off), or max_length or more"),
@@ -107,6 +109,7 @@ class PretrainOptions(LoopOptions):
             ("skip", self.skip >= 0, "0 or more"),
             ("mask_probability", 0 < self.mask_probability <= 1, "above 0 and at most 1"),
             ("span_length", self.span_length >= 1, "1 or more"),
+            ("copied", 0 <= self.copied <= 1, "from 0 to 1"),
             ("eval_every", self.eval_every >= 0, "0 or more"),
             ("eval_batch_size", self.eval_batch_size >= 1, "1 or more"),
             ("heldout_share", 0 <= self.heldout_share < 1, "0 or more and below 1"),
@@ -561,6 +564,21 @@ def _sequences(options: PretrainOptions, corpora: list[Any], tokenizer: Any) -> 
     return (every, heldout) if len(heldout) else every.split(options.heldout_share, options.heldout_sequences)
 
 
+def _start(model: Any, corpora: list[Any], options: PretrainOptions) -> None:
+    """Initial weights that are not random ones."""
+    if options.initial == "copying":
+        from govlm.train.copying import start_copying
+
+        start_copying(model, options.seed)
+        return
+    from govlm.train.initial import start_from_corpus
+
+    for network in model.networks() if options.objective == "rtd" else (model,):
+        start_from_corpus(network, corpora, options.seed)
+    if options.objective == "rtd":
+        model.tie()
+
+
 def pretrain(
     options: PretrainOptions, *, resume: bool = False, progress: bool | None = None, ranks: Any = None
 ) -> dict[str, Any]:
@@ -602,7 +620,8 @@ def pretrain(
         if sentinels is None:
             masker, kind = NextToken(), CausalLoop
         else:
-            masker, kind = SpanCorruption(sentinels, options.mask_probability, options.span_length), SpanLoop
+            masker = SpanCorruption(sentinels, options.mask_probability, options.span_length, options.copied)
+            kind = SpanLoop
     else:
         masker = Masker.of(tokenizer, vocab_size, options.mask_probability)
         if options.objective == "rtd":
@@ -611,13 +630,8 @@ def pretrain(
             model, kind = make_pair(options, vocab_size), ReplacedLoop
         else:
             model = make_model(options, vocab_size)
-    if options.initial == "corpus" and not (resume and Checkpoints(Path(options.out)).latest()):
-        from govlm.train.initial import start_from_corpus
-
-        for network in model.networks() if options.objective == "rtd" else (model,):
-            start_from_corpus(network, corpora, options.seed)
-        if options.objective == "rtd":
-            model.tie()
+    if options.initial != "random" and not (resume and Checkpoints(Path(options.out)).latest()):
+        _start(model, corpora, options)
     loop = kind(model, tokenizer, train, heldout, masker, options, progress, resume, ranks)
     if ranks.rank == 0:
         record = {("from" if k == "start" else k): v for k, v in asdict(options).items()}

@@ -2,8 +2,9 @@
 
 Raffel et al. (arXiv:1910.10683, section 3.1.4 and appendix): 15 % of the tokens are hidden, in spans of 3 on average. The encoder
 sees a sentinel in the place of each span, the decoder writes each sentinel and what it hides. Numbers and lengths as in T5's own
-code: a piece begins with a token that stays and ends with a hidden one. The draw is a function of the seed, the epoch, the
-sequence and the place in it only, as in masking.py.
+code: a piece begins with a token that stays and ends with a hidden one. Of a share of the pieces the spans stay readable behind
+their sentinels: what is to be written is then copied, and a model that is to summarise does not unlearn it. The draw is a function
+of the seed, the epoch, the sequence and the place in it only, as in masking.py.
 """
 
 from __future__ import annotations
@@ -54,13 +55,21 @@ def _parts(total: int, count: int, scores: NDArray[Any]) -> NDArray[np.int64]:
 class SpanCorruption:
     """Hides spans of packed pieces.
 
-    sentinels: their ids, in order; probability: share that is hidden; mean: tokens a span. Errors: ValueError out of range.
+    sentinels: their ids, in order; probability: share that is hidden; mean: tokens a span; copied: share of the pieces whose spans
+    stay readable. Errors: ValueError out of range.
     """
 
-    def __init__(self, sentinels: I32, probability: float = 0.15, mean: float = 3.0) -> None:
-        if not 0 < probability < 1 or mean < 1:
-            raise ValueError(f"a share in 0..1 and a mean length of 1 or more are needed, not {probability!r} and {mean!r}")
+    def __init__(self, sentinels: I32, probability: float = 0.15, mean: float = 3.0, copied: float = 0.0) -> None:
+        if not 0 < probability < 1 or mean < 1 or not 0 <= copied <= 1:
+            raise ValueError(
+                f"shares in 0..1 and a mean length of 1 or more are needed, not {probability!r}, {copied!r} and {mean!r}"
+            )
         self.sentinels, self.probability, self.mean = np.asarray(sentinels, np.int32), probability, mean
+        self.copied = copied
+
+    def always(self, copied: bool) -> SpanCorruption:
+        """The same of pieces that are all copied from, or all guessed."""
+        return SpanCorruption(self.sentinels, self.probability, self.mean, float(copied))
 
     def __call__(
         self,
@@ -81,13 +90,15 @@ class SpanCorruption:
             piece = ids[row_splits[row] : row_splits[row + 1]]
             place = np.arange(len(piece), dtype=np.uint64)
             counter = (place, np.full_like(place, number & low), np.full_like(place, number >> high), np.full_like(place, turn))
-            stay, hide = philox(counter, (seed & 0xFFFFFFFF, 0x5350414E))[:2]
-            found.append(self._corrupt(piece, (stay, hide)))
+            stay, hide, copy = philox(counter, (seed & 0xFFFFFFFF, 0x5350414E))[:3]
+            readable = len(piece) > 0 and int(copy[0]) < self.copied * 2**32
+            found.append(self._corrupt(piece, (stay, hide), readable))
         return found
 
-    def _corrupt(self, piece: I32, scores: tuple[NDArray[Any], NDArray[Any]]) -> tuple[I32, I32]:
+    def _corrupt(self, piece: I32, scores: tuple[NDArray[Any], NDArray[Any]], readable: bool = False) -> tuple[I32, I32]:
         if len(piece) < 2:
-            return self.sentinels[: len(piece)], np.concatenate([self.sentinels[: len(piece)], piece])
+            whole = np.concatenate([self.sentinels[: len(piece)], piece])
+            return whole if readable else self.sentinels[: len(piece)], whole
         stay, hide = hidden_spans(len(piece), self.probability, self.mean, scores)
         if len(stay) > len(self.sentinels):
             raise TrainError(f"a piece of {len(piece)} tokens has {len(stay)} spans, there are {len(self.sentinels)} sentinels")
@@ -96,6 +107,6 @@ class SpanCorruption:
         source: list[I32] = []
         target: list[I32] = []
         for n, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-            source += [piece[begin - stay[n] : begin], self.sentinels[n : n + 1]]
+            source += [piece[begin - stay[n] : begin], self.sentinels[n : n + 1], piece[begin : end if readable else begin]]
             target += [self.sentinels[n : n + 1], piece[begin:end]]
         return np.concatenate(source), np.concatenate(target)
