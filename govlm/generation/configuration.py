@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0, "length_penalty": 1.0, "no_repeat_ngram_size": 0,
     "num_return_sequences": 1, "output_scores": False, "output_logits": False, "output_logprobs": False,
     "return_dict_in_generate": False, "remove_invalid_values": False, "renormalize_logits": False, "use_cache": True,
-    "prompt_overflow": "refuse", "cache_bits": 32,
+    "prompt_overflow": "refuse", "cache_bits": 32, "prompt_lookup_num_tokens": 0, "max_matching_ngram_size": 3,
 }  # fmt: skip
 # Fields of other people's files that change nothing here: how it was written, or off.
 _OFF: dict[str, tuple[Any, ...]] = {
@@ -39,6 +39,8 @@ _ASIDE = (
 class GenerationConfig:
     """max_new_tokens (default 20) counts what is generated, max_length prompt and all; eos_token_id may be several.
 
+    prompt_lookup_num_tokens: tokens that are guessed ahead from what prompt and text have said (0: off); the text stays the same and
+    comes faster where it repeats its source. max_matching_ngram_size: last tokens that are looked for there.
     Ours beside transformers' fields: seed (of sampling: the same request gives the same tokens, alone or in a batch),
     prompt_overflow ("refuse" a prompt that leaves no room for max_new_tokens, or "window": keep its end), cache_bits (32 or 8:
     of the keys and values that are kept) and output_logprobs (of every generated token under the model's own distribution).
@@ -80,6 +82,8 @@ class GenerationConfig:
     eos_token_id: int | list[int] | None = None
     decoder_start_token_id: int | None = None
     seed: int | None = None
+    prompt_lookup_num_tokens: int | None = None
+    max_matching_ngram_size: int | None = None
     prompt_overflow: str | None = None
     cache_bits: int | None = None
 
@@ -136,7 +140,8 @@ class GenerationConfig:
     def _check(self) -> None:
         for name, least in (
             ("max_length", 1), ("max_new_tokens", 0), ("min_length", 0), ("min_new_tokens", 0), ("num_beams", 1), ("top_k", 0),
-            ("num_return_sequences", 1), ("no_repeat_ngram_size", 0), ("seed", 0),
+            ("num_return_sequences", 1), ("no_repeat_ngram_size", 0), ("seed", 0), ("prompt_lookup_num_tokens", 0),
+            ("max_matching_ngram_size", 1),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -173,6 +178,8 @@ class GenerationConfig:
         beams, several, sample = self.num_beams or 1, self.num_return_sequences or 1, self.do_sample
         if beams > 1 and sample:
             raise ValueError("num_beams goes with do_sample=False: beams that are drawn at random are not supported")
+        if beams > 1 and self.prompt_lookup_num_tokens:
+            raise ValueError("num_beams goes without prompt_lookup_num_tokens: guesses are for one text at a time")
         if several > 1 and beams == 1 and not sample:
             raise ValueError("num_return_sequences needs do_sample=True or num_beams: greedy search finds one text")
         if beams > 1 and several > beams:

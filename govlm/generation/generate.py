@@ -15,6 +15,7 @@ from ..packing import integers, mask_of
 from .beam import Beams, beam_search
 from .configuration import GenerationConfig
 from .encoding import Encoder, Source
+from .lookup import PromptLookup
 from .processors import Constrained, processors_of
 from .sampling import Draw
 from .scheduler import PromptTooLong, Request, Scheduler
@@ -273,9 +274,12 @@ def request_of(
     config: GenerationConfig, task: Task, more: Sequence[Any], ends: Sequence[Any], constraint: Any, stream: int
 ) -> Request:
     """The request for a task; `stream` tells the texts of one prompt apart."""
+    most, guess = config.prompt_lookup_num_tokens or 0, None
+    if most:
+        guess = PromptLookup(most, config.max_matching_ngram_size or 1, task.source.ids if task.source is not None else ())
     return Request(
         task.prompt, task.max_new_tokens, config.eos, _processors(config, task, more, constraint),
-        Draw(config.seed or 0, stream) if config.do_sample else None, _stops(ends), task.source, task.adapter,
+        Draw(config.seed or 0, stream) if config.do_sample else None, _stops(ends), task.source, task.adapter, guess,
         want_logprobs=bool(config.output_logprobs), want_scores=bool(config.output_scores), want_logits=bool(config.output_logits),
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from .generate import core_of, position_limit
 __all__ = ["LanguageModel"]
 
 Message = Mapping[str, Any]  # {"role": …, "content": …}
+_GUESSED = 10  # tokens ahead at most
 _PROBE: tuple[Message, ...] = ({"role": "user", "content": "您好"},)
 _THEN = datetime(2000, 1, 1)  # for a template that asks for the date, when it is only tried
 
@@ -121,8 +122,9 @@ class LanguageModel:
         return [int(index) for index in ids]
 
     def submit(self, messages: Sequence[Message], *, now: datetime | None = None, **options: Any) -> Handle:
-        """Asks for what follows the messages. Options and errors: as of Engine.submit."""
-        return self.engine.submit(self.prompt(messages, now), **options)
+        """Asks for what follows the messages. Options and errors: as of Engine.submit; tokens are guessed ahead from the prompt unless
+        prompt_lookup_num_tokens=0 is given, as answers of a hall repeat what they were asked and told."""
+        return self.engine.submit(self.prompt(messages, now), **{"prompt_lookup_num_tokens": _GUESSED, **options})
 
     def text(self, ids: Sequence[int]) -> str:
         """What generated ids say, without special tokens."""

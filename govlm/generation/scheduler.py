@@ -4,6 +4,9 @@ A request that ends makes room for the next at once; nothing is padded. Steps ar
 hold up the others. A step that is cancelled changes nothing: it may be run again. Memory that runs out sends the youngest text back
 to the queue: its tokens are kept and computed again later.
 
+A text that has a guess at what comes next takes it along: the step gives the logits behind each guessed token, and those that
+prove right are kept.
+
 A text of a sequence-to-sequence model has a source, which goes through the encoder once, packed with those that wait beside it; what
 the cross attention needs of it stays in the cache with the text, and once for all that have the same source.
 """
@@ -14,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,7 @@ from .sampling import Draw, choose
 __all__ = ["NonFiniteLogits", "PromptTooLong", "Request", "Scheduler"]
 
 F32 = NDArray[np.float32]
+_GUESSING = 16  # tokens of a step up to which guesses go along: beyond, a token costs its share of the arithmetic
 
 
 class PromptTooLong(ValueError):
@@ -51,6 +55,7 @@ class Request:
     stop: Callable[[list[int], F32], bool] | None = None  # (all ids, processed logits) -> whether the text ends here
     source: Source | None = None  # of a sequence-to-sequence model, whose decoder the prompt is for
     adapter: Any = None  # the Route of the adapter that it goes through
+    guess: Callable[[list[int]], list[int]] | None = None  # all ids -> those that may come next (see lookup.py)
     want_logprobs: bool = False
     want_scores: bool = False
     want_logits: bool = False
@@ -76,6 +81,19 @@ class Request:
     def pending(self) -> int:
         """Ids that the model has not seen yet."""
         return len(self.prompt) + len(self.tokens) - self.fed
+
+
+class _Portion(NamedTuple):
+    """What a step takes of a request."""
+
+    request: Request
+    fed: int  # of its ids
+    guessed: list[int]  # what may follow them, when those are all
+
+    @property
+    def rows(self) -> int:
+        """Tokens that the step may choose."""
+        return 1 + len(self.guessed) if self.fed == self.request.pending else 0
 
 
 class Scheduler:
@@ -150,39 +168,55 @@ class Scheduler:
         if self._versions() != self._version or any(r.key != _key(r) for r in self.running):
             self._renew()
         self._encode()
+        guess = True
         while True:
             self._admit()
-            fed = self._portions()
+            fed = self._portions(guess)
             if not fed:
                 return
-            self.working = [request for request, _ in fed]
+            self.working = [portion.request for portion in fed]
             try:
                 logits, done = self._forward(fed)
             except MemoryError as error:
-                self._make_room(error)
+                if not any(portion.guessed for portion in fed):
+                    self._make_room(error)
+                guess = False
                 continue
             finally:
                 self.working = []
             break
-        for request, count in fed:
-            request.fed += count
-        complete = [request for request, _ in fed if request.pending == 0]
-        for request, row in zip(complete, logits, strict=True):
-            if not request.tokens and request.source is None and request.sequence is not None:
-                self._prefixes.keep(request.sequence, request.prompt, request.key)
-            try:
-                self._advance(request, row, done)
-            except Exception as error:  # its own processor, its own listener
-                request.error = error
-                self._end(request, "error")
+        row = 0
+        for portion in fed:
+            rows, row = logits[row : row + portion.rows], row + portion.rows
+            portion.request.fed += portion.fed
+            if len(rows):
+                self._write(portion, rows, done)
 
-    def _forward(self, fed: list[tuple[Request, int]]) -> tuple[F32, Any]:
-        ids = np.concatenate([np.asarray(r.ids[r.fed : r.fed + n], np.int32) for r, n in fed])
-        splits = np.concatenate([[0], np.cumsum([n for _, n in fed])]).astype(np.int64)
-        rows = np.array([splits[i + 1] - 1 for i, (r, n) in enumerate(fed) if n == r.pending], np.int32)
+    def _write(self, portion: _Portion, rows: F32, done: Any) -> None:
+        """The tokens that the logits [1 + guessed, V] give: one, and one more for each guess that is right before it."""
+        request = portion.request
+        if not request.tokens and request.source is None and request.sequence is not None:
+            self._prefixes.keep(request.sequence, request.prompt, request.key)
+        try:
+            self._advance(request, rows[0], done)
+            for guess, row in zip(portion.guessed, rows[1:], strict=True):
+                if request.ended is not None or request.tokens[-1] != guess:
+                    break
+                request.fed += 1
+                self._advance(request, row, done)
+        except Exception as error:  # its own processor, its own listener
+            request.error = error
+            self._end(request, "error")
+        if portion.guessed and request.sequence is not None:
+            self.cache.cut(request.sequence, request.fed)
+
+    def _forward(self, fed: list[_Portion]) -> tuple[F32, Any]:
+        ids = [[*p.request.ids[p.request.fed : p.request.fed + p.fed], *p.guessed] for p in fed]
+        splits = np.concatenate([[0], np.cumsum([len(part) for part in ids])]).astype(np.int64)
+        rows = np.concatenate([np.arange(end - p.rows, end) for end, p in zip(splits[1:], fed, strict=True)]).astype(np.int32)
         done = self.core.forward(
-            ids, splits, rows=rows, save=False, cache=self.cache,
-            sequences=np.array([r.sequence for r, _ in fed], np.int64), **arguments_of([r.adapter for r, _ in fed]),
+            np.concatenate([np.asarray(part, np.int32) for part in ids]), splits, rows=rows, save=False, cache=self.cache,
+            sequences=np.array([p.request.sequence for p in fed], np.int64), **arguments_of([p.request.adapter for p in fed]),
         )  # fmt: skip
         return done.logits, done
 
@@ -288,18 +322,30 @@ class Scheduler:
         finally:
             self.working = []
 
-    def _portions(self) -> list[tuple[Request, int]]:
-        """(request, ids to feed): texts that grow first, then prompts as far as the step's tokens go, the oldest first."""
+    def _portions(self, guess: bool) -> list[_Portion]:
+        """Texts that grow first, then prompts as far as the step's tokens go, the oldest first; guesses where the step is small."""
         left = self._step_tokens
-        portions: dict[Request, int] = {}
+        counts: dict[Request, int] = {}
         for growing in (True, False):
             for request in self.running:
                 if (request.pending == 1) == growing and left > 0:
-                    portions[request] = min(request.pending, left)
-                    left -= portions[request]
-        fed = [(request, portions[request]) for request in self.running if request in portions]
+                    counts[request] = min(request.pending, left)
+                    left -= counts[request]
+        fed, room = [], min(left, _GUESSING - sum(counts.values())) if guess else 0
+        for request in self.running:
+            if request in counts:
+                guessed = self._guess(request, room)
+                room -= len(guessed)
+                fed.append(_Portion(request, counts[request], guessed))
         # Rows of one adapter side by side: one product for all of them.
-        return sorted(fed, key=lambda pair: -1 if pair[0].adapter is None else pair[0].adapter.serial)
+        return sorted(fed, key=lambda p: -1 if p.request.adapter is None else p.request.adapter.serial)
+
+    def _guess(self, request: Request, most: int) -> list[int]:
+        """What may follow a text that grows; the last token that it may have need not be guessed, as none follows it."""
+        most = min(most, request.max_new_tokens - len(request.tokens) - 1)
+        if request.guess is None or request.pending > 1 or not request.tokens or most < 1:
+            return []
+        return request.guess(request.ids)[:most]
 
     def _make_room(self, error: MemoryError) -> None:
         """Gives up a kept beginning, else sends the youngest text back to the queue, else ends the only one."""
