@@ -52,10 +52,6 @@ gv_status gv_quantised_forward(float *const y[], const int64_t y_stride[], float
                                int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation,
                                gv_error *error);
 
-/* The same for weights that all lie in blocks; blocks.c. gv_quantised_forward calls it. */
-gv_status gv_blocks_forward(float *const y[], const int64_t y_stride[], float *const before[], const gv_weight weights[],
-                            int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation, gv_error *error);
-
 /* The same in float32 for quantised weights with `unpack`; unpacked.c. gv_linear_forward and gv_linear_backward_input call them. */
 int64_t gv_unpack_floats(int64_t k);
 gv_status gv_unpacked_forward(float *const y[], const int64_t y_stride[], float *const before[], const gv_weight weights[],

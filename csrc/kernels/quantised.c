@@ -1,6 +1,7 @@
 /* quantised.c - linear layers whose weights are quantised, over the thread pool: activations rounded once, then tiles of
  * panels. Few rows are rounded by every worker for itself (that is quicker than waiting for each other); many, in a job of
- * their own.
+ * their own. What is kept of a rounded row, and which kernels make and use it, is the form of the weights: in 8 bits, or in
+ * blocks of 32.
  */
 #include <string.h>
 
@@ -9,17 +10,27 @@
 #include "kernels/gemm.h"
 
 enum {
-    GV_OWN_ELEMENTS = 1 << 15,  /* of x: up to here each worker rounds all of it */
-    GV_TILE_BYTES = 192 * 1024, /* of rounded x: stays in the L2 cache beside a panel */
-    GV_TILE_PANELS = 12,
-    GV_ROUND_ROWS = 16
+    GV_OWN_ELEMENTS = 1 << 15,      /* of x: up to here each worker rounds all of it */
+    GV_TILE_BYTES = 192 * 1024,     /* of rounded x: stays in the L2 cache beside a panel */
+    GV_TILE_PANELS = 12,            /* of 8 bits; in blocks, which are read as one stream: */
+    GV_STREAM_BYTES = 64 * 1024,    /* of weights a tile, and */
+    GV_STREAM_X_BYTES = 256 * 1024, /* of rounded x */
+    GV_ROUND_ROWS = 16,
+    GV_PARTS = 4 /* arrays that a row is kept in, at most */
 };
+
+/* Rounded rows: those that the form has, of gv_quantised_rows or gv_block_rows in their order. */
+typedef struct {
+    char *part[GV_PARTS];
+} gv_rounded;
 
 typedef struct {
     const gv_kernels *kernels;
     const gv_weight *weights;
     int count;
-    int64_t m, rows, row_tiles;                                  /* rows of x a tile */
+    bool blocks; /* the form */
+    int64_t row_bytes[GV_PARTS];
+    int64_t m, k, rows, row_tiles;                               /* rows of x a tile */
     int64_t panels[GV_LINEAR_GROUP], col_tiles[GV_LINEAR_GROUP]; /* panels a tile, tiles */
     gv_activation activation;
     float *const *y;
@@ -27,23 +38,90 @@ typedef struct {
     float *const *before;
     const float *x;
     int64_t x_stride;
-    gv_quantised_rows *rounded; /* [copies] */
-    bool *ready;                /* [copies] */
-    bool own;                   /* a copy for each worker, filled when it first needs it */
+    gv_rounded *rounded; /* [copies] */
+    bool *ready;         /* [copies] */
+    bool own;            /* a copy for each worker, filled when it first needs it */
 } gv_quantised_job;
 
-static void gv_round_rows(const gv_quantised_job *job, const gv_quantised_rows *all, int64_t row, int64_t rows) {
+/* ---- the two forms ------------------------------------------------------------------------------------------------ */
+
+static void gv_take_form(gv_quantised_job *job) {
     const gv_quantised *w = job->weights[0].quantised;
-    int64_t depth = gv_quantised_depth(w->k), groups = gv_quantised_groups(w->k, w->group);
-    gv_quantised_rows part = {all->q + row * depth, all->scale + row * groups, all->low + row * groups};
-    job->kernels->quantise_rows(&part, job->x + row * job->x_stride, job->x_stride, w->smooth, rows, w->k, w->group, w->levels);
+    job->k = job->weights[0].k;
+    job->blocks = w->blocks.data != NULL;
+    if (job->blocks) {
+        int64_t blocks = gv_block_count(job->k), each = blocks * (int64_t)sizeof(float);
+        memcpy(job->row_bytes, (int64_t[GV_PARTS]){blocks * GV_BLOCK, each, each, each}, sizeof job->row_bytes);
+    } else {
+        int64_t groups = gv_quantised_groups(w->k, w->group) * (int64_t)sizeof(float);
+        memcpy(job->row_bytes, (int64_t[GV_PARTS]){gv_quantised_depth(w->k), groups, groups, 0}, sizeof job->row_bytes);
+    }
 }
+
+static gv_rounded gv_rows_from(const gv_quantised_job *job, const gv_rounded *all, int64_t row) {
+    gv_rounded from;
+    for (int i = 0; i < GV_PARTS; i++) from.part[i] = all->part[i] + row * job->row_bytes[i];
+    return from;
+}
+
+static gv_block_rows gv_as_blocks(gv_rounded x) {
+    return (gv_block_rows){(int8_t *)x.part[0], (float *)(void *)x.part[1], (float *)(void *)x.part[2],
+                           (int32_t *)(void *)x.part[3]};
+}
+
+static gv_quantised_rows gv_as_bytes(gv_rounded x) {
+    return (gv_quantised_rows){(uint8_t *)x.part[0], (float *)(void *)x.part[1], (float *)(void *)x.part[2]};
+}
+
+static void gv_round(const gv_quantised_job *job, const gv_rounded *all, int64_t row, int64_t rows) {
+    const float *x = job->x + row * job->x_stride;
+    gv_rounded part = gv_rows_from(job, all, row);
+    if (job->blocks) {
+        gv_block_rows out = gv_as_blocks(part);
+        job->kernels->block_rows(&out, x, job->x_stride, rows, job->k);
+    } else {
+        const gv_quantised *w = job->weights[0].quantised;
+        gv_quantised_rows out = gv_as_bytes(part);
+        job->kernels->quantise_rows(&out, x, job->x_stride, w->smooth, rows, job->k, w->group, w->levels);
+    }
+}
+
+static void gv_multiply(const gv_quantised_job *job, float *y, int64_t stride, gv_rounded x, int64_t rows,
+                        const gv_weight *weight, int64_t panel, int64_t cols) {
+    const float *bias = weight->bias != NULL ? weight->bias + panel * GV_PANEL : NULL;
+    if (job->blocks) {
+        gv_block_rows part = gv_as_blocks(x);
+        job->kernels->product_blocks(y, stride, &part, rows, weight->quantised, panel, cols, bias);
+    } else {
+        gv_quantised_rows part = gv_as_bytes(x);
+        job->kernels->product_quantised(y, stride, &part, rows, weight->quantised, panel, cols, bias);
+    }
+}
+
+/* Tiles that `panels` panels of a weight are cut into, by what a tile reads. */
+static int64_t gv_wanted_tiles(const gv_quantised_job *job, const gv_quantised *w, int64_t panels) {
+    if (!job->blocks) return (panels + GV_TILE_PANELS - 1) / GV_TILE_PANELS;
+    int64_t bytes = panels * gv_block_count(job->k) * gv_block_record(w->blocks.bits, w->blocks.minimum);
+    return (bytes + GV_STREAM_BYTES - 1) / GV_STREAM_BYTES;
+}
+
+/* Whether one rounding of x serves both. */
+static bool gv_round_alike(const gv_quantised *a, const gv_quantised *b) {
+    if ((a->blocks.data != NULL) != (b->blocks.data != NULL)) return false;
+    if (a->blocks.data != NULL) return true;
+    if (a->k != b->k || a->group != b->group || a->levels != b->levels) return false;
+    if (a->smooth == b->smooth) return true;
+    if (a->smooth == NULL || b->smooth == NULL) return false;
+    return memcmp(a->smooth, b->smooth, (size_t)a->k * sizeof *a->smooth) == 0;
+}
+
+/* ---- tiles -------------------------------------------------------------------------------------------------------- */
 
 static void gv_round_tile(void *context, int64_t tile, int worker) {
     (void)worker;
     const gv_quantised_job *job = context;
     int64_t row = tile * GV_ROUND_ROWS, left = job->m - row;
-    gv_round_rows(job, &job->rounded[0], row, left < GV_ROUND_ROWS ? left : GV_ROUND_ROWS);
+    gv_round(job, &job->rounded[0], row, left < GV_ROUND_ROWS ? left : GV_ROUND_ROWS);
 }
 
 static void gv_quantised_tile(void *context, int64_t tile, int worker) {
@@ -51,20 +129,17 @@ static void gv_quantised_tile(void *context, int64_t tile, int worker) {
     int i = 0;
     while (i + 1 < job->count && tile >= job->col_tiles[i] * job->row_tiles) tile -= job->col_tiles[i++] * job->row_tiles;
     const gv_weight *weight = &job->weights[i];
-    const gv_quantised *w = weight->quantised;
-    const gv_quantised_rows *all = &job->rounded[job->own ? worker : 0];
+    const gv_rounded *all = &job->rounded[job->own ? worker : 0];
     if (job->own && !job->ready[worker]) {
-        gv_round_rows(job, all, 0, job->m);
+        gv_round(job, all, 0, job->m);
         job->ready[worker] = true;
     }
-    int64_t depth = gv_quantised_depth(w->k), groups = gv_quantised_groups(w->k, w->group);
     int64_t r = tile % job->row_tiles * job->rows, panel = tile / job->row_tiles * job->panels[i], c = panel * GV_PANEL;
     int64_t rows = job->m - r < job->rows ? job->m - r : job->rows;
-    int64_t cols = w->n - c < job->panels[i] * GV_PANEL ? w->n - c : job->panels[i] * GV_PANEL;
+    int64_t cols = weight->n - c < job->panels[i] * GV_PANEL ? weight->n - c : job->panels[i] * GV_PANEL;
     int64_t stride = job->y_stride[i];
     float *y = job->y[i] + r * stride + c;
-    gv_quantised_rows part = {all->q + r * depth, all->scale + r * groups, all->low + r * groups};
-    job->kernels->product_quantised(y, stride, &part, rows, w, panel, cols, weight->bias != NULL ? weight->bias + c : NULL);
+    gv_multiply(job, y, stride, gv_rows_from(job, all, r), rows, weight, panel, cols);
     float *before = job->before != NULL && job->before[i] != NULL ? job->before[i] + r * stride + c : NULL;
     if (before == NULL && job->activation == GV_ACT_NONE) return;
     for (int64_t j = 0; j < rows; j++, y += stride) {
@@ -73,47 +148,45 @@ static void gv_quantised_tile(void *context, int64_t tile, int worker) {
     }
 }
 
-/* Whether one rounding of x serves both. */
-static bool gv_round_alike(const gv_quantised *a, const gv_quantised *b) {
-    if (b->blocks.data != NULL || a->k != b->k || a->group != b->group || a->levels != b->levels) return false;
-    if (a->smooth == b->smooth) return true;
-    if (a->smooth == NULL || b->smooth == NULL) return false;
-    return memcmp(a->smooth, b->smooth, (size_t)a->k * sizeof *a->smooth) == 0;
+/* Tiles by shape alone, of nearly one height in multiples of 12 rows (of the blocks of every kernel); returns how many. */
+static int64_t gv_quantised_cut(gv_quantised_job *job) {
+    int64_t tiles = 0, most = (job->blocks ? GV_STREAM_X_BYTES : GV_TILE_BYTES) / job->row_bytes[0] / 12 * 12;
+    if (most < 12) most = 12;
+    job->row_tiles = (job->m + most - 1) / most;
+    job->rows = ((job->m + job->row_tiles - 1) / job->row_tiles + 11) / 12 * 12;
+    job->row_tiles = (job->m + job->rows - 1) / job->rows;
+    for (int i = 0; i < job->count; i++) {
+        int64_t panels = (job->weights[i].n + GV_PANEL - 1) / GV_PANEL;
+        int64_t count = gv_wanted_tiles(job, job->weights[i].quantised, panels);
+        job->panels[i] = (panels + count - 1) / count;
+        job->col_tiles[i] = (panels + job->panels[i] - 1) / job->panels[i];
+        /* An even number of them, so that two threads end together. */
+        while (job->panels[i] > 1 && job->col_tiles[i] % 2 != 0) {
+            job->panels[i]--;
+            job->col_tiles[i] = (panels + job->panels[i] - 1) / job->panels[i];
+        }
+        tiles += job->col_tiles[i] * job->row_tiles;
+    }
+    return tiles;
 }
 
 static gv_status gv_quantised_run(gv_quantised_job *job, gv_error *error) {
-    const gv_quantised *w = job->weights[0].quantised;
-    int64_t m = job->m, depth = gv_quantised_depth(w->k), groups = gv_quantised_groups(w->k, w->group), tiles = 0;
-    job->own = m * depth <= GV_OWN_ELEMENTS;
-    int64_t copies = job->own ? gv_parallel_width() : 1;
-    size_t q_size = ((size_t)(m * depth) + 63) / 64 * 64, step_size = ((size_t)(m * groups) * sizeof(float) + 63) / 64 * 64;
-    size_t size = (size_t)copies * (q_size + 2 * step_size + sizeof *job->rounded + sizeof *job->ready);
-    char *scratch = gv_alloc(NULL, size);
+    gv_take_form(job);
+    int64_t tiles = gv_quantised_cut(job);
+    job->own = job->m * job->row_bytes[0] <= GV_OWN_ELEMENTS;
+    size_t copies = job->own ? (size_t)gv_parallel_width() : 1, part[GV_PARTS], each = 0;
+    for (int i = 0; i < GV_PARTS; i++) each += part[i] = ((size_t)(job->m * job->row_bytes[i]) + 63) / 64 * 64;
+    size_t size = copies * (each + sizeof *job->rounded + sizeof *job->ready);
+    char *scratch = gv_alloc(NULL, size), *at = scratch;
     if (scratch == NULL) return gv_fail(error, GV_ERR_MEMORY, "no memory for %zu bytes of quantised activations", size);
-    job->rounded = (gv_quantised_rows *)(void *)(scratch + (size_t)copies * (q_size + 2 * step_size));
+    job->rounded = (gv_rounded *)(void *)(scratch + copies * each);
     job->ready = (bool *)(void *)(job->rounded + copies);
-    for (int64_t i = 0; i < copies; i++) {
-        char *at = scratch + (size_t)i * (q_size + 2 * step_size);
-        float *scale = (float *)(void *)(at + q_size), *low = (float *)(void *)(at + q_size + step_size);
-        job->rounded[i] = (gv_quantised_rows){(uint8_t *)at, scale, low};
-        job->ready[i] = false;
-    }
-    /* Tiles of nearly one height, multiples of 12 rows (of the blocks of every kernel). */
-    int64_t most = GV_TILE_BYTES / depth / 12 * 12;
-    if (most < 12) most = 12;
-    job->row_tiles = (m + most - 1) / most;
-    job->rows = ((m + job->row_tiles - 1) / job->row_tiles + 11) / 12 * 12;
-    job->row_tiles = (m + job->rows - 1) / job->rows;
-    for (int i = 0; i < job->count; i++) {
-        int64_t panels = (job->weights[i].quantised->n + GV_PANEL - 1) / GV_PANEL;
-        int64_t count = (panels + GV_TILE_PANELS - 1) / GV_TILE_PANELS;
-        count += count % 2; /* so that two threads end together */
-        job->panels[i] = (panels + count - 1) / count;
-        job->col_tiles[i] = (panels + job->panels[i] - 1) / job->panels[i];
-        tiles += job->col_tiles[i] * job->row_tiles;
+    for (size_t copy = 0; copy < copies; copy++) {
+        for (int i = 0; i < GV_PARTS; at += part[i++]) job->rounded[copy].part[i] = at;
+        job->ready[copy] = false;
     }
     gv_status status = GV_OK;
-    if (!job->own) status = gv_parallel_for((m + GV_ROUND_ROWS - 1) / GV_ROUND_ROWS, gv_round_tile, job);
+    if (!job->own) status = gv_parallel_for((job->m + GV_ROUND_ROWS - 1) / GV_ROUND_ROWS, gv_round_tile, job);
     if (status == GV_OK) status = gv_parallel_for(tiles, gv_quantised_tile, job);
     gv_release(NULL, scratch, size);
     return status == GV_ERR_CANCELLED ? gv_fail(error, status, "cancelled") : status;
@@ -123,16 +196,8 @@ gv_status gv_quantised_forward(float *const y[], const int64_t y_stride[], float
                                int count, const float *x, int64_t x_stride, int64_t m, gv_activation activation,
                                gv_error *error) {
     gv_status status = GV_OK;
-    for (int i = 0; i < count && m > 0 && status == GV_OK;) {
-        int alike = 1;
-        if (weights[i].quantised->blocks.data != NULL) {
-            while (i + alike < count && weights[i + alike].quantised->blocks.data != NULL) alike++;
-            status = gv_blocks_forward(y + i, y_stride + i, before != NULL ? before + i : NULL, weights + i, alike, x, x_stride,
-                                       m, activation, error);
-            i += alike;
-            continue;
-        }
-        while (i + alike < count && gv_round_alike(weights[i].quantised, weights[i + alike].quantised)) alike++;
+    for (int i = 0, alike; i < count && m > 0 && status == GV_OK; i += alike) {
+        for (alike = 1; i + alike < count && gv_round_alike(weights[i].quantised, weights[i + alike].quantised);) alike++;
         gv_quantised_job job = {.kernels = gv_kernels_get(), .weights = weights + i, .count = alike, .m = m};
         job.activation = activation;
         job.y = y + i;
@@ -141,7 +206,6 @@ gv_status gv_quantised_forward(float *const y[], const int64_t y_stride[], float
         job.x = x;
         job.x_stride = x_stride;
         status = gv_quantised_run(&job, error);
-        i += alike;
     }
     return status;
 }
