@@ -46,7 +46,8 @@ CAUSAL: dict[str, Any] = {
     },
 }  # fmt: skip
 SPAN: dict[str, Any] = {
-    "objective": "span", "max_length": 128, "batch_size": 32, "steps": 800, "lr": 3e-3, "warmup": 0.05, "eval_every": 100,
+    "objective": "span", "initial": "copying", "copied": 0.5, "max_length": 128, "batch_size": 32, "steps": 800, "lr": 3e-3,
+    "warmup": 0.05, "eval_every": 100,
     "heldout_sequences": 200, "seed": 1, "save_minutes": 3,
     "model": {
         "d_model": 192, "d_kv": 32, "num_heads": 6, "d_ff": 512, "num_layers": 3, "feed_forward_proj": "gated-gelu",
@@ -54,11 +55,11 @@ SPAN: dict[str, Any] = {
     },
 }  # fmt: skip
 HEADLINES: dict[str, Any] = {
-    "epochs": 3, "batch_size": 16, "max_length": 144, "max_new_tokens": 36, "lr": 2e-3, "warmup": 0.03, "seed": 1,
+    "epochs": 2, "batch_size": 16, "max_length": 144, "max_new_tokens": 36, "lr": 1e-3, "warmup": 0.03, "seed": 1,
     "generate_rows": 50, "save_minutes": 3,
 }  # fmt: skip
 TITLES: dict[str, Any] = {
-    "epochs": 8, "batch_size": 16, "max_length": 256, "max_new_tokens": 40, "lr": 1e-3, "warmup": 0.05, "seed": 1,
+    "epochs": 8, "batch_size": 16, "max_length": 256, "max_new_tokens": 40, "lr": 5e-4, "warmup": 0.05, "seed": 1,
     "generate_rows": 50, "metric": "rouge_l", "save_minutes": 3,
 }  # fmt: skip
 SPLIT = 750, 50, 200  # abstracts to train on, to choose the epoch by, to test on, drawn by the seed
