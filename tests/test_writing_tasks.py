@@ -362,6 +362,8 @@ def test_answers_are_those_of_prompts_alone(start):
     for prompt, ids in zip(prompts, together, strict=True):
         alone = model.generate(prompt[None], max_new_tokens=5)[0, len(prompt) :]
         assert ids[: len(alone)].tolist() == alone.tolist()
+    beams = answers(model, prompts[1:2], 5, 3, num_beams=3)[0]
+    assert beams.tolist() == model.generate(prompts[1][None], max_new_tokens=5, num_beams=3)[0, 7:].tolist()
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])

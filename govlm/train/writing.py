@@ -68,8 +68,9 @@ class WritingOptions(Options):
 # -------------------------------------------------------------------- evaluation
 
 
-def answers(model: Any, prompts: list[NDArray[np.int32]], most: int, batch_size: int) -> list[NDArray[np.int64]]:
-    """What the model writes after each prompt (of an encoder-decoder: to each source), greedily; ids without those of the prompt."""
+def answers(model: Any, prompts: list[NDArray[np.int32]], most: int, batch_size: int, **asked: Any) -> list[NDArray[np.int64]]:
+    """What the model writes after each prompt (of an encoder-decoder: to each source), ids without those of the prompt: greedily, or
+    as generate is `asked` to."""
     seq2seq = model.config.__dict__.get("is_encoder_decoder", False)
     limit = None if seq2seq else model.config.__dict__.get("max_position_embeddings")
     found: list[NDArray[np.int64]] = []
@@ -81,7 +82,9 @@ def answers(model: Any, prompts: list[NDArray[np.int32]], most: int, batch_size:
         ids = np.zeros(mask.shape, np.int64)
         ids[mask] = np.concatenate(part)
         room = most if not limit else max(1, min(most, int(limit) - width))
-        written = model.generate(ids, attention_mask=mask.astype(np.int64), max_new_tokens=room, do_sample=False)
+        written = model.generate(
+            ids, attention_mask=mask.astype(np.int64), max_new_tokens=room, **{"do_sample": False, **asked}
+        )
         found += list(np.asarray(written)[:, 1 if seq2seq else width :])
     return found
 
