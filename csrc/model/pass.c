@@ -292,7 +292,8 @@ static void gv_take_results(gv_pass *pass, gv_arena *arena, bool want_logits) {
     gv_head_take_results(pass, arena, want_logits);
 }
 
-/* Every layer's own when saved, else one set for all but the last, and the last. */
+/* Every layer's own when saved, or one set for all but the last, and the last (its backward comes first); else one for all: what a
+ * layer reads of the one before is not written before it is read. */
 static void gv_take_activations(gv_pass *pass, gv_arena *arena) {
     int64_t layers = pass->model->config.num_layers;
     gv_layer_state state = {0};
@@ -304,7 +305,7 @@ static void gv_take_activations(gv_pass *pass, gv_arena *arena) {
             float *input = gv_arena_floats(arena, pass->tokens * pass->model->config.hidden_size);
             pass->layer_inputs[l] = input;
         }
-        if (own || last || l == 0) gv_layer_state_take(&state, arena, pass, last);
+        if (own || (last && pass->save) || l == 0) gv_layer_state_take(&state, arena, pass, last);
         pass->layers[l] = state;
     }
     gv_head_take(pass, arena);
