@@ -15,7 +15,7 @@ if not (ROOT / "benchmarks").is_dir():
 sys.path.append(str(ROOT))
 
 from benchmarks.kneser_ney import KneserNey  # noqa: E402
-from benchmarks.writing import SHORTENED, first_sentence, shortened, sliding_perplexity  # noqa: E402
+from benchmarks.writing import first_sentence, shortened, sliding_perplexity  # noqa: E402
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -91,8 +91,8 @@ def test_first_sentences():
 
 def test_shortened_texts_keep_whole_sentences_in_their_order():
     rows = [{"source": "甲3.5米。乙；丙!丁", "target": "题"}, {"source": "无句号", "target": "另一题"}]
-    found = shortened(rows, 1)
-    assert found[:2] == rows and 2 < len(found) <= 2 + 2 * SHORTENED and found == shortened(rows, 1) != shortened(rows, 2)
+    found = shortened(rows, 1, 3)
+    assert found[:2] == rows and 2 < len(found) <= 8 and found == shortened(rows, 1, 3) != shortened(rows, 2, 3)
     for row in found[2:]:
         whole = rows[row["target"] == "另一题"]["source"]
         parts = [part for part in ("甲3.5米。", "乙；", "丙!", "丁", "无句号") if part in row["source"]]
