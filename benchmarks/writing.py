@@ -245,26 +245,32 @@ def titles(data: Path, work: Path) -> dict[str, Any]:
         )  # fmt: skip
         write_curve(name, work / name / "log.jsonl", settings, {"rows": made["train_rows"]})
         before = name
-    model = govlm.AutoModelForSeq2SeqLM.from_pretrained(str(work / "titles"))
-    tokenizer = govlm.AutoTokenizer.from_pretrained(str(work / "titles"))
-    asked = [(row["source"], row["target"]) for row in test]
-    most = TITLES["max_new_tokens"]
-    prompts = encode_pairs(tokenizer, asked, TITLES["max_length"], most, "test").prompts
+    result = {"rows": list(SPLIT), **judged(work / "titles", test)}
+    write_curve("titles", work / "titles" / "log.jsonl", TITLES, result)
+    return result
+
+
+def judged(folder: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """ROUGE-L of the titles that the model in `folder` writes, asked as ASKED and greedily, and of the first sentences."""
+    model, tokenizer = (
+        govlm.AutoModelForSeq2SeqLM.from_pretrained(str(folder)),
+        govlm.AutoTokenizer.from_pretrained(str(folder)),
+    )
+    pairs, most = [(row["source"], row["target"]) for row in rows], TITLES["max_new_tokens"]
+    prompts = encode_pairs(tokenizer, pairs, TITLES["max_length"], most, "test").prompts
 
     def scores(**how: Any) -> NDArray[np.float64]:
         texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in answers(model, prompts, most, 16, **how)]
-        return np.array([rouge_l(text, target) for text, (_, target) in zip(texts, asked, strict=True)])
+        return np.array([rouge_l(text, target) for text, (_, target) in zip(texts, pairs, strict=True)])
 
     ours, greedy = scores(**ASKED), scores()
-    theirs = np.array([rouge_l(first_sentence(source), target) for source, target in asked])
-    draws = np.random.default_rng(0).integers(0, len(test), (2000, len(test)))
-    result = {
-        "rows": list(SPLIT), "parameters": model.num_parameters(), "rouge_l": float(ours.mean()), "greedy": float(greedy.mean()),
+    theirs = np.array([rouge_l(first_sentence(source), target) for source, target in pairs])
+    draws = np.random.default_rng(0).integers(0, len(rows), (2000, len(rows)))
+    return {
+        "parameters": model.num_parameters(), "rouge_l": float(ours.mean()), "greedy": float(greedy.mean()),
         "lead_1": float(theirs.mean()), "asked": ASKED,
         "difference_95": [float(v) for v in np.quantile((ours - theirs)[draws].mean(axis=1), (0.025, 0.975))],
     }  # fmt: skip
-    write_curve("titles", work / "titles" / "log.jsonl", TITLES, result)
-    return result
 
 
 def main() -> None:
