@@ -61,11 +61,8 @@ HEADLINES: dict[str, Any] = {
 }  # fmt: skip
 MIXED: dict[str, Any] = {**HEADLINES, "epochs": 1, "max_length": 256, "max_new_tokens": 40, "lr": 8e-4}
 TITLES: dict[str, Any] = {**MIXED, "seed": 2}
-ASKED: dict[str, Any] = {
-    "num_beams": 8,
-    "no_repeat_ngram_size": 2,
-    "length_penalty": 1.5,
-}  # of the titles, chosen on the 50 rows
+# How titles are asked for, chosen on the rows that choose.
+ASKED: dict[str, Any] = {"num_beams": 8, "no_repeat_ngram_size": 2, "length_penalty": 1.5}
 SPLIT = 750, 50, 200  # abstracts to train on, to choose the epoch by, to test on, drawn by the seed
 
 

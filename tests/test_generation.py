@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_visitors import nothing_held, visit_at_random, watched_caches
+from tiny_writers import EOS, LLAMA, T5, VOCABULARY
 
 import govlm
 from govlm.generation import Engine, EngineFull, GenerationConfig, NonFiniteLogits, PromptTooLong, Request, Scheduler
@@ -18,28 +19,17 @@ from govlm.generation.processors import Constrained
 from govlm.generation.sampling import Draw, choose
 from govlm.generation.stopping import StopStrings
 
-EOS, VOCABULARY = 2, 67
-FIELDS: dict[str, Any] = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 200, "initializer_range": 0.3, "eos_token_id": EOS, "pad_token_id": 1,
-    "bos_token_id": 3,
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def model() -> Any:
     govlm.set_seed(3)
-    return govlm.LlamaForCausalLM(govlm.LlamaConfig(**FIELDS))
+    return govlm.LlamaForCausalLM(govlm.LlamaConfig(**LLAMA))
 
 
 @pytest.fixture(scope="module")
 def t5() -> Any:
     govlm.set_seed(4)
-    config = govlm.T5Config(
-        vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=3, eos_token_id=EOS,
-        pad_token_id=1, initializer_factor=1.5,
-    )  # fmt: skip
-    return govlm.T5ForConditionalGeneration(config)
+    return govlm.T5ForConditionalGeneration(govlm.T5Config(**T5))
 
 
 @pytest.fixture
@@ -297,7 +287,7 @@ def test_prompts_beyond_the_context(model: Any, caches: list[Any]) -> None:
 
 def test_logits_that_are_not_finite_are_named(caches: list[Any]) -> None:
     govlm.set_seed(1)
-    broken = govlm.LlamaForCausalLM(govlm.LlamaConfig(**FIELDS))
+    broken = govlm.LlamaForCausalLM(govlm.LlamaConfig(**LLAMA))
     broken.state_dict()["model.layers.1.mlp.up_proj.weight"][5, 3] = np.nan
     for fields in ({}, {"num_beams": 2}):
         with pytest.raises(NonFiniteLogits, match=r"not finite.*model\.layers\.1\.mlp\.up_proj\.weight"):
@@ -353,11 +343,11 @@ def test_inputs_are_refused_by_name(model: Any) -> None:
     with pytest.raises(ValueError, match="decoder_input_ids"):
         model.generate([[4]], decoder_input_ids=[[3]])
     with pytest.raises(ValueError, match="cannot generate"):
-        govlm.LlamaModel(govlm.LlamaConfig(**FIELDS)).generate([[4]])
+        govlm.LlamaModel(govlm.LlamaConfig(**LLAMA)).generate([[4]])
     assert model.generate(max_new_tokens=2)[0, 0] == 3  # bos_token_id
     assert model.generate([[4, 5]], max_new_tokens=0).tolist() == [[4, 5]]
     with pytest.raises(ValueError, match="head over the vocabulary"):
-        Engine(govlm.LlamaModel(govlm.LlamaConfig(**FIELDS)))
+        Engine(govlm.LlamaModel(govlm.LlamaConfig(**LLAMA)))
 
 
 def test_generation_config_of_a_folder(model: Any, tmp_path: Path) -> None:
@@ -446,7 +436,7 @@ def test_long_prompts_are_fed_in_parts(model: Any) -> None:
 
 def test_weights_that_change_are_seen(caches: list[Any]) -> None:
     govlm.set_seed(6)
-    trained = govlm.LlamaForCausalLM(govlm.LlamaConfig(**FIELDS))
+    trained = govlm.LlamaForCausalLM(govlm.LlamaConfig(**LLAMA))
     row = prompts(40)[0]
     scheduler = Scheduler(trained.core)
     request = Request(row, 6)
@@ -512,7 +502,7 @@ def test_a_step_for_cancelled_texts_is_given_up() -> None:
     """A prompt of a size that takes seconds: the cancel comes back long before."""
     govlm.set_seed(2)
     large = govlm.LlamaForCausalLM(
-        govlm.LlamaConfig(**{**FIELDS, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8,
+        govlm.LlamaConfig(**{**LLAMA, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8,
                              "num_attention_heads": 8, "max_position_embeddings": 4096})
     )  # fmt: skip
     with Engine(large, step_tokens=4096) as engine:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from engine_visitors import nothing_held, visit_at_random, watched_caches
+from tiny_language_model import make
+from tiny_writers import LLAMA, T5, VOCABULARY
 
 import govlm
-from govlm.generation import Engine, GenerationConfig, Request, Scheduler
+from govlm.generation import Engine, GenerationConfig, LanguageModel, Request, Scheduler, engine
+from govlm.generation.generate import request_of
 from govlm.generation.lookup import PromptLookup
 from govlm.train.quantise import quantise_folder
-
-EOS, VOCABULARY = 2, 67
-LLAMA: dict[str, Any] = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 200, "initializer_range": 0.3, "eos_token_id": EOS, "pad_token_id": 1,
-    "bos_token_id": 3,
-}  # fmt: skip
-T5: dict[str, Any] = {
-    "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 3,
-    "eos_token_id": EOS, "pad_token_id": 1, "initializer_factor": 1.5,
-}  # fmt: skip
 
 
 def llama() -> Any:
@@ -191,3 +184,19 @@ def test_what_is_refused(model: Any) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             model.generate(repeating(1, 8), max_new_tokens=4, **asked)
+
+
+def test_a_language_model_guesses_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "model")
+    asked: list[int | None] = []
+    monkeypatch.setattr(
+        engine, "request_of", lambda config, *rest: asked.append(config.prompt_lookup_num_tokens) or request_of(config, *rest)
+    )  # type: ignore[func-returns-value]
+    with LanguageModel.open(tmp_path / "model") as model:
+        for options in (
+            {},
+            {"prompt_lookup_num_tokens": 0},
+            {"generation_config": GenerationConfig(prompt_lookup_num_tokens=3)},
+        ):
+            model.submit([{"role": "user", "content": "您好"}], max_new_tokens=2, **options).result(30)
+    assert asked == [10, 0, 3]

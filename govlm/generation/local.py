@@ -16,6 +16,7 @@ from typing import Any
 
 from .._native import core as native
 from ..bundled import is_gguf, model_folder
+from .configuration import GenerationConfig
 from .constrained.vocabulary import Vocabulary
 from .engine import Engine, Handle
 from .generate import core_of, position_limit
@@ -23,7 +24,7 @@ from .generate import core_of, position_limit
 __all__ = ["LanguageModel"]
 
 Message = Mapping[str, Any]  # {"role": …, "content": …}
-_GUESSED = 10  # tokens ahead at most
+_GUESSING = GenerationConfig(prompt_lookup_num_tokens=10)  # where nothing else is asked for
 _PROBE: tuple[Message, ...] = ({"role": "user", "content": "您好"},)
 _THEN = datetime(2000, 1, 1)  # for a template that asks for the date, when it is only tried
 
@@ -124,7 +125,8 @@ class LanguageModel:
     def submit(self, messages: Sequence[Message], *, now: datetime | None = None, **options: Any) -> Handle:
         """Asks for what follows the messages. Options and errors: as of Engine.submit; tokens are guessed ahead from the prompt unless
         prompt_lookup_num_tokens=0 is given, as answers of a hall repeat what they were asked and told."""
-        return self.engine.submit(self.prompt(messages, now), **{"prompt_lookup_num_tokens": _GUESSED, **options})
+        config = options.pop("generation_config", None) or GenerationConfig()
+        return self.engine.submit(self.prompt(messages, now), config.over(_GUESSING), **options)
 
     def text(self, ids: Sequence[int]) -> str:
         """What generated ids say, without special tokens."""
