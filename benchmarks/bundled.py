@@ -1,19 +1,22 @@
 """What the bundled model does on real sets, beside a linear SVM on the same rows and the same network from random weights.
 
-    python benchmarks/bundled.py --data ../shared/data [--model govlm-small-zh] [--sets tnews,smp2017] [--seeds 3] [--out bundled]
+    python benchmarks/bundled.py [--data ../shared/data] [--model govlm-small-zh] [--sets tnews,smp2017] [--seeds 3] [--out NAME]
 
 For every set and seed: `combined` is what `govlm finetune` makes (encoder and n-gram branch), `encoder` the same with
 --no-ngrams, `random` the encoder from random weights, `svm` scikit-learn's TF-IDF of characters with LinearSVC. `in 8 bits` is
 what `govlm quantize` makes of the tuned encoder, against itself in float32. Nothing is chosen by the test rows: epochs, rate and
-length stand below for all models alike. `retrieval` asks for service items by their
-colloquial names: `bm25` (bm25s, characters and their pairs), `encoder` (mean vectors), `combined` (both scores, each
-standardised over the pool, summed). Writes OUT.json after every figure, and goes on where it was; OUT.md is the table.
-Needs scikit-learn, bm25s and the data.
+length stand below for all models alike. `retrieval` asks for service items by their colloquial names (names.py): BM25, sentence
+vectors alone, and the hall's ranking, which weighs those vectors with what names share.
+
+NAME.json keeps every figure as soon as it is there: a run goes on where it was, and runs of different sets may share it. Ours is
+bundled.json beside this file. NAME.md is the table. Needs scikit-learn, bm25s, govlm[hall] and the data.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import hashlib
 import json
 import sys
 import tempfile
@@ -26,7 +29,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-from recipe import DATA, grams, recipe  # noqa: E402
+import names  # noqa: E402
+from recipe import DATA, recipe  # noqa: E402
 
 Rows = list[tuple[Any, str]]
 SETTINGS: dict[str, dict[str, Any]] = {  # the same for every model
@@ -149,94 +153,88 @@ def score_svm(name: str, data: Path) -> float:
     return float(np.mean([a == b for a, b in zip(machine.predict([t for t, _ in test]), (c for _, c in test), strict=True)]))
 
 
-# ------------------------------------------------------------------------------------------------------------- retrieval
-
-
-def bm25_scores(query: str, documents: list[str]) -> np.ndarray:
-    import bm25s
-
-    index = bm25s.BM25()
-    index.index([grams(text) for text in documents], show_progress=False)
-    return np.asarray(index.get_scores(grams(query)))
-
-
-def standardised(scores: np.ndarray) -> np.ndarray:
-    return (scores - scores.mean()) / (scores.std() + 1e-9)
-
-
-def retrieval(data: Path, model: str) -> dict[str, dict[str, float]]:
-    """R@1 and R@10 on all colloquial names, and on those that no training saw; every item with the name counts as right.
-
-    Items are known by their name, their departments and their other colloquial names, the one asked for left out.
-    """
+def score_retrieval(data: Path, model: str) -> dict[str, Any]:
+    """As names.py has it, with the sentence vectors of `model`."""
     import govlm
+    from govlm.hall.retrieval.characters import Characters
+    from govlm.hall.understanding.fitting import cached
 
-    run = recipe(data)
-    seen, held = run.aliases()
-    pool = run.retrieval()[1]
-    place = {name: i for i, name in enumerate(pool)}
-    departments: list[set[str]] = [set() for _ in pool]
-    for row in run.items():
-        departments[place[row["matter_name"].strip()]].add(str(row["DEPT_NAME"] or "").strip())
-    aliases: list[set[str]] = [set() for _ in pool]
-    for alias, item in [*seen, *held]:
-        aliases[place[item]].add(alias)
-    queries = sorted({alias for alias, _ in [*seen, *held]})
     encoder = govlm.AutoModel.from_pretrained(model, add_pooling_layer=False)
-    named, spoken = (np.asarray(encoder.encode(texts, normalize=True, pooling="mean")) for texts in (pool, queries))
-    number = {alias: i for i, alias in enumerate(queries)}
-    unseen = {alias for alias, _ in held}
-    hits: dict[str, list[list[bool]]] = {"bm25": [], "encoder": [], "combined": []}
-    for query in queries:
-        right = {i for i, names in enumerate(aliases) if query in names}
-        others = [sorted(names - {query}) for names in aliases]
-        texts = [" ".join([name, *sorted(d), *o]) for name, d, o in zip(pool, departments, others, strict=True)]
-        scores = {"bm25": bm25_scores(query, texts)}
-        vector = spoken[number[query]]
-        similar = named @ vector
-        for i, names in enumerate(others):
-            if names:
-                similar[i] = max(similar[i], *(float(spoken[number[n]] @ vector) for n in names))
-        scores["encoder"] = similar
-        scores["combined"] = standardised(scores["bm25"]) + standardised(similar)
-        for kind, values in scores.items():
-            order = np.argsort(-values, kind="stable")
-            hits[kind].append([bool(right & set(order[:k].tolist())) for k in (1, 10)])
-    found: dict[str, dict[str, float]] = {}
-    new = np.array([query in unseen for query in queries])
-    for kind, rows in hits.items():
-        for part, chosen in (("all", np.array(rows)), ("unseen", np.array(rows)[new])):
-            found.setdefault(part, {}).update(
-                {f"{kind} R@1": float(chosen[:, 0].mean()), f"{kind} R@10": float(chosen[:, 1].mean())}
-            )
-    return found
+    encode = cached(lambda texts: np.asarray(encoder.encode(list(texts), normalize=True, max_length=200)))
+    return names.items_by_names(recipe(data), encode, Characters.make())
 
 
 # ------------------------------------------------------------------------------------------------------------ the report
 
 
-def table(results: dict[str, Any]) -> str:
-    lines = ["| set | combined | encoder | in 8 bits, less | random | SVM | literature |", "|---|---|---|---|---|---|---|"]
+class Record:
+    """Figures by set, kind and seed, in a file to which several processes may write. All are of one model."""
 
-    def shown(values: Any) -> str:
+    def __init__(self, file: Path, model: str) -> None:
+        """ValueError when the file has figures of another model."""
+        self._file, self._model = file, model
+        file.touch()
+        self._change(lambda results: None)
+
+    def _change(self, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        with open(self._file, "r+", encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            text = handle.read()
+            results: dict[str, Any] = json.loads(text) if text else {"model": self._model}
+            if results["model"] != self._model:
+                raise ValueError(
+                    f"{self._file}: figures of a model {results['model']}, this one is {self._model}: use another --out"
+                )
+            change(results)
+            handle.seek(0)
+            handle.write(json.dumps(results, indent=1) + "\n")
+            handle.truncate()
+        return results
+
+    def figures(self) -> dict[str, Any]:
+        return self._change(lambda results: None)
+
+    def add(self, name: str, kind: str, seed: str, value: Any) -> None:
+        self._change(lambda results: results.setdefault(name, {}).setdefault(kind, {}).update({seed: value}))
+
+
+def model_name(model: str) -> str:
+    """The beginning of the SHA-256 of its weights."""
+    from govlm.bundled import model_folder
+
+    digest = hashlib.sha256()
+    for file in sorted(model_folder(model).glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = [
+        "| set | combined | in 8 bits, more | encoder | in 8 bits, more | random | SVM | literature |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+
+    def shown(values: dict[str, float], form: str = "{:.1f}") -> str:
         if not values:
             return ""
         percent = 100 * np.asarray(list(values.values()))
-        return f"{percent.mean():.1f}" + (f" ± {percent.std():.1f}" if len(percent) > 1 else "")
+        return form.format(percent.mean()) + (f" ± {percent.std():.1f}" if len(percent) > 1 else "")
 
     for name in SETTINGS:
         if name in results:
-            cells = [shown(results[name].get(kind)) for kind in ("combined", "encoder", "random", "svm")]
-            eights = results[name].get("encoder int8", {})
-            cells.insert(2, shown({seed: score - results[name]["encoder"][seed] for seed, score in eights.items()}))
+            found = results[name]
+            cells = []
+            for kind in ("combined", "encoder", "random", "svm"):
+                floats, eights = found.get(kind, {}), found.get(f"{kind} int8", {})
+                cells.append(shown(floats))
+                if kind in ("combined", "encoder"):
+                    cells.append(shown({seed: score - floats[seed] for seed, score in eights.items()}, "{:+.1f}"))
             lines.append(f"| {name} | {' | '.join(cells)} | {LITERATURE.get(name, '')} |")
     if "retrieval" in results:
-        lines += ["", "| items by colloquial name | BM25 R@1 / R@10 | encoder | combined |", "|---|---|---|---|"]
+        lines += ["", "| items by colloquial name, R@1 / R@10 | BM25 | encoder | the hall |", "|---|---|---|---|"]
         for part, found in results["retrieval"].items():
-            cells = [
-                " / ".join(f"{100 * found[f'{kind} R@{k}']:.1f}" for k in (1, 10)) for kind in ("bm25", "encoder", "combined")
-            ]
-            lines.append(f"| {part} | {' | '.join(cells)} |")
+            cells = [" / ".join(f"{100 * value:.1f}" for value in found[kind]) for kind in names.KINDS]
+            lines.append(f"| {part} {found['queries']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -248,28 +246,27 @@ def main() -> int:
     parser.add_argument("--kinds", default="combined,encoder,random,svm", metavar="A,B")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--epochs", type=int, metavar="N", help="in place of each set's own, for a quick look")
-    parser.add_argument("--out", type=Path, default=Path("bundled"), metavar="NAME")
+    parser.add_argument("--out", type=Path, default=HERE / "bundled", metavar="NAME")
     arguments = parser.parse_args()
-    file = arguments.out.with_suffix(".json")
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    record = Record(arguments.out.with_suffix(".json"), model_name(arguments.model))
 
     def note(name: str, kind: str, seed: str, score: Callable[[], tuple[float, ...]]) -> None:
         """score(): what the model reaches and, where it is one of ours, what it reaches in 8 bits."""
-        found = results.setdefault(name, {})
-        if seed not in found.get(kind, {}):
-            started = time.monotonic()
-            reached = score()
-            for of, value in zip((kind, f"{kind} int8"), reached, strict=False):
-                found.setdefault(of, {})[seed] = value
-            shown = " / ".join(f"{100 * value:.1f}" for value in reached)
-            print(f"{name} {kind} seed {seed}: {shown} ({time.monotonic() - started:.0f} s)", flush=True)
-            file.write_text(json.dumps(results, indent=1) + "\n")
+        if seed in record.figures().get(name, {}).get(kind, {}):
+            return
+        started = time.monotonic()
+        reached = score()
+        for of, value in zip((kind, f"{kind} int8"), reached, strict=False):
+            record.add(name, of, seed, value)
+        shown = " / ".join(f"{100 * value:.1f}" for value in reached)
+        print(f"{name} {kind} seed {seed}: {shown} ({time.monotonic() - started:.0f} s)", flush=True)
 
     kinds = arguments.kinds.split(",")
     for name in arguments.sets.split(","):
         if name == "retrieval":
-            results[name] = retrieval(arguments.data, arguments.model)
-            file.write_text(json.dumps(results, indent=1) + "\n")
+            for part, found in score_retrieval(arguments.data, arguments.model).items():
+                for kind, value in found.items():
+                    record.add(name, part, kind, value)
             continue
         settings = {**SETTINGS[name], **({"epochs": arguments.epochs} if arguments.epochs else {})}
         plain = name in PAIRS or name == "cluener"  # no n-grams there
@@ -282,7 +279,7 @@ def main() -> int:
                         name, kind, str(seed),
                         lambda n=name, s=seed, k=kind, o=settings: score_encoder(n, arguments.data, arguments.model, s, k, o),  # type: ignore[misc]
                     )  # fmt: skip
-    text = table(results)
+    text = table(record.figures())
     arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
     return 0

@@ -2,10 +2,9 @@
 
     python benchmarks/hall.py [--data ../shared/data]
 
-Items are asked for by their colloquial names; the items that bear one, and those of their names, are indexed without any; every one
-of them is right. "Unseen" names took no part in fitting the ranking. Policy: the document that answers a question, among 593, for the
-half of the documents that fitting did not see. BM25 is bm25s over characters and their pairs, of the same fields. Questions: 2,262
-items loaded; the subjects of 500 citizens' messages, and every third name. Needs govlm[hall], psutil and the data.
+Items are asked for by their colloquial names, as in names.py. Policy: the document that answers a question, among 593, for the half
+of the documents that fitting did not see; BM25 is bm25s over characters and their pairs, of the same fields. Questions: 2,262 items
+loaded; the subjects of 500 citizens' messages, and every third name. Needs govlm[hall], psutil and the data.
 """
 
 from __future__ import annotations
@@ -23,39 +22,15 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+import names  # noqa: E402
 from recipe import DATA, grams, recipe  # noqa: E402
 
 
-def hits(scores: np.ndarray, right: np.ndarray) -> list[bool]:
-    order = np.argsort(-scores, kind="stable")
-    return [bool(right[order[:k]].any()) for k in (1, 10)]
-
-
 def items_by_names(run: Any, encode: Any, characters: Any) -> list[str]:
-    import bm25s
-
-    from govlm.hall.understanding.fitting import alias_cases
-    from govlm.hall.understanding.understand import Weights
-
-    items, aliases = run.region()
-    unseen = {alias for alias, _ in run.aliases()[1]}
-    names = list(aliases)
-    cases = alias_cases(items, aliases, names, encode, characters)
-    weights = Weights.load().items
-    index = bm25s.BM25()
-    index.index([grams(f"{item.name} {item.authority}") for item in items], show_progress=False)
-    rows = []
-    for name, case in zip(names, cases, strict=True):
-        known = [gram for gram in grams(name) if gram in index.vocab_dict]
-        bm25 = np.asarray(index.get_scores(known)) if known else np.zeros(len(items))
-        rows.append((name in unseen, *hits(bm25, case.right), *hits(weights.scores(case.features[:-1]), case.right)))
-    table = np.array(rows, float)
     lines = []
-    for what, chosen in (("all", table), ("unseen", table[table[:, 0] == 1])):
-        bm1, bm10, hall1, hall10 = 100 * chosen[:, 1:].mean(axis=0)
-        lines.append(
-            f"| items by colloquial name, {what} {len(chosen)}: R@1 / R@10 | {bm1:.1f} / {bm10:.1f} | {hall1:.1f} / {hall10:.1f} |"
-        )
+    for part, found in names.items_by_names(run, encode, characters).items():
+        bm25, hall = (" / ".join(f"{100 * value:.1f}" for value in found[kind]) for kind in ("bm25", "hall"))
+        lines.append(f"| items by colloquial name, {part} {found['queries']}: R@1 / R@10 | {bm25} | {hall} |")
     return lines
 
 
@@ -68,17 +43,17 @@ def documents_of_policy(run: Any, encode: Any, characters: Any) -> list[str]:
     entries, questions = run.questions(1)
     index = Index.make(entries, encode, characters)
     owner = np.array([entry.key.split("\t")[0] for entry in entries])
-    names = list(dict.fromkeys(owner.tolist()))
+    documents = list(dict.fromkeys(owner.tolist()))
     words = bm25s.BM25()
-    texts = dict.fromkeys(names, "")
+    texts = dict.fromkeys(documents, "")
     for entry in entries:
         texts[entry.key.split("\t")[0]] += " " + " ".join((*entry.names, *entry.examples, entry.text))
-    words.index([grams(texts[name]) for name in names], show_progress=False)
+    words.index([grams(texts[name]) for name in documents], show_progress=False)
     weights = Weights.load().passages
     rows = []
     for question, right in questions:
         known = [gram for gram in grams(question) if gram in words.vocab_dict]
-        found = names[int(np.argmax(words.get_scores(known)))]
+        found = documents[int(np.argmax(words.get_scores(known)))]
         best = int(weights.scores(index.features(index.query(question, encode))).argmax())
         rows.append((found in set(owner[right]), bool(right[best])))
     bm25, hall = 100 * np.array(rows, float).mean(axis=0)

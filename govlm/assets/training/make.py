@@ -41,6 +41,7 @@ STAGES: dict[str, dict[str, Any]] = {  # each is what differs from PRETRAINING, 
     "stage-3": {"steps": 4000},
     "stage-4": {"steps": 2000},
     "stage-5": {"steps": 4500, "decay": 0.5},  # what a stage gains, it gains while its rate falls
+    "stage-6": {"steps": 4600, "decay": 0.9},
 }
 EMBEDDING: dict[str, Any] = {"epochs": 1, "batch_size": 64, "lr": 2e-4, "max_length": 64, "mlm_weight": 0.5, "seed": 20}
 NAMED = 6  # a colloquial name of a real item teaches ranking as much as so many requests for the sample hall
