@@ -5,7 +5,7 @@
 For every set and seed: `combined` is what `govlm finetune` makes (encoder and n-gram branch), `encoder` the same with
 --no-ngrams, `random` the encoder from random weights, `svm` scikit-learn's TF-IDF of characters with LinearSVC. `in 8 bits` is
 what `govlm quantize` makes of the tuned encoder, against itself in float32. Nothing is chosen by the test rows: epochs, rate and
-length stand below for all models alike. `retrieval` asks for service items by their colloquial names (names.py): BM25, sentence
+length stand below for all models alike. `retrieval` asks for services by their colloquial names (names.py): BM25, sentence
 vectors alone, and the hall's ranking, which weighs those vectors with what names share.
 
 NAME.json keeps every figure as soon as it is there: a run goes on where it was, and runs of different sets may share it. Ours is
@@ -161,7 +161,7 @@ def score_retrieval(data: Path, model: str) -> dict[str, Any]:
 
     encoder = govlm.AutoModel.from_pretrained(model, add_pooling_layer=False)
     encode = cached(lambda texts: np.asarray(encoder.encode(list(texts), normalize=True, max_length=200)))
-    return names.items_by_names(recipe(data), encode, Characters.make())
+    return names.by_names(recipe(data), encode, Characters.make())
 
 
 # ------------------------------------------------------------------------------------------------------------ the report
@@ -231,10 +231,10 @@ def table(results: dict[str, Any]) -> str:
                     cells.append(shown({seed: score - floats[seed] for seed, score in eights.items()}, "{:+.1f}"))
             lines.append(f"| {name} | {' | '.join(cells)} | {LITERATURE.get(name, '')} |")
     if "retrieval" in results:
-        lines += ["", "| items by colloquial name, R@1 / R@10 | BM25 | encoder | the hall |", "|---|---|---|---|"]
+        lines += ["", "| services by colloquial name, R@1 / R@10 | BM25 | encoder | the hall |", "|---|---|---|---|"]
         for part, found in results["retrieval"].items():
             cells = [" / ".join(f"{100 * value:.1f}" for value in found[kind]) for kind in names.KINDS]
-            lines.append(f"| {part} {found['queries']} | {' | '.join(cells)} |")
+            lines.append(f"| {part} ({found['queries']} names, pool of {found['pool']:,}) | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

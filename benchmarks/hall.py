@@ -2,7 +2,7 @@
 
     python benchmarks/hall.py [--data ../shared/data]
 
-Items are asked for by their colloquial names, as in names.py. Policy: the document that answers a question, among 593, for the half
+Services are asked for by their colloquial names, as names.py has it. Policy: the document that answers a question, among 593, for the half
 of the documents that fitting did not see; BM25 is bm25s over characters and their pairs, of the same fields. Questions: 2,262 items
 loaded; the subjects of 500 citizens' messages, and every third name. Needs govlm[hall], psutil and the data.
 """
@@ -26,11 +26,12 @@ import names  # noqa: E402
 from recipe import DATA, grams, recipe  # noqa: E402
 
 
-def items_by_names(run: Any, encode: Any, characters: Any) -> list[str]:
+def services_by_names(run: Any, encode: Any, characters: Any) -> list[str]:
     lines = []
-    for part, found in names.items_by_names(run, encode, characters).items():
+    for part, found in names.by_names(run, encode, characters).items():
         bm25, hall = (" / ".join(f"{100 * value:.1f}" for value in found[kind]) for kind in ("bm25", "hall"))
-        lines.append(f"| items by colloquial name, {part} {found['queries']}: R@1 / R@10 | {bm25} | {hall} |")
+        asked = f"{part}: {found['queries']} colloquial names, {found['pool']:,} in the pool"
+        lines.append(f"| {asked}: R@1 / R@10 | {bm25} | {hall} |")
     return lines
 
 
@@ -146,7 +147,7 @@ def main() -> int:
     from govlm.hall.understanding.fitting import cached
 
     characters, encode = Characters.make(), cached(run.encode())
-    lines[2:2] = [*items_by_names(run, encode, characters), *documents_of_policy(run, encode, characters)]
+    lines[2:2] = [*services_by_names(run, encode, characters), *documents_of_policy(run, encode, characters)]
     print("\n".join(lines))
     return 0
 
