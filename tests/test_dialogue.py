@@ -16,7 +16,7 @@ import pytest
 
 from govlm.hall.catalogue.columns import import_items
 from govlm.hall.dialogue.book import SENSITIVE, agreed, fields_of
-from govlm.hall.dialogue.hearing import Heard, Said, ordinal, plain_act, subject
+from govlm.hall.dialogue.hearing import Heard, Hearing, Said, ordinal, plain_act, subject
 from govlm.hall.dialogue.procedures import Procedure, standard
 from govlm.hall.dialogue.state import DEPTH, State
 from govlm.hall.dialogue.step import step
@@ -457,3 +457,13 @@ def test_kill_9_at_any_point_asks_the_same_next(tmp_path: Path) -> None:
         asked[done] = state.asking
     assert done >= len(texts)
     assert {"applicant_name": "张伟", "id_number": "110101198001011232"}.items() <= state.form.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "act"),
+    [("我爸要退休了", "ask"), ("老人刚过世了。", "ask"), ("我要退休", "apply"), ("我要申请退休了", "apply"), ("我快要去登记结婚了", "apply"),
+     ("不想办了", "")],
+)  # fmt: skip
+def test_who_only_tells_how_things_are_applies_for_nothing(text: str, act: str) -> None:
+    heard = Hearing(text, "", {"kinds": (), "asks": False}, lambda: "apply", lambda: ("", ()), lambda item: Said())
+    assert heard.act == act

@@ -148,8 +148,11 @@ class Hearing(Heard):
         if by_words:  # 我想申请低保可以吗
             return "apply" if guessed == "apply" else by_words
         guessed = {"cancel": "deny", "handoff": ""}.get(guessed, guessed)
-        if guessed == "apply" and (self.kinds or self.asks or _LOOKS_UP.search(self.text) or _DECLINES.search(self.text)):
-            guessed = "" if _DECLINES.search(self.text) else "ask"
+        if guessed == "apply":
+            if _DECLINES.search(self.text):
+                guessed = ""
+            elif self.kinds or self.asks or _LOOKS_UP.search(self.text) or _TELLS.search(self.text):
+                guessed = "ask"
         needed = _BORNE_OUT.get(guessed)
         return guessed if needed is None or needed.search(self.text) else ""
 
@@ -179,6 +182,8 @@ _WHY = re.compile(
 )
 _ON = re.compile("继续|接着|还是(?:要|得|想)?(?:办|填|弄)|等等|等一下|慢着|先别")
 _LOOKS_UP = re.compile("(?:查|问|咨询|了解|打听|看看)(?!.*(?:办|申请|申领))")  # 帮我查下退休年龄 applies for nothing
+# 我爸要退休了 tells what will be, 我要申请退休了 applies
+_TELLS = re.compile("(?:要|快|马上|即将|刚|已经)(?!.*(?:办|申|领|补|换|登记|报|填|开始)).{1,8}了[，。！]?$")
 _DECLINES = re.compile("(?:不|甭|别)(?:想|要|用|打算|准备)?再?(?:办|申请|申领|弄|领|报|提)(?!.*[吗？?])")
 _LEAVE = re.compile("同意|可以|允许|授权|愿意|没问题|没有问题|没意见|确认|确定|好|行|是|对|嗯|恩|成|要得|中|ok|yes|okay|知道")
 _READY = re.compile("准备好|你好|您好|(?:准|具|齐)备|是不是")
