@@ -38,9 +38,11 @@ def test_they_are_the_encoders_own() -> None:
         fresh = hall._encode(texts)
         found = known.within(refused)(texts)
     assert len(texts) > 50 and np.abs(found - fresh).max() < 0.02
+    assert (found * fresh).sum(axis=1).min() > 0.999
     codes, scales = round_weights(fresh, LEVELS)
     again, again_scales = round_weights(found, LEVELS)  # an index rounds them once more
-    assert (codes == again).mean() > 0.999 and np.allclose(scales, again_scales, rtol=0.05)
+    # Made with other kernels than this machine's, activations round otherwise: a step or two of 127 in one code of twenty.
+    assert np.abs(codes.astype(int) - again).max() <= 3 and np.allclose(scales, again_scales, rtol=0.05)
 
 
 def test_other_texts_are_encoded_and_each_comes_back_in_its_place() -> None:
