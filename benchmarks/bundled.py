@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import hashlib
 import json
 import sys
 import tempfile
@@ -36,8 +35,8 @@ Rows = list[tuple[Any, str]]
 SETTINGS: dict[str, dict[str, Any]] = {  # the same for every model
     "citizen": {"epochs": 8, "batch_size": 16, "lr": 3e-4, "max_length": 128},
     "tnews": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 64},
-    "iflytek": {"epochs": 8, "batch_size": 16, "lr": 3e-4, "max_length": 128},
-    "csldcp": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 128},
+    "iflytek": {"epochs": 8, "batch_size": 16, "lr": 3e-4, "max_length": 256},
+    "csldcp": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 256},
     "smp2017": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 64},
     "cluener": {"epochs": 4, "batch_size": 16, "lr": 3e-4, "max_length": 64},
     "afqmc": {"epochs": 3, "batch_size": 32, "lr": 3e-4, "max_length": 64},
@@ -198,16 +197,6 @@ class Record:
         self._change(lambda results: results.setdefault(name, {}).setdefault(kind, {}).update({seed: value}))
 
 
-def model_name(model: str) -> str:
-    """The beginning of the SHA-256 of its weights."""
-    from govlm.bundled import model_folder
-
-    digest = hashlib.sha256()
-    for file in sorted(model_folder(model).glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def table(results: dict[str, Any]) -> str:
     lines = [
         "| set | combined | in 8 bits, more | encoder | in 8 bits, more | random | SVM | literature |",
@@ -239,6 +228,8 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main() -> int:
+    from govlm.bundled import weights_sha256
+
     parser = argparse.ArgumentParser(description="The bundled model on real sets.")
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR")
     parser.add_argument("--model", default="govlm-small-zh", metavar="DIR")
@@ -248,7 +239,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, metavar="N", help="in place of each set's own, for a quick look")
     parser.add_argument("--out", type=Path, default=HERE / "bundled", metavar="NAME")
     arguments = parser.parse_args()
-    record = Record(arguments.out.with_suffix(".json"), model_name(arguments.model))
+    record = Record(arguments.out.with_suffix(".json"), weights_sha256(arguments.model)[:16])
 
     def note(name: str, kind: str, seed: str, score: Callable[[], tuple[float, ...]]) -> None:
         """score(): what the model reaches and, where it is one of ours, what it reaches in 8 bits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
+from govlm.bundled import model_folder
 from govlm.hall import Hall
 from govlm.hall.answers.citations import version
 from govlm.hall.catalogue.records import Item
@@ -196,17 +198,17 @@ def test_the_kept_connection_may_be_lost(tmp_path: Path) -> None:
 def test_bm25_is_what_bm25s_reckons(hall: Hall) -> None:
     import bm25s
 
-    from govlm.hall.retrieval.index import _grams
+    from govlm.hall.retrieval.index import _OF_NAMES, _grams
     from govlm.hall.understanding.examples import out_of_scope_entry
     from govlm.hall.understanding.understand import item_entry
 
     items: Index = hall.library.understander._items
     entries = [*map(item_entry, hall.library.items.values()), out_of_scope_entry()]
-    for words, texts in (
-        (items._words, [" ".join((*entry.names, *entry.examples, entry.text)) for entry in entries]),
-        (items._words_of_names, [" ".join(entry.names) for entry in entries]),
+    for words, settings, texts in (
+        (items._words, (1.2, 0.75), [" ".join((*entry.names, *entry.examples, entry.text)) for entry in entries]),
+        (items._words_of_names, _OF_NAMES, [" ".join(entry.names) for entry in entries]),
     ):
-        peer = bm25s.BM25(k1=1.2, b=0.75)
+        peer = bm25s.BM25(*settings)
         peer.index([_grams(items.characters, text) or [" "] for text in texts], show_progress=False)
         for text in ("居住证居住证签注", "低保", "养老保险转移怎么弄，要带身份证吗", "zzz"):
             grams = _grams(items.characters, text)
@@ -225,3 +227,19 @@ def test_the_version_that_is_kept_is_the_facts(hall: Hall) -> None:
     item = next(iter(hall.library.items.values()))
     assert version(item) == version(item) == version(replace(item)) and item == replace(item)
     assert version(replace(item, fee="9元")) != version(item)
+
+
+def test_an_index_of_another_encoder_is_made_anew(tmp_path: Path) -> None:
+    """Vectors of two encoders tell nothing of each other: a hall whose model was replaced, as an upgrade does, must not mix them."""
+    model = tmp_path / "model"
+    shutil.copytree(model_folder("govlm-small-zh"), model)
+    with Hall.create(tmp_path / "h", model=model) as hall:
+        hall.store.put_items([Item("a", "户口迁移", fee="不收费")])
+        hall.reindex()
+        made = hall.store.index.generation
+    with Hall.open(tmp_path / "h") as hall:
+        assert hall.search("户口迁移")[0].code == "a" and hall.store.index.generation == made
+    weights = model / "model.int8.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with Hall.open(tmp_path / "h") as hall:
+        assert hall.search("户口迁移")[0].code == "a" and hall.store.index.generation != made

@@ -266,8 +266,8 @@ class Hall:
         with self._lock:
             with making(folder):
                 with self.store.snapshot() as view:
-                    name = build(folder, view, self._knowing, progress)
-                    library = Library.open(folder / name, view, self._encode)
+                    name = build(folder, view, self._knowing, model_folder(self._model), progress)
+                    library = Library.open(folder / name, view, self._encode, model_folder(self._model))
                 if self.store.publish_index(name, library.version):
                     self._library = library
             clear(folder, lambda: index.generation if (index := self.store.index) else "")
@@ -289,7 +289,8 @@ class Hall:
             with self.store.snapshot() as view:
                 if view.index is not None and view.index.version == view.version:
                     with contextlib.suppress(OSError, ValueError):  # made by another version, or just replaced
-                        self._library = Library.open(self.folder / "index" / view.index.generation, view, self._encode)
+                        generation = self.folder / "index" / view.index.generation
+                        self._library = Library.open(generation, view, self._encode, model_folder(self._model))
                         return self._library
             if self._library is not None:  # another process is about to publish an index of what it has just put
                 return self._library

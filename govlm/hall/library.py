@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm.bundled import weights_sha256
 from govlm.hall.answers.precedence import applies, in_force
 from govlm.hall.catalogue.passages import top
 from govlm.hall.catalogue.records import Document, Item
@@ -25,13 +27,14 @@ from govlm.hall.catalogue.store import Snapshot
 from govlm.hall.naming import Naming, names_of, subjects_of
 from govlm.hall.retrieval.characters import Characters
 from govlm.hall.retrieval.index import Encode, Entry, Index
-from govlm.hall.understanding.examples import act_entries, out_of_scope_entry
+from govlm.hall.understanding.examples import FOLDER, SENTENCES, act_entries, out_of_scope_entry
 from govlm.hall.understanding.understand import Understander, item_entry
 
 __all__ = ["Library", "build", "business_of", "clear", "making", "passage_entries"]
 
 _PARTS = ("items", "passages", "acts")
 _LOCK = ".lock"  # of the folder of all generations: held by each process that makes one
+_MADE_BY = "made-by.txt"  # of a generation
 _EMBEDDED = 300  # characters of a passage that its vector and its fit are made of
 Progress = Callable[[str, int, int], None]  # (what, done, all)
 
@@ -88,8 +91,11 @@ class Library:
         return found
 
     @classmethod
-    def open(cls, folder: Path, view: Snapshot, encode: Encode) -> Library:
-        """The indexes in `folder` with the records of the snapshot they were made from. ValueError, OSError: make them again."""
+    def open(cls, folder: Path, view: Snapshot, encode: Encode, model: Path) -> Library:
+        """The indexes in `folder` with the records of the snapshot they were made from. model: folder of the encoder. ValueError,
+        OSError: make them again."""
+        if (folder / _MADE_BY).read_text("ascii") != made_by(model):
+            raise ValueError(f"{folder}: an index of another encoder, or of another version's sentences")
         items = {item.code: item for item in view.items()}
         documents = {document.code: document for document in view.documents()}
         item_index, passage_index, acts = (Index.open(folder / part) for part in _PARTS)
@@ -100,8 +106,17 @@ class Library:
         return cls(view.version, items, documents, passages, passage_index, understander)
 
 
-def build(folder: Path, view: Snapshot, encode: Encode, progress: Progress | None = None) -> str:
-    """Indexes of a snapshot's records in a new folder below `folder`; returns its name. Nothing is left when it fails."""
+def made_by(model: Path) -> str:
+    """What indexes are made with, as a digest: the encoder's weights, and the sentences that come with this version."""
+    digest = hashlib.sha256(weights_sha256(model).encode())
+    for name in SENTENCES:
+        digest.update((FOLDER / name).read_bytes())
+    return digest.hexdigest()
+
+
+def build(folder: Path, view: Snapshot, encode: Encode, model: Path, progress: Progress | None = None) -> str:
+    """Indexes of a snapshot's records in a new folder below `folder`; returns its name. Nothing is left when it fails. model: folder of
+    the encoder."""
     name = f"{view.version}-{uuid.uuid4().hex[:8]}"
     made = folder / f".{name}.making"
     try:
@@ -117,6 +132,7 @@ def build(folder: Path, view: Snapshot, encode: Encode, progress: Progress | Non
             tell(part, done, len(entries))
             Index.make(rows, encode, characters).save(made / part)
         tell("", len(entries), len(entries))
+        (made / _MADE_BY).write_text(made_by(model), "ascii")
         made.rename(folder / name)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)

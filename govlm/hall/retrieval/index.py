@@ -23,7 +23,8 @@ from govlm.hall.retrieval.words import Words
 
 __all__ = ["FEATURE_NAMES", "Encode", "Entry", "Index", "Query", "shortened"]
 
-_FORMAT = 2
+_FORMAT = 3
+_OF_NAMES = 0.3, 0.9  # BM25's k1 and b for names: a character that stands there twice says little more
 _LOOKED_AT, _NEAR = 50_000, 1000  # texts of an index whose fit is all looked at; entries that are, of a larger one
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -127,7 +128,7 @@ class Index:
             Names.make([characters.sounds(text) for text in texts], owners),
             make_vectors(encode(texts)),
             Words.make([_grams(characters, " ".join((*entry.names, *entry.examples, entry.text))) for entry in entries]),
-            Words.make([_grams(characters, " ".join(entry.names)) for entry in entries]),
+            Words.make([_grams(characters, " ".join(entry.names)) for entry in entries], *_OF_NAMES),
         )
 
     # ------------------------------------------------------------------------------------------------------------- asking

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from govlm.bundled import weights_sha256
 from govlm.hall.retrieval.dense import LEVELS
 from govlm.quantised import FILE as WEIGHTS
 from govlm.quantised import round_weights
@@ -50,7 +51,7 @@ class Known:
         from safetensors.numpy import save_file
 
         arrays: dict[str, NDArray[Any]] = {"digests": self.digests.view(np.int64), "codes": self.codes, "scales": self.scales}
-        save_file(arrays, file, metadata={"weights": _fingerprint(model)})
+        save_file(arrays, file, metadata={"weights": weights_sha256(model)})
 
     @classmethod
     def of(cls, model: Path, file: Path = FILE) -> Known | None:
@@ -60,7 +61,7 @@ class Known:
         if not file.exists() or not (model / WEIGHTS).exists():
             return None
         with safe_open(file, framework="np") as opened:
-            if opened.metadata().get("weights") != _fingerprint(model):
+            if opened.metadata().get("weights") != weights_sha256(model):
                 return None
             arrays = {name: opened.get_tensor(name) for name in ("digests", "codes", "scales")}
         return cls(arrays["digests"].view(np.uint64), arrays["codes"], arrays["scales"])
@@ -89,7 +90,3 @@ def _digests(texts: Sequence[str]) -> NDArray[np.uint64]:
         ],
         np.uint64,
     )
-
-
-def _fingerprint(model: Path) -> str:
-    return hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest()

@@ -28,15 +28,15 @@ class Words:
     count: int
 
     @classmethod
-    def make(cls, entries: Sequence[Sequence[str]]) -> Words:
-        """entries: the words of each."""
+    def make(cls, entries: Sequence[Sequence[str]], k1: float = 1.2, b: float = 0.75) -> Words:
+        """entries: the words of each. k1: how much more a word says that stands there twice; b: how much less in a long entry."""
         import bm25s
         from tqdm import tqdm
 
         # bm25s draws its bars with tqdm, whose own lock is for all processes: one that ends by a signal would leave a semaphore behind
         if not hasattr(tqdm, "_lock"):
             tqdm.set_lock(threading.RLock())
-        index = bm25s.BM25(k1=1.2, b=0.75)
+        index = bm25s.BM25(k1=k1, b=b)
         index.index([list(words) or [_NOTHING] for words in entries] or [[_NOTHING]], show_progress=False)
         found = index.scores
         splits, owners = np.asarray(found["indptr"], np.int64), np.asarray(found["indices"], np.int32)

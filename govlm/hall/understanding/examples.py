@@ -11,7 +11,17 @@ from typing import Any
 from govlm.hall.privacy import find
 from govlm.hall.retrieval.index import Entry
 
-__all__ = ["ACTS", "OUT_OF_SCOPE", "act_entries", "out_of_scope_entry", "questions", "read_rows", "without_numbers"]
+__all__ = [
+    "ACTS",
+    "FOLDER",
+    "OUT_OF_SCOPE",
+    "SENTENCES",
+    "act_entries",
+    "out_of_scope_entry",
+    "questions",
+    "read_rows",
+    "without_numbers",
+]
 
 ACTS = (
     "ask", "apply", "provide", "correct", "confirm", "deny", "cancel", "skip", "repeat", "back", "progress", "handoff", "smalltalk",
@@ -19,6 +29,7 @@ ACTS = (
 OUT_OF_SCOPE = ""  # key of the entry that stands for everything that no hall answers
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "understanding"
+SENTENCES = ("acts.jsonl", "out_of_scope.jsonl")  # what of it lies in every index
 
 
 def read_rows(name: str) -> Iterator[dict[str, Any]]:
