@@ -39,7 +39,7 @@ from govlm.hall.dialogue.shelf import Procedures, Shelf
 from govlm.hall.dialogue.state import State
 from govlm.hall.forms.fill import Filled, fill
 from govlm.hall.forms.schema import Form, FormField
-from govlm.hall.library import Library, Progress, build, clear, making
+from govlm.hall.library import Library, Progress, build, clear, made_by, making
 from govlm.hall.protection.people import People
 from govlm.hall.protection.sessions import Exchange, Sessions, Submission
 from govlm.hall.protection.vault import Vault
@@ -266,8 +266,8 @@ class Hall:
         with self._lock:
             with making(folder):
                 with self.store.snapshot() as view:
-                    name = build(folder, view, self._knowing, model_folder(self._model), progress)
-                    library = Library.open(folder / name, view, self._encode, model_folder(self._model))
+                    name = build(folder, view, self._knowing, self._maker, progress)
+                    library = Library.open(folder / name, view, self._encode, self._maker)
                 if self.store.publish_index(name, library.version):
                     self._library = library
             clear(folder, lambda: index.generation if (index := self.store.index) else "")
@@ -290,7 +290,7 @@ class Hall:
                 if view.index is not None and view.index.version == view.version:
                     with contextlib.suppress(OSError, ValueError):  # made by another version, or just replaced
                         generation = self.folder / "index" / view.index.generation
-                        self._library = Library.open(generation, view, self._encode, model_folder(self._model))
+                        self._library = Library.open(generation, view, self._encode, self._maker)
                         return self._library
             if self._library is not None:  # another process is about to publish an index of what it has just put
                 return self._library
@@ -585,6 +585,11 @@ class Hall:
             known = Known.of(model_folder(self._model))
             self._known = known.within(self._encode) if known is not None else self._encode
         return self._known(texts)
+
+    @cached_property
+    def _maker(self) -> str:
+        """Of the weights this process has, whatever is put into their folder meanwhile; read once."""
+        return made_by(model_folder(self._model))
 
     @property
     def encoder(self) -> Any:

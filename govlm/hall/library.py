@@ -30,7 +30,7 @@ from govlm.hall.retrieval.index import Encode, Entry, Index
 from govlm.hall.understanding.examples import FOLDER, SENTENCES, act_entries, out_of_scope_entry
 from govlm.hall.understanding.understand import Understander, item_entry
 
-__all__ = ["Library", "build", "business_of", "clear", "making", "passage_entries"]
+__all__ = ["Library", "build", "business_of", "clear", "made_by", "making", "passage_entries"]
 
 _PARTS = ("items", "passages", "acts")
 _LOCK = ".lock"  # of the folder of all generations: held by each process that makes one
@@ -91,10 +91,10 @@ class Library:
         return found
 
     @classmethod
-    def open(cls, folder: Path, view: Snapshot, encode: Encode, model: Path) -> Library:
-        """The indexes in `folder` with the records of the snapshot they were made from. model: folder of the encoder. ValueError,
+    def open(cls, folder: Path, view: Snapshot, encode: Encode, maker: str) -> Library:
+        """The indexes in `folder` with the records of the snapshot they were made from. maker: `made_by` of the encoder. ValueError,
         OSError: make them again."""
-        if (folder / _MADE_BY).read_text("ascii") != made_by(model):
+        if (folder / _MADE_BY).read_text("ascii") != maker:
             raise ValueError(f"{folder}: an index of another encoder, or of another version's sentences")
         items = {item.code: item for item in view.items()}
         documents = {document.code: document for document in view.documents()}
@@ -107,16 +107,16 @@ class Library:
 
 
 def made_by(model: Path) -> str:
-    """What indexes are made with, as a digest: the encoder's weights, and the sentences that come with this version."""
+    """What indexes are made with, as a digest: the weights in the encoder's folder, and the sentences that come with this version."""
     digest = hashlib.sha256(weights_sha256(model).encode())
     for name in SENTENCES:
         digest.update((FOLDER / name).read_bytes())
     return digest.hexdigest()
 
 
-def build(folder: Path, view: Snapshot, encode: Encode, model: Path, progress: Progress | None = None) -> str:
-    """Indexes of a snapshot's records in a new folder below `folder`; returns its name. Nothing is left when it fails. model: folder of
-    the encoder."""
+def build(folder: Path, view: Snapshot, encode: Encode, maker: str, progress: Progress | None = None) -> str:
+    """Indexes of a snapshot's records in a new folder below `folder`; returns its name. Nothing is left when it fails. maker: `made_by`
+    of the encoder."""
     name = f"{view.version}-{uuid.uuid4().hex[:8]}"
     made = folder / f".{name}.making"
     try:
@@ -132,7 +132,7 @@ def build(folder: Path, view: Snapshot, encode: Encode, model: Path, progress: P
             tell(part, done, len(entries))
             Index.make(rows, encode, characters).save(made / part)
         tell("", len(entries), len(entries))
-        (made / _MADE_BY).write_text(made_by(model), "ascii")
+        (made / _MADE_BY).write_text(maker, "ascii")
         made.rename(folder / name)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
