@@ -228,7 +228,8 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    from govlm.bundled import weights_sha256
+    from govlm.bundled import model_folder
+    from govlm.checkpoint import sha256_of
 
     parser = argparse.ArgumentParser(description="The bundled model on real sets.")
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR")
@@ -239,7 +240,8 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, metavar="N", help="in place of each set's own, for a quick look")
     parser.add_argument("--out", type=Path, default=HERE / "bundled", metavar="NAME")
     arguments = parser.parse_args()
-    record = Record(arguments.out.with_suffix(".json"), weights_sha256(arguments.model)[:16])
+    weights = sha256_of(*sorted(model_folder(arguments.model).glob("*.safetensors")))
+    record = Record(arguments.out.with_suffix(".json"), weights[:16])
 
     def note(name: str, kind: str, seed: str, score: Callable[[], tuple[float, ...]]) -> None:
         """score(): what the model reaches and, where it is one of ours, what it reaches in 8 bits."""

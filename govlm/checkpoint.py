@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "load_file", "save_file", "write_atomically"]
+__all__ = ["Checkpoint", "load_file", "save_file", "sha256_of", "write_atomically"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -188,6 +188,18 @@ def load_file(file: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """Every tensor of a safetensors file in its own type (bfloat16 as float32), as views into the mapped file."""
     opened = _File(Path(file))
     return {name: opened.raw(name) for name in opened.entries}
+
+
+def sha256_of(*files: Path) -> str:
+    """Of the bytes of these files, one after the other."""
+    import hashlib  # loads OpenSSL: not with every model
+
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _header_bytes(tensors: Mapping[str, NDArray[Any]], order: Iterable[str], metadata: Mapping[str, str] | None) -> bytes:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from govlm.checkpoint import write_atomically
+from govlm.checkpoint import sha256_of, write_atomically
 from govlm.corpus import clean, scrub
 from govlm.corpus.duplicates import RECORD, Duplicates, text_key
 from govlm.corpus.readers import FORMATS, Document, Problem, Reader, find_inputs
@@ -32,7 +32,6 @@ from govlm.corpus.shards import (
     CorpusError,
     ShardWriter,
     encode_json,
-    file_sha256,
     remove_corpus,
     remove_leftovers,
     write_manifest,
@@ -206,7 +205,7 @@ class _Builder:
         remove_leftovers(self.out)
         remove_leftovers(self.out / HELD_OUT)
         self.tokenizer.save_pretrained(self.work)
-        self.digest = file_sha256(self.work / "tokenizer.json")
+        self.digest = sha256_of(self.work / "tokenizer.json")
         plan = self._plan()
         if finished and not overwrite:
             self._compare(

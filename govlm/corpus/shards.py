@@ -10,7 +10,6 @@ beside it. A shard is a safetensors file with
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.checkpoint import load_file, save_file, write_atomically
+from govlm.checkpoint import load_file, save_file, sha256_of, write_atomically
 
 __all__ = ["FORMAT", "Corpus", "CorpusError", "Shard", "ShardInfo", "ShardWriter", "tokenizer_sha256", "write_manifest"]
 
@@ -47,19 +46,11 @@ def id_type(vocab_size: int) -> Any:
     return np.uint16 if vocab_size <= 65536 else np.int32
 
 
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def tokenizer_sha256(tokenizer: Any) -> str:
     """The SHA-256 of the tokenizer.json that `tokenizer` saves: equal for tokenizers that give equal ids."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        return file_sha256(Path(folder, "tokenizer.json"))
+        return sha256_of(Path(folder, "tokenizer.json"))
 
 
 def encode_json(value: Any) -> bytes:
@@ -145,7 +136,7 @@ class Corpus:
         info = self.shards[index]
         path = self.directory / info.file
         try:
-            found = file_sha256(path)
+            found = sha256_of(path)
         except OSError as error:
             raise CorpusError(f"{path}: cannot be read ({error.strerror}); build the corpus again") from None
         if found != info.sha256:
@@ -240,7 +231,7 @@ class ShardWriter:
         }
         name = f"shard-{len(self.shards):05d}.safetensors"
         save_file(tensors, self.directory / name)
-        self.shards.append(ShardInfo(name, file_sha256(self.directory / name), self._documents, self._tokens))
+        self.shards.append(ShardInfo(name, sha256_of(self.directory / name), self._documents, self._tokens))
         self._done += paths
         self._documents = self._tokens = 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.bundled import weights_sha256
+from govlm.checkpoint import sha256_of
 from govlm.hall.answers.precedence import applies, in_force
 from govlm.hall.catalogue.passages import top
 from govlm.hall.catalogue.records import Document, Item
@@ -108,10 +107,7 @@ class Library:
 
 def made_by(model: Path) -> str:
     """What indexes are made with, as a digest: the weights in the encoder's folder, and the sentences that come with this version."""
-    digest = hashlib.sha256(weights_sha256(model).encode())
-    for name in SENTENCES:
-        digest.update((FOLDER / name).read_bytes())
-    return digest.hexdigest()
+    return sha256_of(*sorted(model.glob("*.safetensors")), *(FOLDER / name for name in SENTENCES))
 
 
 def build(folder: Path, view: Snapshot, encode: Encode, maker: str, progress: Progress | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from govlm.bundled import weights_sha256
+from govlm.checkpoint import sha256_of
 from govlm.hall.retrieval.dense import LEVELS
 from govlm.quantised import FILE as WEIGHTS
 from govlm.quantised import round_weights
@@ -51,7 +51,7 @@ class Known:
         from safetensors.numpy import save_file
 
         arrays: dict[str, NDArray[Any]] = {"digests": self.digests.view(np.int64), "codes": self.codes, "scales": self.scales}
-        save_file(arrays, file, metadata={"weights": weights_sha256(model)})
+        save_file(arrays, file, metadata={"weights": sha256_of(model / WEIGHTS)})
 
     @classmethod
     def of(cls, model: Path, file: Path = FILE) -> Known | None:
@@ -61,7 +61,7 @@ class Known:
         if not file.exists() or not (model / WEIGHTS).exists():
             return None
         with safe_open(file, framework="np") as opened:
-            if opened.metadata().get("weights") != weights_sha256(model):
+            if opened.metadata().get("weights") != sha256_of(model / WEIGHTS):
                 return None
             arrays = {name: opened.get_tensor(name) for name in ("digests", "codes", "scales")}
         return cls(arrays["digests"].view(np.uint64), arrays["codes"], arrays["scales"])
