@@ -36,7 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # the same for every model
     "citizen": {"epochs": 8, "batch_size": 16, "lr": 3e-4, "max_length": 128},
     "tnews": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 64},
     "iflytek": {"epochs": 8, "batch_size": 16, "lr": 3e-4, "max_length": 256},
-    "csldcp": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 256},
+    "csldcp": {"epochs": 10, "batch_size": 16, "lr": 3e-4, "max_length": 256},
     "smp2017": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 64},
     "cluener": {"epochs": 4, "batch_size": 16, "lr": 3e-4, "max_length": 64},
     "afqmc": {"epochs": 3, "batch_size": 32, "lr": 3e-4, "max_length": 64},

@@ -15,9 +15,10 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip("benchmarks/ is not part of an installed package", allow_module_level=True)
 sys.path.append(str(ROOT))
 
-from benchmarks import run, runner, sharing, workloads  # noqa: E402
+from benchmarks import resident, run, runner, sharing, workloads  # noqa: E402
 from benchmarks.peers.base import Case, Peer, sort_into_batches  # noqa: E402
 from benchmarks.peers.govlm_models import GovlmPeer  # noqa: E402
+from govlm.bundled import model_folder  # noqa: E402
 
 HAS_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
@@ -177,3 +178,13 @@ def test_processes_share_the_mapped_weights(tmp_path):
     result = sharing.measure(workloads.write_model(tmp_path / "tiny", workloads.TINY), 3)
     assert result["same_answers"] and result["file_rss"] > 0
     assert result["file_private"] == 0  # every resident page of the file is shared with the others
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_a_small_request_takes_little_memory():
+    """Each of its workspaces took a page of 2 MB, and oneDNN was started that it has no use for: 18 MB in place of 6 beside the
+    weights, which are mapped."""
+    (_, loaded), (_, once), (_, again) = resident.measure("govlm-small-zh", "last_hidden_state", [(1, 16), (1, 17)])
+    weights = sum(f.stat().st_size for f in model_folder("govlm-small-zh").glob("*.safetensors"))
+    assert once - loaded < weights + 10e6
+    assert again - once < 2e6

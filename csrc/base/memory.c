@@ -40,25 +40,26 @@ void gv_release(const gv_allocator *allocator, void *pointer, size_t size) {
     }
 }
 
-void *gv_map_zero(const gv_allocator *allocator, size_t size, bool huge) {
+void *gv_map_zero(const gv_allocator *allocator, size_t size) {
     if (allocator != NULL) return gv_alloc_zero(allocator, size);
     if (size > SIZE_MAX - 2 * GV_HUGE_PAGE) return NULL;
     size_t rounded = gv_round_up(size == 0 ? 1 : size, GV_HUGE_PAGE);
     void *pointer = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pointer == MAP_FAILED) return NULL;
-#ifdef MADV_HUGEPAGE
-    /* Advice only: streaming weights through 4 KB pages costs a TLB miss every 1,024 floats. */
-    (void)madvise(pointer, rounded, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+#ifdef MADV_NOHUGEPAGE
+    (void)madvise(pointer, rounded, MADV_NOHUGEPAGE);
 #endif
     return pointer;
 }
 
-void gv_advise_huge(void *pointer, size_t size) {
+void gv_advise_huge(const gv_allocator *allocator, void *pointer, size_t size) {
 #ifdef MADV_HUGEPAGE
+    if (allocator != NULL) return;
     uintptr_t begin = gv_round_up((uintptr_t)pointer, GV_HUGE_PAGE);
     uintptr_t end = ((uintptr_t)pointer + size) / GV_HUGE_PAGE * GV_HUGE_PAGE;
     if (end > begin) (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
 #else
+    (void)allocator;
     (void)pointer;
     (void)size;
 #endif

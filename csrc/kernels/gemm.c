@@ -105,8 +105,7 @@ typedef struct {
     float *const *dbias;
     const bool *accumulate;
     bool add;
-    bool small;             /* few rows */
-    bool own;               /* product_nn instead of oneDNN, which does not pack tiles as small as these */
+    bool own;               /* our kernels: few rows, or a backward pass, whose tiles oneDNN does not pack */
     gv_packed_rows *packed; /* [width], or NULL: x as each worker packed it */
     atomic_int failed;      /* first status of oneDNN that was not success */
 } gv_linear;
@@ -128,7 +127,7 @@ static int gv_linear_find(const gv_linear *job, int64_t *tile, int64_t others) {
 }
 
 static gv_status gv_linear_run(gv_linear *job, int64_t tiles, gv_tile_fn fn, gv_error *error) {
-    (void)pthread_once(&gv_onednn_once, gv_onednn_start);
+    if (!job->own) (void)pthread_once(&gv_onednn_once, gv_onednn_start); /* a small process is spared 5 MB */
     gv_status status = gv_parallel_for(tiles, fn, job);
     if (status == GV_ERR_CANCELLED) return gv_fail(error, status, "cancelled");
     int failed = atomic_load(&job->failed);
@@ -148,10 +147,10 @@ static void gv_forward_tile(void *context, int64_t tile, int worker) {
     int64_t r = row * job->rows.size, c = col * job->cols[i].size, stride = job->y_stride[i];
     float *y = job->y[i] + r * stride + c;
     const float *x = job->x + r * job->x_stride, *bias = w->bias != NULL ? w->bias + c : NULL;
-    if (job->small && !w->transposed) {
+    if (job->own && !w->transposed) {
         job->kernels->product_nt(y, stride, x, job->x_stride, w->w + c * w->stride, w->stride, bias, rows, cols, w->k,
                                  job->packed != NULL ? &job->packed[worker] : NULL);
-    } else if (job->small) {
+    } else if (job->own) {
         job->kernels->product_nn(y, stride, x, job->x_stride, 1, w->w + c, w->stride, rows, cols, w->k, false, false);
         if (bias != NULL) job->kernels->bias_add(y, bias, rows, cols, stride);
     } else {
@@ -199,14 +198,14 @@ gv_status gv_linear_forward(float *const y[], const int64_t y_stride[], float *c
     job.before = before;
     job.x = x;
     job.x_stride = x_stride;
-    job.small = m < GV_SMALL_ROWS;
-    job.rows = gv_cut_make(m, job.small ? m : GV_TILE_ROWS, 1);
+    job.own = m < GV_SMALL_ROWS;
+    job.rows = gv_cut_make(m, job.own ? m : GV_TILE_ROWS, 1);
     int64_t tiles = 0;
     for (int i = 0; i < count; i++) {
-        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, job.small ? 12 : 16);
+        job.cols[i] = gv_cut_make(weights[i].n, GV_TILE_COLS, job.own ? 12 : 16);
         tiles += job.cols[i].count * job.rows.count;
     }
-    if (!job.small || m > GV_PACKED_ROWS) return gv_linear_run(&job, tiles, gv_forward_tile, error);
+    if (!job.own || m > GV_PACKED_ROWS) return gv_linear_run(&job, tiles, gv_forward_tile, error);
     int64_t width = gv_parallel_width(), floats = gv_packed_floats(weights[0].k);
     size_t size = (size_t)width * ((size_t)floats * sizeof(float) + sizeof *job.packed);
     float *columns = gv_alloc(NULL, size);

@@ -49,8 +49,8 @@ gv_status gv_moments_create(gv_moments **out, gv_model *model, gv_error *error) 
         const gv_parameter *p = &model->parameters[i];
         if (p->embedding && p->shape[1] > moments->zero_count) moments->zero_count = p->shape[1];
     }
-    moments->first = gv_map_zero(a, bytes, false);
-    moments->second = gv_map_zero(a, bytes, false);
+    moments->first = gv_map_zero(a, bytes);
+    moments->second = gv_map_zero(a, bytes);
     moments->steps = gv_alloc_zero(a, count * sizeof *moments->steps);
     moments->live = gv_alloc_zero(a, count * sizeof *moments->live);
     moments->zeros = gv_alloc_zero(a, (size_t)moments->zero_count * sizeof *moments->zeros);
@@ -75,9 +75,9 @@ gv_status gv_moments_create(gv_moments **out, gv_model *model, gv_error *error) 
         status = gv_fail(error, GV_ERR_MEMORY, "out of memory: the optimiser's moments need %zu MB", 2 * bytes >> 20);
         goto done;
     }
-    if (dense >= 0 && a == NULL) {
-        gv_advise_huge(moments->first + dense, bytes - (size_t)dense * sizeof(float));
-        gv_advise_huge(moments->second + dense, bytes - (size_t)dense * sizeof(float));
+    if (dense >= 0) {
+        gv_advise_huge(a, moments->first + dense, bytes - (size_t)dense * sizeof(float));
+        gv_advise_huge(a, moments->second + dense, bytes - (size_t)dense * sizeof(float));
     }
 done:
     if (status != GV_OK) {

@@ -279,8 +279,8 @@ gv_status gv_model_make_trainable(gv_model *model, gv_error *error) {
     size_t bytes = (size_t)model->flat_size * sizeof(float);
     pthread_mutex_lock(&model->lock);
     if (model->flat != NULL) goto done;
-    float *flat = gv_map_zero(model->allocator, bytes, true);
-    float *grad = gv_map_zero(model->allocator, bytes, false);
+    float *flat = gv_map_zero(model->allocator, bytes);
+    float *grad = gv_map_zero(model->allocator, bytes);
     bool complete = flat != NULL && grad != NULL;
     for (int64_t i = 0; complete && i < model->parameter_count; i++) {
         gv_parameter *p = &model->parameters[i];
@@ -296,11 +296,12 @@ gv_status gv_model_make_trainable(gv_model *model, gv_error *error) {
                          2 * bytes >> 20);
         goto done;
     }
+    gv_advise_huge(model->allocator, flat, bytes);
     /* Embedding gradients stay sparse; the rest is streamed whole, so it gets large pages. */
     int64_t first_dense = 0;
     while (first_dense < model->parameter_count && model->parameters[first_dense].embedding) first_dense++;
-    if (first_dense < model->parameter_count && model->allocator == NULL) {
-        gv_advise_huge(grad + model->parameters[first_dense].offset,
+    if (first_dense < model->parameter_count) {
+        gv_advise_huge(model->allocator, grad + model->parameters[first_dense].offset,
                        bytes - (size_t)model->parameters[first_dense].offset * sizeof(float));
     }
     /* The caller may free what was bound when this returns: no forward may be reading it then. */

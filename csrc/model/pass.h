@@ -30,6 +30,7 @@ typedef struct {
 typedef struct {
     gv_attention_state self, cross;
     float *gate, *up; /* [Tq, I] before the activation */
+    float *inner;     /* [Tq, I] after it, where nothing is saved: in the place of what the attention needed; else NULL */
     float *sum;       /* [Tq, H]: residual + mlp */
 } gv_layer_state;
 

@@ -37,6 +37,7 @@ static void gv_attention_state_take(gv_attention_state *out, gv_arena *arena, co
                                     int64_t key_rows, const int64_t *key_splits, bool norm) {
     const gv_config *c = &pass->model->config;
     int64_t inner = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
+    out->sum = gv_arena_floats(arena, rows->count * c->hidden_size);
     out->query = gv_arena_floats(arena, rows->count * inner);
     out->key = gv_arena_floats(arena, key_rows * kv);
     out->value = gv_arena_floats(arena, key_rows * kv);
@@ -44,7 +45,6 @@ static void gv_attention_state_take(gv_attention_state *out, gv_arena *arena, co
     out->key_raw = norm ? gv_arena_floats(arena, key_rows * kv) : NULL;
     out->context = gv_arena_floats(arena, rows->count * inner);
     out->lse = gv_arena_floats(arena, rows->count * c->num_heads);
-    out->sum = gv_arena_floats(arena, rows->count * c->hidden_size);
     out->probs = NULL;
     out->probs_offset = NULL;
     if (pass->keep_attention) {
@@ -59,17 +59,29 @@ static void gv_attention_state_take(gv_attention_state *out, gv_arena *arena, co
     }
 }
 
+/* Whether a layer may forget what it read and its attention as soon as it is done with them. */
+static bool gv_forgets(const gv_pass *pass) {
+    return !pass->save && !pass->keep_attention;
+}
+
 void gv_layer_state_take(gv_layer_state *out, gv_arena *arena, const gv_pass *pass, bool last) {
     const gv_config *c = &pass->model->config;
     const gv_row_set *rows = last ? &pass->selected : &pass->all;
     memset(out, 0, sizeof *out);
-    gv_attention_state_take(&out->self, arena, pass, rows, pass->tokens, pass->all.splits, c->query_key_norm);
     if (c->cross_attention)
         gv_attention_state_take(&out->cross, arena, pass, rows, pass->memory_rows, pass->memory_splits, false);
+    gv_arena over = *arena;
+    gv_attention_state_take(&out->self, arena, pass, rows, pass->tokens, pass->all.splits, c->query_key_norm);
+    if (gv_forgets(pass)) {
+        (void)gv_arena_floats(&over, rows->count * c->hidden_size); /* self.sum stays */
+        out->inner = gv_arena_floats(&over, rows->count * c->intermediate_size);
+        if (over.used > arena->used) arena->used = over.used;
+    }
+    bool same = gv_forgets(pass) && !c->pre_norm; /* the first sum is read by its norm alone */
+    out->sum = same ? out->self.sum : gv_arena_floats(arena, rows->count * c->hidden_size);
     if (c->gated) out->gate = gv_arena_floats(arena, rows->count * c->intermediate_size);
     /* Without a backward nobody reads the value before the activation. */
     if (pass->save || c->gated) out->up = gv_arena_floats(arena, rows->count * c->intermediate_size);
-    out->sum = gv_arena_floats(arena, rows->count * c->hidden_size);
 }
 
 static gv_attention_batch gv_batch_of(const gv_pass *pass, int64_t layer, const gv_row_set *rows, bool cross) {
@@ -115,11 +127,12 @@ void gv_forward_temps_take(gv_forward_temps *out, gv_arena *arena, const gv_pass
     const gv_config *c = &pass->model->config;
     int64_t h = c->hidden_size, widest = h > c->embedding_size ? h : c->embedding_size;
     out->ping = gv_arena_floats(arena, pass->tokens * widest);
-    out->pong = gv_arena_floats(arena, pass->tokens * h);
+    out->pong = gv_forgets(pass) ? pass->embedded : gv_arena_floats(arena, pass->tokens * h); /* the first layer leaves it */
     out->normed = gv_arena_floats(arena, pass->tokens * h);
-    out->gathered = gv_arena_floats(arena, pass->selected.count * h);
+    out->gathered = pass->selected.index != NULL ? gv_arena_floats(arena, pass->selected.count * h) : NULL;
     out->output = gv_arena_floats(arena, pass->tokens * h);
-    out->inner = gv_arena_floats(arena, pass->tokens * c->intermediate_size);
+    bool over = gv_forgets(pass) && c->num_layers > 0;
+    out->inner = over ? pass->layers[0].inner : gv_arena_floats(arena, pass->tokens * c->intermediate_size);
     out->scratch = gv_arena_floats(arena, gv_scratch_floats(pass));
 }
 

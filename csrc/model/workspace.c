@@ -55,9 +55,10 @@ gv_status gv_workspaces_borrow(gv_arena *out, gv_workspaces *workspaces, size_t 
     if (out->base == NULL) {
         /* A quarter more than asked: batches differ a little in length. */
         size_t capacity = size + size / 4 + 4096;
-        out->base = gv_map_zero(workspaces->allocator, capacity, true);
+        out->base = gv_map_zero(workspaces->allocator, capacity);
         if (out->base == NULL)
             return gv_fail(error, GV_ERR_MEMORY, "out of memory for a workspace of %zu MB", (size >> 20) + 1);
+        gv_advise_huge(workspaces->allocator, out->base, size); /* the rest may never be touched */
         out->capacity = capacity;
     }
     out->used = 0;

@@ -39,7 +39,10 @@ static const size_t GV_MAPPED_BYTES = (size_t)4 << 20;
 
 static int32_t *gv_column_alloc(const gv_allocator *allocator, int64_t capacity) {
     size_t size = (size_t)capacity * sizeof(int32_t);
-    return size >= GV_MAPPED_BYTES ? gv_map_zero(allocator, size, true) : gv_alloc(allocator, size);
+    if (size < GV_MAPPED_BYTES) return gv_alloc(allocator, size);
+    int32_t *column = gv_map_zero(allocator, size);
+    if (column != NULL) gv_advise_huge(allocator, column, size);
+    return column;
 }
 
 static void gv_column_release(const gv_allocator *allocator, int32_t *column, int64_t capacity) {
