@@ -35,7 +35,7 @@ Rows = list[tuple[Any, str]]
 SETTINGS: dict[str, dict[str, Any]] = {  # the same for every model
     "citizen": {"epochs": 8, "batch_size": 16, "lr": 3e-4, "max_length": 128},
     "tnews": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 64},
-    "iflytek": {"epochs": 8, "batch_size": 16, "lr": 3e-4, "max_length": 256},
+    "iflytek": {"epochs": 8, "batch_size": 16, "lr": 3e-4, "max_length": 128},
     "csldcp": {"epochs": 10, "batch_size": 16, "lr": 3e-4, "max_length": 256},
     "smp2017": {"epochs": 6, "batch_size": 16, "lr": 3e-4, "max_length": 64},
     "cluener": {"epochs": 4, "batch_size": 16, "lr": 3e-4, "max_length": 64},

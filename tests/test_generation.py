@@ -484,14 +484,21 @@ def test_cancel_at_any_token(model: Any, caches: list[Any]) -> None:
     with Engine(model) as engine:
         other = engine.submit(prompts(45, seed=9)[0], max_new_tokens=100, min_new_tokens=100)
         for count in (0, 1, 2, 5):
-            handle = engine.submit(row, max_new_tokens=100, min_new_tokens=100)
-            got = []
-            for token in handle:
-                got.append(token)
-                if len(got) >= count:
-                    handle.cancel()
-            if count == 0:
-                handle.cancel()
+            cancelled = threading.Event()
+
+            def waits(ids: Any, logits: Any, cancelled: Any = cancelled) -> Any:  # a busy machine must not let it end first
+                if ids.shape[-1] > len(row) + 50:
+                    cancelled.wait(60)
+                return logits
+
+            handle = engine.submit(row, max_new_tokens=100, min_new_tokens=100, logits_processor=[waits])
+            got: list[int] = []
+            tokens = iter(handle)
+            while len(got) < count:
+                got.append(next(tokens))
+            handle.cancel()
+            cancelled.set()
+            got += tokens
             assert handle.finish_reason == "cancelled" and len(got) >= count
             assert EOS in whole or got[:30] == whole[: len(got)]
         assert len(other.result(60)) == 100
