@@ -353,7 +353,7 @@ def test_resume_refuses_other_ngrams(work):
     with pytest.raises(TrainError, match=r"made with ngrams=True, this run has False"):
         train(work, epochs=1, resume=True, ngrams=False)
     with pytest.raises(TrainError, match="ngram_longest"):
-        train(work, epochs=1, resume=True, ngram_longest=2)
+        train(work, epochs=1, resume=True, ngram_longest=3)
 
 
 def test_another_fine_tuning_drops_the_old_branch(work):

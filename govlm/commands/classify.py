@@ -247,7 +247,7 @@ def register(command: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="train a linear branch over hashed character n-grams beside the encoder (yes)",
     )
-    branch.add_argument("--ngram-longest", type=int, metavar="N", help="characters an n-gram, from 1 (3)")
+    branch.add_argument("--ngram-longest", type=int, metavar="N", help="characters an n-gram, from 1 (2)")
     branch.add_argument("--ngram-features", type=int, metavar="N", help="hashed n-grams that are kept (65536)")
     branch.add_argument("--ngram-c", type=float, metavar="C", help="what an error costs against large weights (1.0)")
     write = sub.add_argument_group("models that write (--task generate, summarise)")

@@ -35,7 +35,7 @@ class NgramOptions:
     """How a branch is made."""
 
     shortest: int = 1  # code points an n-gram
-    longest: int = 3
+    longest: int = 2
     bits: int = 20  # n-grams are hashed into 2**bits buckets
     features: int = 1 << 16  # buckets that are kept: those in most training texts
     c: float = 1.0  # what an error costs against large weights
