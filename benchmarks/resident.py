@@ -17,14 +17,14 @@ from benchmarks.runner import environment
 from benchmarks.workloads import ROOT, SHAPES, write_model
 
 _CHILD = """
-import json, sys
+import json, os, sys
 import numpy as np
 import govlm
 make = govlm.BertForSequenceClassification if sys.argv[2] == "logits" else govlm.BertModel
 model = make.from_pretrained(sys.argv[1])
 def resident():
     with open("/proc/self/statm") as handle:
-        return int(handle.read().split()[1]) * 4096
+        return int(handle.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 out = [["loaded", resident()]]
 draws = np.random.default_rng(0)
 for rows, length in json.loads(sys.argv[3]):

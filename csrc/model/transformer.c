@@ -33,11 +33,11 @@ static int64_t gv_probs_size(const gv_pass *pass, const int64_t *query_splits, c
     return total * pass->model->config.num_heads;
 }
 
+/* All but the sum, which outlives it. */
 static void gv_attention_state_take(gv_attention_state *out, gv_arena *arena, const gv_pass *pass, const gv_row_set *rows,
                                     int64_t key_rows, const int64_t *key_splits, bool norm) {
     const gv_config *c = &pass->model->config;
     int64_t inner = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
-    out->sum = gv_arena_floats(arena, rows->count * c->hidden_size);
     out->query = gv_arena_floats(arena, rows->count * inner);
     out->key = gv_arena_floats(arena, key_rows * kv);
     out->value = gv_arena_floats(arena, key_rows * kv);
@@ -68,12 +68,14 @@ void gv_layer_state_take(gv_layer_state *out, gv_arena *arena, const gv_pass *pa
     const gv_config *c = &pass->model->config;
     const gv_row_set *rows = last ? &pass->selected : &pass->all;
     memset(out, 0, sizeof *out);
-    if (c->cross_attention)
+    out->self.sum = gv_arena_floats(arena, rows->count * c->hidden_size);
+    if (c->cross_attention) {
+        out->cross.sum = gv_arena_floats(arena, rows->count * c->hidden_size);
         gv_attention_state_take(&out->cross, arena, pass, rows, pass->memory_rows, pass->memory_splits, false);
+    }
     gv_arena over = *arena;
     gv_attention_state_take(&out->self, arena, pass, rows, pass->tokens, pass->all.splits, c->query_key_norm);
     if (gv_forgets(pass)) {
-        (void)gv_arena_floats(&over, rows->count * c->hidden_size); /* self.sum stays */
         out->inner = gv_arena_floats(&over, rows->count * c->intermediate_size);
         if (over.used > arena->used) arena->used = over.used;
     }

@@ -40,9 +40,9 @@ class Options(LoopOptions):
     class_weights: str | None = None  # None or "balanced"
     eval_batch_size: int = 64
     ngrams: bool = True  # the n-gram branch, where the rows bring their n-grams (`finetune` counts them)
-    ngram_longest: int = 2  # characters an n-gram
-    ngram_features: int = 1 << 16  # hashed n-grams that are kept
-    ngram_c: float = 1.0  # what an error of the branch costs against large weights
+    ngram_longest: int = NgramOptions.longest  # characters an n-gram
+    ngram_features: int = NgramOptions.features  # hashed n-grams that are kept
+    ngram_c: float = NgramOptions.c  # what an error of the branch costs against large weights
 
     _UNCOMPARED: ClassVar[tuple[str, ...]] = (*LoopOptions._UNCOMPARED, "eval_batch_size")
     METRICS: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy", "loss")
