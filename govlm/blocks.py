@@ -1,8 +1,9 @@
-"""Weights in blocks of 32 inputs that share a scale: rounding, packing, and what GGUF files hold.
+"""Weights in blocks of 32 inputs that share a scale, or float32 as it is: rounding, packing, and what GGUF files hold.
 
 A weight [n, k] in `bits` 4 is (code - 8) * scale, with a minimum code * scale + minimum, in `bits` 8 (code - 128) * scale; scale
 and minimum are IEEE halves, one for each output and 32 inputs. These are GGUF's Q4_0, Q4_1 and Q8_0, value for value, in
 another order: the one that csrc/kernels/kernels.h describes at gv_blocks, which AVX2, AVX-512 VNNI and the scalar kernels share.
+In `bits` 32 nothing is rounded: the same weights in the order in which a product reads them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = [
     "dequantise",
     "from_gguf",
     "pack",
+    "pack_floats",
     "record_bytes",
     "round_blocks",
     "unpack",
@@ -51,7 +53,15 @@ class BlockValues(NamedTuple):
 
 def record_bytes(bits: int, minimum: bool) -> int:
     """Bytes of 16 outputs times 32 inputs."""
-    return PANEL * BLOCK * bits // 8 + PANEL * (4 if minimum else 2)
+    return PANEL * BLOCK * bits // 8 + PANEL * (0 if bits == 32 else 4 if minimum else 2)
+
+
+def pack_floats(weights: F32, slices: int = 1) -> Blocks:
+    """Weights [n, k], whose n outputs are `slices` equal parts, as float32 panels [n // 16][k][16]; zeros where there are none."""
+    n, k = weights.shape
+    parts = np.pad(weights.reshape(slices, n // slices, k), ((0, 0), (0, -(n // slices) % PANEL), (0, -k % BLOCK)))
+    panels: Any = parts.reshape(slices, -1, PANEL, parts.shape[2]).transpose(0, 1, 3, 2)
+    return Blocks(np.ascontiguousarray(panels, dtype="<f4").reshape(-1).view(np.uint8), 32, False)
 
 
 def pack(values: BlockValues, bits: int, slices: int = 1) -> Blocks:
@@ -93,6 +103,10 @@ def unpack(packed: Blocks, n: int, k: int, slices: int = 1) -> BlockValues:
 
 def dequantise(packed: Blocks, n: int, k: int, slices: int = 1) -> F32:
     """The float32 matrix [n, k] that the blocks stand for, as ggml computes it."""
+    if packed.bits == 32:
+        panels = packed.data.view("<f4").reshape(slices, -1, -(-k // BLOCK) * BLOCK, PANEL).transpose(0, 1, 3, 2)
+        rows = panels.reshape(slices, -1, panels.shape[3])[:, : n // slices, :k]
+        return np.ascontiguousarray(rows, dtype=np.float32).reshape(n, k)
     codes, scales, minimums = unpack(packed, n, k, slices)
     whole = codes.reshape(n, -1, BLOCK).astype(np.float32)
     if minimums is None:

@@ -362,7 +362,7 @@ class PreTrainedModel(GenerationMixin, AdapterMixin):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Writes config.json and model.safetensors (names and layout as transformers'), atomically: a failure, such as a full
-        disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8 or .int4.safetensors).
+        disk, raises OSError and leaves the old files whole. A quantised model is written as it is (model.int8, .int4 or .packed.safetensors).
         With adapters it is the active one that is written, in PEFT's files (merge_and_unload() first for a whole model).
 
         dtype: float32, or float16 for half the size (values beyond 65504 are refused: ValueError names the tensor).

@@ -1,4 +1,4 @@
-"""Models in 8 or 4 bits on disk: one file that is mapped, not copied, beside a config.json that says so.
+"""Models in 8 or 4 bits, or in packed float32, on disk: one file that is mapped, not copied, beside a config.json that says so.
 
 `config.json` has `"quantization_config": {"quant_method": "govlm-int8", "version": 1, "layout": …, "group": …, "levels": …}`,
 and `model.int8.safetensors` holds, under transformers' names, every parameter: as F32 where it stays float32 (biases, norms, a
@@ -15,6 +15,9 @@ keep (no 16-bit sum overflows) is written in csrc/kernels/simd_quantised.h, and 
 Weights in blocks of 32 (govlm/blocks.py) have `"quant_method": "govlm-int4"` and `model.int4.safetensors`, with
 
     NAME.blocks  U8   [slices * panels * blocks * record]   bits and whether there are minimums: in the metadata's `kinds`
+
+Float32 in the order in which products read it has `"quant_method": "govlm-packed"` and `model.packed.safetensors`, whose matrices
+are blocks of 32 bits: nothing is rounded, and tables stay as they are.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from .blocks import BLOCK, Blocks
 from .checkpoint import _File, _header_bytes, write_atomically
 
 __all__ = [
-    "FILE", "FILE4", "LAYOUT", "METHOD", "METHOD4", "BlocksCheckpoint", "Packed", "QuantisedCheckpoint", "codes_of",
+    "FILE", "FILE4", "FILES", "LAYOUT", "METHOD", "METHOD4", "BlocksCheckpoint", "Packed", "QuantisedCheckpoint", "codes_of",
     "lane_sums", "open_quantised", "pack", "packed_of", "quantisation_of", "round_weights", "save",
 ]  # fmt: skip
 
@@ -43,8 +46,13 @@ LAYOUT = "panel16-k4-pair8"
 FILE4 = "model.int4.safetensors"
 METHOD4 = "govlm-int4"
 LAYOUT4 = "panel16-block32"
+FILE32 = "model.packed.safetensors"
+METHOD32 = "govlm-packed"
+LAYOUT32 = "panel16-float32"
+FILES = {8: FILE, 4: FILE4, 32: FILE32}  # by the bits that `govlm quantize` is told
+_LAYOUTS = {METHOD: LAYOUT, METHOD4: LAYOUT4, METHOD32: LAYOUT32}
 PANEL, STEP = 16, 8
-_KINDS = {"4": (4, False), "4+minimum": (4, True), "8": (8, False)}
+_KINDS = {"4": (4, False), "4+minimum": (4, True), "8": (8, False), "32": (32, False)}
 _PARTS = ("panels", "sums", "scales", "smooth")
 F32 = NDArray[np.float32]
 
@@ -123,12 +131,12 @@ def quantisation_of(config: Any) -> dict[str, Any] | None:
         return None
     where = f"{config.name_or_path}/config.json: quantization_config" if config.name_or_path else "quantization_config"
     method = settings.get("quant_method") if isinstance(settings, Mapping) else settings
-    if method not in (METHOD, METHOD4) or not isinstance(settings, Mapping):
+    if method not in _LAYOUTS or not isinstance(settings, Mapping):
         raise ValueError(
-            f"{where} asks for {method!r}; govlm reads {METHOD!r} and {METHOD4!r}: quantize the float32 model with "
+            f"{where} asks for {method!r}; govlm reads {', '.join(map(repr, _LAYOUTS))}: quantize the float32 model with "
             "`govlm quantize`"
         )
-    for name, ours in (("version", VERSION), ("layout", LAYOUT if method == METHOD else LAYOUT4)):
+    for name, ours in (("version", VERSION), ("layout", _LAYOUTS[method])):
         if settings.get(name) != ours:
             raise ValueError(
                 f"{where} has {name} {settings.get(name)!r}, this govlm reads {ours!r}: quantize the float32 model again"
@@ -244,9 +252,17 @@ class BlocksCheckpoint(_PackedCheckpoint):
         return Blocks(self._part(f"{name}.blocks", "U8"), *self._kinds[name])
 
 
+class FloatsCheckpoint(BlocksCheckpoint):
+    """A folder of packed float32: tensors are Blocks of 32 bits."""
+
+    name, method, layout = FILE32, METHOD32, LAYOUT32
+
+
 def open_quantised(folder: str | Path, settings: Mapping[str, Any]) -> QuantisedCheckpoint | BlocksCheckpoint:
     """The checkpoint in `folder` that the config's settings (`quantisation_of`) ask for."""
-    return BlocksCheckpoint(folder) if settings["quant_method"] == METHOD4 else QuantisedCheckpoint(folder, settings)
+    if settings["quant_method"] == METHOD:
+        return QuantisedCheckpoint(folder, settings)
+    return BlocksCheckpoint(folder) if settings["quant_method"] == METHOD4 else FloatsCheckpoint(folder)
 
 
 def packed_of(core: Any, core_name: str) -> Packed | Blocks | None:
@@ -300,9 +316,10 @@ def save(model: Any, folder: str | Path, architectures: list[str]) -> None:
     table = {"shapes": json.dumps(shapes, separators=(",", ":"))}
     described: dict[str, Any]
     if kinds:
-        file, method, layout = FILE4, METHOD4, LAYOUT4
+        floats = "32" in kinds.values()
+        file, method, layout = (FILE32, METHOD32, LAYOUT32) if floats else (FILE4, METHOD4, LAYOUT4)
         table["kinds"] = json.dumps(kinds, separators=(",", ":"))
-        described = {"bits": 4, "group": BLOCK}
+        described = {"bits": 32} if floats else {"bits": 4, "group": BLOCK}
     else:
         file, method, layout = FILE, METHOD, LAYOUT
         group, levels = settings.pop()

@@ -379,8 +379,8 @@ def test_damage_is_named(folder: Path, change: Any, message: str) -> None:
 def test_the_core_refuses_wrong_arrays() -> None:
     core = head_only(np.zeros((2, 24), np.float32), 20)
     good = pack(drawn(20, 24, 4, False), 4)
-    for bits, minimum in ((5, False), (8, True), (0, False)):
-        with pytest.raises(ValueError, match="4 bits, or 8 without a minimum"):
+    for bits, minimum in ((5, False), (8, True), (32, True), (0, False)):
+        with pytest.raises(ValueError, match="4 bits, or 8 or 32 without a minimum"):
             core.bind_blocks("classifier.weight", good.data, bits, minimum)
     with pytest.raises(ValueError, match=r"classifier\.weight\.blocks"):
         core.bind_blocks("classifier.weight", good.data[:-1], 4, False)
@@ -391,7 +391,10 @@ def test_the_core_refuses_wrong_arrays() -> None:
 
 
 def test_options_are_checked() -> None:
-    for options, message in ((QuantiseOptions(bits=3), "bits must be 4 or 8"), (QuantiseOptions(minimum=True), "give bits 4")):
+    for options, message in (
+        (QuantiseOptions(bits=3), "bits must be 4, 8 or 32"),
+        (QuantiseOptions(minimum=True), "give bits 4"),
+    ):
         with pytest.raises(ValueError, match=message):
             quantise_model(small_qwen(), options)
 

@@ -107,6 +107,7 @@ def build(folder: Path, compiled: Any, compiler: str, sanitizer: str, source: st
         "test_model.c": ["kernels", "nn", "model"],
         "test_ngrams.c": ["text", "kernels", "nn"],
         "test_blocks.c": ["kernels"],
+        "test_floats.c": ["kernels"],
         "test_quantised.c": ["kernels"],
         "test_search.c": ["text"],
         "test_bpe.c": ["text"],
@@ -164,6 +165,14 @@ def test_products(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
 def test_products_of_blocks(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
     """Weights in blocks of 32: the same bits from every instruction set and thread count, within the bound of rounding."""
     program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_blocks.c")
+    for isa in ("scalar", "avx512"):
+        assert "ok" in execute(program, GOVLM_MAX_ISA=isa)
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "address"])
+def test_products_of_packed_floats(tmp_path: Path, compiled: Any, sanitizer: str) -> None:
+    """Packed float32 weights: the same bits from every instruction set, thread count and number of rows."""
+    program = build(tmp_path, compiled, COMPILERS[0], sanitizer, "test_floats.c")
     for isa in ("scalar", "avx512"):
         assert "ok" in execute(program, GOVLM_MAX_ISA=isa)
 

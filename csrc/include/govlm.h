@@ -166,7 +166,7 @@ typedef struct {
     int levels;
 } gv_quantised_arrays;
 gv_status gv_model_bind_quantised(gv_model *model, int64_t index, const gv_quantised_arrays *arrays, gv_error *error);
-/* The same in blocks of 32 inputs, of 4 or 8 bits: `slices` parts of `bytes` one after another, as kernels/kernels.h lays down
+/* The same in blocks of 32 inputs, of 4, 8 or 32 bits: `slices` parts of `bytes` one after another, as kernels/kernels.h lays down
  * for gv_blocks. */
 typedef struct {
     int64_t slices, bytes, outputs, inputs; /* bytes, outputs and inputs of one slice */

@@ -16,6 +16,7 @@
 #endif
 
 #define GV_UNROLL _Pragma("GCC unroll 16")
+#define GV_UNROLL_ROWS _Pragma("GCC unroll 24")
 #define GV_INLINE static inline __attribute__((always_inline))
 
 typedef __m256 vf;
@@ -159,6 +160,7 @@ GV_INLINE void v_philox(vi out[4], uint32_t first, uint32_t position, uint32_t s
 #define PRODUCT_NT_COLS 3
 #define PRODUCT_NN_ROWS 6
 #define PRODUCT_NN_MOST 12
+#define GV_FLOATS_ROWS 6
 #define GV_PRODUCT_QUANTISED simd_product_quantised
 #define GV_PRODUCT_BLOCKS simd_product_blocks
 #define GV_ISA_WORD "avx2"

@@ -17,6 +17,7 @@
 #endif
 
 #define GV_UNROLL _Pragma("GCC unroll 16")
+#define GV_UNROLL_ROWS _Pragma("GCC unroll 24")
 #define GV_INLINE static inline __attribute__((always_inline))
 
 typedef __m512 vf;
@@ -157,6 +158,7 @@ GV_INLINE void v_philox(vi out[4], uint32_t first, uint32_t position, uint32_t s
 #define PRODUCT_NT_COLS 3
 #define PRODUCT_NN_ROWS 12
 #define PRODUCT_NN_MOST 12
+#define GV_FLOATS_ROWS 24
 #define GV_PRODUCT_QUANTISED gv_product_quantised_512
 #define GV_PRODUCT_BLOCKS gv_product_blocks_512
 #define GV_ISA_WORD "avx512"

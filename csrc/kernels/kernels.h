@@ -90,22 +90,23 @@ static inline int64_t gv_packed_floats(int64_t k) {
  *   bits 4:            w = (code - 8) * scale        codes 0..15
  *   bits 4, minimum:   w = code * scale + minimum
  *   bits 8:            w = (code - 128) * scale      codes 0..255
+ *   bits 32:           w as it is, without a scale; x is not rounded for it
  * k is padded to whole blocks, n with scales of 0 to whole panels of 16 outputs. A record for each panel and block, panel by
  * panel, so that a product reads one stream:
  *   codes; scale[16] as IEEE half; minimum[16] likewise when there is one
  * Codes of 4 bits: byte [s 0..3][o % 16][i 0..3] holds input 8 s + i in its low half, input 8 s + 4 + i in its high one.
- * Codes of 8 bits: byte [s 0..7][o % 16][i 0..3] is input 4 s + i. Not owned: the array lies in a mapped file. */
+ * Codes of 8 bits: byte [s 0..7][o % 16][i 0..3] is input 4 s + i. Floats: [i 0..31][o % 16]. Not owned: the array lies in a mapped file. */
 enum { GV_BLOCK = 32 };
 typedef struct {
     const uint8_t *data; /* [panels][blocks][gv_block_record()], 32-byte aligned or not */
-    int bits;            /* 4 or 8 */
+    int bits;            /* 4, 8 or 32 */
     bool minimum;
 } gv_blocks;
 static inline int64_t gv_block_count(int64_t k) {
     return (k + GV_BLOCK - 1) / GV_BLOCK;
 }
 static inline int64_t gv_block_record(int bits, bool minimum) {
-    return 16 * (GV_BLOCK / 8) * bits + (minimum ? 64 : 32);
+    return 16 * (GV_BLOCK / 8) * bits + (bits == 32 ? 0 : minimum ? 64 : 32);
 }
 
 /* Rows of activations for such weights: x ~ q * scale, a scale for each row and block; q is in -127..127. */
@@ -250,10 +251,32 @@ typedef struct {
     void (*product_blocks)(float *y, int64_t y_stride, const gv_block_rows *x, int64_t rows, const gv_quantised *w,
                            int64_t first, int64_t cols, const float *bias);
     void (*blocks_row)(float *y, float factor, const gv_quantised *w, int64_t row, bool add);
+    /* The same for weights in blocks of 32 bits: sums run along k, one fused step an input. x lies in blocks of `height` rows,
+     * each [k][its rows], as pack_rows makes them; height is at most most_rows. */
+    int most_rows;
+    void (*pack_rows)(float *out, const float *x, int64_t x_stride, int64_t rows, int64_t k, int64_t height);
+    void (*product_floats)(float *y, int64_t y_stride, const float *x, int64_t rows, int64_t height, const gv_quantised *w,
+                           int64_t first, int64_t cols, const float *bias);
 } gv_kernels;
 
-/* quantised_row or blocks_row, as the weight is packed. */
+/* Whether a weight is float32, in blocks. */
+static inline bool gv_in_floats(const gv_quantised *w) {
+    return w->blocks.data != NULL && w->blocks.bits == 32;
+}
+
+/* Input 0 of output `row`; the others lie GV_PANEL floats apart. */
+static inline const float *gv_floats_of(const gv_quantised *w, int64_t row) {
+    const float *data = (const float *)(const void *)w->blocks.data;
+    return data + row / GV_PANEL * gv_block_count(w->k) * GV_BLOCK * GV_PANEL + row % GV_PANEL;
+}
+
+/* y[0..k) = (add ? y : 0) + factor * w[row, :], as the weight is packed. */
 static inline void gv_any_row(const gv_kernels *kernels, float *y, float factor, const gv_quantised *w, int64_t row, bool add) {
+    if (gv_in_floats(w)) {
+        const float *from = gv_floats_of(w, row);
+        for (int64_t p = 0; p < w->k; p++) y[p] = (add ? y[p] : 0.0f) + factor * from[p * GV_PANEL];
+        return;
+    }
     (w->blocks.data != NULL ? kernels->blocks_row : kernels->quantised_row)(y, factor, w, row, add);
 }
 

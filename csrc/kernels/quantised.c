@@ -1,7 +1,7 @@
-/* quantised.c - linear layers whose weights are quantised, over the thread pool: activations rounded once, then tiles of
+/* quantised.c - linear layers whose weights are packed, over the thread pool: activations rounded once, then tiles of
  * panels. Few rows are rounded by every worker for itself (that is quicker than waiting for each other); many, in a job of
- * their own. What is kept of a rounded row, and which kernels make and use it, is the form of the weights: in 8 bits, or in
- * blocks of 32.
+ * their own. What is kept of a rounded row, and which kernels make and use it, is the form of the weights: in 8 bits, in
+ * blocks of 32, or in blocks of float32, for which rows are only laid side by side.
  */
 #include <string.h>
 
@@ -13,7 +13,7 @@ enum {
     GV_OWN_ELEMENTS = 1 << 15,      /* of x: up to here each worker rounds all of it */
     GV_TILE_BYTES = 192 * 1024,     /* of rounded x: stays in the L2 cache beside a panel */
     GV_TILE_PANELS = 12,            /* of 8 bits; in blocks, which are read as one stream: */
-    GV_STREAM_BYTES = 64 * 1024,    /* of weights a tile, and */
+    GV_STREAM_BYTES = 64 * 1024,    /* of weights a tile (of float32 four times as many), and */
     GV_STREAM_X_BYTES = 256 * 1024, /* of rounded x */
     GV_ROUND_ROWS = 16,
     GV_PARTS = 4 /* arrays that a row is kept in, at most */
@@ -28,7 +28,8 @@ typedef struct {
     const gv_kernels *kernels;
     const gv_weight *weights;
     int count;
-    bool blocks; /* the form */
+    bool blocks, floats; /* the form; floats lie in blocks, too */
+    int64_t height;      /* of floats: rows side by side; tiles hold whole blocks of them, or of 12 */
     int64_t row_bytes[GV_PARTS];
     int64_t m, k, rows, row_tiles;                               /* rows of x a tile */
     int64_t panels[GV_LINEAR_GROUP], col_tiles[GV_LINEAR_GROUP]; /* panels a tile, tiles */
@@ -49,7 +50,13 @@ static void gv_take_form(gv_quantised_job *job) {
     const gv_quantised *w = job->weights[0].quantised;
     job->k = job->weights[0].k;
     job->blocks = w->blocks.data != NULL;
-    if (job->blocks) {
+    job->floats = gv_in_floats(w);
+    job->height = 12;
+    if (job->floats) {
+        int64_t most = job->kernels->most_rows, blocks = (job->m + most - 1) / most;
+        job->height = (job->m + blocks - 1) / blocks; /* of nearly one height */
+        memcpy(job->row_bytes, (int64_t[GV_PARTS]){job->k * (int64_t)sizeof(float)}, sizeof job->row_bytes);
+    } else if (job->blocks) {
         int64_t blocks = gv_block_count(job->k), each = blocks * (int64_t)sizeof(float);
         memcpy(job->row_bytes, (int64_t[GV_PARTS]){blocks * GV_BLOCK, each, each, each}, sizeof job->row_bytes);
     } else {
@@ -76,7 +83,9 @@ static gv_quantised_rows gv_as_bytes(gv_rounded x) {
 static void gv_round(const gv_quantised_job *job, const gv_rounded *all, int64_t row, int64_t rows) {
     const float *x = job->x + row * job->x_stride;
     gv_rounded part = gv_rows_from(job, all, row);
-    if (job->blocks) {
+    if (job->floats) {
+        job->kernels->pack_rows((float *)(void *)part.part[0], x, job->x_stride, rows, job->k, job->height);
+    } else if (job->blocks) {
         gv_block_rows out = gv_as_blocks(part);
         job->kernels->block_rows(&out, x, job->x_stride, rows, job->k);
     } else {
@@ -89,7 +98,10 @@ static void gv_round(const gv_quantised_job *job, const gv_rounded *all, int64_t
 static void gv_multiply(const gv_quantised_job *job, float *y, int64_t stride, gv_rounded x, int64_t rows,
                         const gv_weight *weight, int64_t panel, int64_t cols) {
     const float *bias = weight->bias != NULL ? weight->bias + panel * GV_PANEL : NULL;
-    if (job->blocks) {
+    if (job->floats) {
+        job->kernels->product_floats(y, stride, (float *)(void *)x.part[0], rows, job->height, weight->quantised, panel, cols,
+                                     bias);
+    } else if (job->blocks) {
         gv_block_rows part = gv_as_blocks(x);
         job->kernels->product_blocks(y, stride, &part, rows, weight->quantised, panel, cols, bias);
     } else {
@@ -102,12 +114,13 @@ static void gv_multiply(const gv_quantised_job *job, float *y, int64_t stride, g
 static int64_t gv_wanted_tiles(const gv_quantised_job *job, const gv_quantised *w, int64_t panels) {
     if (!job->blocks) return (panels + GV_TILE_PANELS - 1) / GV_TILE_PANELS;
     int64_t bytes = panels * gv_block_count(job->k) * gv_block_record(w->blocks.bits, w->blocks.minimum);
-    return (bytes + GV_STREAM_BYTES - 1) / GV_STREAM_BYTES;
+    int64_t most = job->floats ? 4 * GV_STREAM_BYTES : GV_STREAM_BYTES;
+    return (bytes + most - 1) / most;
 }
 
 /* Whether one rounding of x serves both. */
 static bool gv_round_alike(const gv_quantised *a, const gv_quantised *b) {
-    if ((a->blocks.data != NULL) != (b->blocks.data != NULL)) return false;
+    if ((a->blocks.data != NULL) != (b->blocks.data != NULL) || gv_in_floats(a) != gv_in_floats(b)) return false;
     if (a->blocks.data != NULL) return true;
     if (a->k != b->k || a->group != b->group || a->levels != b->levels) return false;
     if (a->smooth == b->smooth) return true;
@@ -117,11 +130,16 @@ static bool gv_round_alike(const gv_quantised *a, const gv_quantised *b) {
 
 /* ---- tiles -------------------------------------------------------------------------------------------------------- */
 
+/* Rows rounded in one job. */
+static int64_t gv_round_rows(const gv_quantised_job *job) {
+    return job->floats ? (GV_ROUND_ROWS + job->height - 1) / job->height * job->height : GV_ROUND_ROWS;
+}
+
 static void gv_round_tile(void *context, int64_t tile, int worker) {
     (void)worker;
     const gv_quantised_job *job = context;
-    int64_t row = tile * GV_ROUND_ROWS, left = job->m - row;
-    gv_round(job, &job->rounded[0], row, left < GV_ROUND_ROWS ? left : GV_ROUND_ROWS);
+    int64_t most = gv_round_rows(job), row = tile * most, left = job->m - row;
+    gv_round(job, &job->rounded[0], row, left < most ? left : most);
 }
 
 static void gv_quantised_tile(void *context, int64_t tile, int worker) {
@@ -148,12 +166,12 @@ static void gv_quantised_tile(void *context, int64_t tile, int worker) {
     }
 }
 
-/* Tiles by shape alone, of nearly one height in multiples of 12 rows (of the blocks of every kernel); returns how many. */
+/* Tiles by shape alone, of nearly one height in whole blocks of rows; returns how many. */
 static int64_t gv_quantised_cut(gv_quantised_job *job) {
-    int64_t tiles = 0, most = (job->blocks ? GV_STREAM_X_BYTES : GV_TILE_BYTES) / job->row_bytes[0] / 12 * 12;
-    if (most < 12) most = 12;
+    int64_t tiles = 0, most = (job->blocks ? GV_STREAM_X_BYTES : GV_TILE_BYTES) / job->row_bytes[0], unit = job->height;
+    most = most < unit ? unit : most / unit * unit;
     job->row_tiles = (job->m + most - 1) / most;
-    job->rows = ((job->m + job->row_tiles - 1) / job->row_tiles + 11) / 12 * 12;
+    job->rows = ((job->m + job->row_tiles - 1) / job->row_tiles + unit - 1) / unit * unit;
     job->row_tiles = (job->m + job->rows - 1) / job->rows;
     for (int i = 0; i < job->count; i++) {
         int64_t panels = (job->weights[i].n + GV_PANEL - 1) / GV_PANEL;
@@ -186,7 +204,8 @@ static gv_status gv_quantised_run(gv_quantised_job *job, gv_error *error) {
         job->ready[copy] = false;
     }
     gv_status status = GV_OK;
-    if (!job->own) status = gv_parallel_for((job->m + GV_ROUND_ROWS - 1) / GV_ROUND_ROWS, gv_round_tile, job);
+    int64_t each_round = gv_round_rows(job);
+    if (!job->own) status = gv_parallel_for((job->m + each_round - 1) / each_round, gv_round_tile, job);
     if (status == GV_OK) status = gv_parallel_for(tiles, gv_quantised_tile, job);
     gv_release(NULL, scratch, size);
     return status == GV_ERR_CANCELLED ? gv_fail(error, status, "cancelled") : status;

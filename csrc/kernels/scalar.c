@@ -407,4 +407,7 @@ const gv_kernels gv_kernels_scalar = {
     .block_rows = gv_block_rows_scalar,
     .product_blocks = gv_product_blocks_scalar,
     .blocks_row = gv_blocks_row_scalar,
+    .most_rows = 8,
+    .pack_rows = gv_pack_rows_scalar,
+    .product_floats = gv_product_floats_scalar,
 };

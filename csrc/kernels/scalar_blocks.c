@@ -88,3 +88,25 @@ void gv_blocks_row_scalar(float *y, float factor, const gv_quantised *w, int64_t
         y[p] = add ? y[p] + v : v;
     }
 }
+
+void gv_pack_rows_scalar(float *out, const float *x, int64_t x_stride, int64_t rows, int64_t k, int64_t height) {
+    for (int64_t i = 0; i < rows; i += height, out += height * k) {
+        const int64_t count = rows - i < height ? rows - i : height;
+        for (int64_t p = 0; p < k; p++) {
+            for (int64_t r = 0; r < count; r++) out[p * count + r] = x[(i + r) * x_stride + p];
+        }
+    }
+}
+
+void gv_product_floats_scalar(float *y, int64_t y_stride, const float *x, int64_t rows, int64_t height, const gv_quantised *w,
+                              int64_t first, int64_t cols, const float *bias) {
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t begin = r / height * height, count = rows - begin < height ? rows - begin : height;
+        for (int64_t j = 0; j < cols; j++) {
+            const float *in = x + begin * w->k + (r - begin), *from = gv_floats_of(w, first * GV_PANEL + j);
+            float total = 0.0f;
+            for (int64_t p = 0; p < w->k; p++) total = fmaf(in[p * count], from[p * GV_PANEL], total);
+            y[r * y_stride + j] = bias != NULL ? total + bias[j] : total;
+        }
+    }
+}

@@ -29,6 +29,7 @@ static void gv_transpose8(float *to, int64_t to_stride, const float *from, int64
 #include "kernels/simd_rows.h"
 /* after these */
 #include "kernels/simd_product.h"
+#include "kernels/simd_floats.h"
 #include "kernels/simd_quantised.h"
 /* after both */
 #include "kernels/simd_attention.h"
@@ -69,4 +70,7 @@ const gv_kernels GV_ISA_TABLE = {
     .block_rows = simd_block_rows,
     .product_blocks = GV_PRODUCT_BLOCKS,
     .blocks_row = simd_blocks_row,
+    .most_rows = GV_FLOATS_ROWS,
+    .pack_rows = simd_pack_rows,
+    .product_floats = simd_product_floats,
 };

@@ -194,7 +194,7 @@ static void gv_pack_a(float *to, const float *a, int64_t row, int64_t step, int6
         float *at = to + i * depth;
         if (step == 1 && i + (rows < 8 ? 8 : rows) <= m) {
             for (; p + 8 <= depth; p += 8) {
-                for (int64_t s = 0; s < rows; s = s + 8 >= rows ? rows : rows - 8) {
+                for (int64_t s = 0; s < rows; s = s + 8 >= rows ? rows : s + 16 <= rows ? s + 8 : rows - 8) {
                     gv_transpose8(at + p * rows + s, rows, a + (i + s) * row + p, row);
                 }
             }

@@ -27,6 +27,9 @@ void gv_block_rows_scalar(const gv_block_rows *out, const float *x, int64_t x_st
 void gv_product_blocks_scalar(float *y, int64_t y_stride, const gv_block_rows *x, int64_t rows, const gv_quantised *w,
                               int64_t first, int64_t cols, const float *bias);
 void gv_blocks_row_scalar(float *y, float factor, const gv_quantised *w, int64_t row, bool add);
+void gv_pack_rows_scalar(float *out, const float *x, int64_t x_stride, int64_t rows, int64_t k, int64_t height);
+void gv_product_floats_scalar(float *y, int64_t y_stride, const float *x, int64_t rows, int64_t height, const gv_quantised *w,
+                              int64_t first, int64_t cols, const float *bias);
 
 /* Scale of a block of activations from its largest absolute value; returns what to multiply by. Below the smallest normal
  * number a block counts as zero. */

@@ -1,4 +1,4 @@
-/* quantise.c - parameters in 8 or 4 bits: their sizes, binding what a file holds, and the way back to float32.
+/* quantise.c - parameters in 8 or 4 bits, or float32 in panels: their sizes, binding what a file holds, and the way back to float32.
  *
  * Rounding and packing are done once, when a model is quantised, by govlm/train/quantise.py; here the packed arrays are used
  * where the file maps them.
@@ -101,8 +101,8 @@ gv_status gv_model_blocks_sizes(gv_blocks_sizes *out, const gv_model *model, int
     const gv_parameter *p = &model->parameters[index];
     gv_status status = gv_check_quantisable(p, error);
     if (status != GV_OK) return status;
-    if ((bits != 4 && bits != 8) || (bits == 8 && minimum)) {
-        return gv_fail(error, GV_ERR_VALUE, "%s: blocks have 4 bits, or 8 without a minimum, not %d%s", p->name, bits,
+    if ((bits != 4 && bits != 8 && bits != 32) || (bits != 4 && minimum)) {
+        return gv_fail(error, GV_ERR_VALUE, "%s: blocks have 4 bits, or 8 or 32 without a minimum, not %d%s", p->name, bits,
                        minimum ? " with one" : "");
     }
     *out = (gv_blocks_sizes){.slices = p->slices};
@@ -178,7 +178,7 @@ static void gv_scatter_blocks(float *out, int64_t stride, const gv_quantised *w,
     for (int64_t g = 0; g < blocks; g++) {
         one.k = w->k - g * GV_BLOCK < GV_BLOCK ? w->k - g * GV_BLOCK : GV_BLOCK;
         one.blocks.data = w->blocks.data + (o / GV_PANEL * blocks + g) * size;
-        gv_kernels_get()->blocks_row(values, 1.0f, &one, o % GV_PANEL, false);
+        gv_any_row(gv_kernels_get(), values, 1.0f, &one, o % GV_PANEL, false);
         for (int64_t i = 0; i < one.k; i++) out[(g * GV_BLOCK + i) * stride] = values[i];
     }
 }

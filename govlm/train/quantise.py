@@ -1,4 +1,4 @@
-"""Quantisation without calibration data: float32 model in, the 8-bit or 4-bit folder of govlm/quantised.py out.
+"""Quantisation without calibration data: float32 model in, the 8-bit, 4-bit or packed folder of govlm/quantised.py out.
 
 What is rounded: the matrices of linear layers (with their head's), and the embedding tables; biases, norms and matrices with
 fewer than 16 outputs (a small classifier) stay float32. Weights get one scale an output; activations are rounded while the model
@@ -10,7 +10,8 @@ largest inputs are those that the float32 model computes from random tokens (a s
 rounding of the weights (GPTQ, arXiv:2210.17323) with the same inputs did not help: benchmarks/SPEED.md has the numbers.
 
 With `bits` 4 weights are rounded in blocks of 32 (govlm/blocks.py), each scale chosen for the least error weighed by the mean
-square of the inputs (of random tokens, as above); tables of positions and token types take 8 bits.
+square of the inputs (of random tokens, as above); tables of positions and token types take 8 bits. With `bits` 32 nothing is
+rounded: matrices lie in the order in which the kernels read them, tables as they are.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from govlm import blocks
 from govlm.blocks import Blocks
-from govlm.quantised import FILE, FILE4, Packed, codes_of, pack, round_weights
+from govlm.quantised import FILES, Packed, codes_of, pack, round_weights
 from govlm.train.ngrams import FILE as NGRAMS
 
 __all__ = ["QuantiseOptions", "dequantised", "quantise_folder", "quantise_model"]
@@ -43,7 +44,7 @@ _LEAST_OUTPUTS = 16
 class QuantiseOptions:
     """group: inputs that share an activation's scale (a multiple of 8, at most 256). levels: steps of an activation, 15..255;
     fewer leave the weights more: a lane of four may sum to 32767 / levels. smooth: search input factors. sequences, length: random tokens the model is studied with; seed: theirs.
-    bits: 8, or 4 in blocks of 32 (group, levels and smooth are then not used); minimum: blocks of 4 bits have one (5 bits a
+    bits: 8; 4 in blocks of 32, or 32, packed and not rounded (group, levels and smooth are then not used); minimum: blocks of 4 bits have one (5 bits a
     weight instead of 4.5, and closer).
     """
 
@@ -58,8 +59,8 @@ class QuantiseOptions:
 
     def check(self) -> None:
         """ValueError naming the field."""
-        if self.bits not in (4, 8):
-            raise ValueError(f"bits must be 4 or 8, not {self.bits}")
+        if self.bits not in FILES:
+            raise ValueError(f"bits must be 4, 8 or 32, not {self.bits}")
         if self.minimum and self.bits != 4:
             raise ValueError("minimum is for weights of 4 bits: give bits 4, too")
         if self.group % 8 or not 8 <= self.group <= 256:
@@ -95,6 +96,7 @@ class _Layer:
         )
         self.weights: F32 = np.ascontiguousarray(value.T if self.transposed else value)
         self.n = len(self.weights)
+        self.table = core_name.startswith("embeddings.") and "projection" not in core_name
 
 
 def _sharing(core_name: str) -> str:
@@ -127,7 +129,7 @@ def _study(model: Any, layers: dict[str, dict[str, _Layer]], options: QuantiseOp
     watched: list[tuple[Any, str, tuple[str, str], F32]] = []
     for part, there in layers.items():
         for core_name, layer in there.items():
-            if core_name.startswith("embeddings.") and "projection" not in core_name:
+            if layer.table:
                 continue
             key = (part, _sharing(core_name))
             if any(other == key for _, _, other, _ in watched):
@@ -223,11 +225,11 @@ def quantise_model(
             layer = _Layer(core, core_name, options.group)
         except ValueError:
             continue  # a table of relative positions
-        if layer.n // layer.slices >= _LEAST_OUTPUTS:
+        if layer.n // layer.slices >= _LEAST_OUTPUTS and not (options.bits == 32 and layer.table):
             layers.setdefault(part, {})[core_name] = layer
     was = model.training
     model.eval()
-    inputs = _study(model, layers, options)
+    inputs = {} if options.bits == 32 else _study(model, layers, options)
     together: dict[tuple[str, str], list[_Layer]] = {}
     for part, there in layers.items():
         for core_name, layer in there.items():
@@ -236,11 +238,14 @@ def quantise_model(
     packed: list[tuple[_Layer, str, Packed | Blocks]] = []
     for key, group in progress(jobs) if progress is not None else jobs:
         x = inputs.get(key)
-        table = group[0].core_name.startswith("embeddings.") and "projection" not in group[0].core_name
-        if options.bits == 4:
+        if options.bits != 8:
             packed += [(layer, key[0], _blocks_of(layer, x, options)) for layer in group]
             continue
-        s = None if x is None or table or not options.smooth else _search(x, [layer.weights for layer in group], options)
+        s = (
+            None
+            if x is None or group[0].table or not options.smooth
+            else _search(x, [layer.weights for layer in group], options)
+        )
         for layer in group:
             weights = layer.weights if s is None else layer.weights * s
             codes, scales = round_weights(weights, options.levels)
@@ -254,6 +259,8 @@ def quantise_model(
 
 def _blocks_of(layer: _Layer, x: F32 | None, options: QuantiseOptions) -> Blocks:
     """One layer in blocks. x: inputs that it was seen with, [rows, k], or None."""
+    if options.bits == 32:
+        return blocks.pack_floats(layer.weights, layer.slices)
     table = layer.core_name in ("embeddings.position.weight", "embeddings.token_type.weight")
     bits, minimum = (8, False) if table else (4, options.minimum)
     importance: F32 | None = None if x is None else np.square(x).mean(axis=0).astype(np.float32)
@@ -278,7 +285,7 @@ def quantise_folder(
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> dict[str, Any]:
     """Quantises the model in folder `source` into folder `out` (made when missing; not the same): config.json,
-    model.int8.safetensors or model.int4.safetensors, and the other files of the folder (tokenizer, labels) as they are.
+    model.int8.safetensors (.int4, .packed), and the other files of the folder (tokenizer, labels) as they are.
 
     Returns {"out", "float32_bytes", "quantised_bytes", "ratio", "agreement", "options"}; agreement is the mean cosine between the
     last hidden states of both on random tokens. Errors: ValueError, FileNotFoundError, OSError.
@@ -301,15 +308,16 @@ def quantise_folder(
         np.mean(np.sum(before * after, -1) / (np.linalg.norm(before, axis=-1) * np.linalg.norm(after, axis=-1) + 1e-30))
     )
     model.save_pretrained(out)
-    skip = {"config.json", "model.safetensors", "model.safetensors.index.json", FILE, FILE4}
+    skip = {"config.json", "model.safetensors", "model.safetensors.index.json", *FILES.values()}
     for file in sorted(source.iterdir()):
         wanted = file.suffix in (".json", ".txt", ".model", ".jinja", ".md") or file.name == NGRAMS
         if file.is_file() and file.name not in skip and wanted:
             shutil.copyfile(file, out / file.name)
     big = sum(int(np.prod(p.shape)) for p in model.parameters()) * 4
-    written, other = (FILE4, FILE) if options.bits == 4 else (FILE, FILE4)
-    (out / other).unlink(missing_ok=True)  # of an earlier run
-    small = (out / written).stat().st_size
+    for bits, name in FILES.items():
+        if bits != options.bits:
+            (out / name).unlink(missing_ok=True)  # of an earlier run
+    small = (out / FILES[options.bits]).stat().st_size
     return {
         "out": str(out), "float32_bytes": big, "quantised_bytes": small, "ratio": small / big, "agreement": agreement,
         "options": asdict(options),
