@@ -56,6 +56,7 @@ class Row:
     tolerance: float = 1e-4  # largest difference of logits and losses from the first side's
 
 
+PACKED_PEERS = ("onnxruntime", "openvino", "govlm")  # govlm: weights in rows, as a checkpoint has them
 INT8_PEERS = ("onnxruntime_int8",)
 INT8_MIXED_PEERS = ("onnxruntime_int8", "onnxruntime_int8_sorted", "openvino_int8", "openvino_int8_sorted")
 INT8_TOLERANCE = 0.25  # both sides round, each in its own way; logits of these models are below 1
@@ -78,6 +79,20 @@ ROWS = (
         INFERENCE_PEERS, length=16, rounds=12, repeat=40, warm=10),
     Row("4x312-32x32", "4x312 f32, 32 requests of 32", "4x312", "fixed", 32, "ms", "1.3x than the best",
         INFERENCE_PEERS, length=32, rounds=10, repeat=3, warm=1),
+    Row("base-16-packed", "BERT-base packed f32, one request of 16", "bert-base", "fixed", 1, "ms", "-",
+        PACKED_PEERS, length=16, rounds=12, repeat=10, warm=2, ours="govlm_packed"),
+    Row("base-21-packed", "BERT-base packed f32, one request of 21", "bert-base", "fixed", 1, "ms", "-",
+        PACKED_PEERS, length=21, rounds=12, repeat=10, warm=2, ours="govlm_packed"),
+    Row("base-128-packed", "BERT-base packed f32, one request of 128", "bert-base", "fixed", 1, "ms", "-",
+        PACKED_PEERS, length=128, rounds=10, repeat=4, warm=1, ours="govlm_packed"),
+    Row("base-32x32-packed", "BERT-base packed f32, 32 requests of 32", "bert-base", "fixed", 32, "ms", "-",
+        PACKED_PEERS, length=32, rounds=8, ours="govlm_packed"),
+    Row("4x312-16-packed", "4x312 packed f32, one request of 16", "4x312", "fixed", 1, "ms", "-",
+        PACKED_PEERS, length=16, rounds=12, repeat=40, warm=10, ours="govlm_packed"),
+    Row("4x312-21-packed", "4x312 packed f32, one request of 21", "4x312", "fixed", 1, "ms", "-",
+        PACKED_PEERS, length=21, rounds=12, repeat=40, warm=10, ours="govlm_packed"),
+    Row("4x312-32x32-packed", "4x312 packed f32, 32 requests of 32", "4x312", "fixed", 32, "ms", "-",
+        PACKED_PEERS, length=32, rounds=10, repeat=3, warm=1, ours="govlm_packed"),
     Row("base-16-int8", "BERT-base int8, one request of 16", "bert-base", "fixed", 1, "ms", "1.4x than ONNX Runtime int8",
         INT8_PEERS, length=16, rounds=12, repeat=10, warm=2, ours="govlm_int8", tolerance=INT8_TOLERANCE),
     Row("base-128-int8", "BERT-base int8, one request of 128", "bert-base", "fixed", 1, "ms", "1.3x than ONNX Runtime int8",

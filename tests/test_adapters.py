@@ -194,13 +194,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bert", "gpt2", "qwen3", "t5"):
         model = make(name)
         model.save_pretrained(root / name)
-        for bits in (8, 4):
+        for bits in (8, 4, 32):
             quantise_folder(root / name, root / f"{name}-{bits}", QuantiseOptions(bits=bits))
         quantise_folder(root / name, root / f"{name}-4.5", QuantiseOptions(bits=4, minimum=True))
     return root
 
 
-@pytest.mark.parametrize("bits", [8, 4, 4.5])
+@pytest.mark.parametrize("bits", [8, 4, 4.5, 32])
 @pytest.mark.parametrize("name", ["bert", "gpt2", "qwen3", "t5"])
 def test_on_few_bits(name: str, bits: float, folders: Path) -> None:
     """Loss and gradients are those of the model whose weights are what the bits stand for; the bits stay as they are."""

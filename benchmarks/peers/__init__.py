@@ -9,6 +9,7 @@ from benchmarks.peers.base import Case, Peer, Unavailable, sort_into_batches
 ADAPTERS = {
     "govlm": "benchmarks.peers.govlm_models:GovlmPeer",
     "govlm_int8": "benchmarks.peers.govlm_models:GovlmInt8Peer",
+    "govlm_packed": "benchmarks.peers.govlm_models:GovlmPackedPeer",
     "torch": "benchmarks.peers.torch_eager:TorchPeer",
     "torch_sorted": "benchmarks.peers.torch_eager:TorchSortedPeer",
     "torch_compile": "benchmarks.peers.torch_compile:TorchCompilePeer",

@@ -75,12 +75,20 @@ class GovlmInt8Peer(GovlmPeer):
     """The same from the folder that `govlm quantize` writes, made on first use. Inference only."""
 
     name = "govlm_int8"
+    bits = 8
 
     def _fresh(self) -> None:
-        from govlm.train.quantise import quantise_folder
+        from govlm.train.quantise import QuantiseOptions, quantise_folder
 
-        folder = Path(self.case.model, "govlm-int8")
+        folder = Path(self.case.model, self.name)
         if not (folder / "config.json").is_file():
-            quantise_folder(self.case.model, folder)
+            quantise_folder(self.case.model, folder, QuantiseOptions(bits=self.bits))
         self.model = govlm.BertForSequenceClassification.from_pretrained(folder)
         self.optimizer = None
+
+
+class GovlmPackedPeer(GovlmInt8Peer):
+    """In float32, packed for the kernels."""
+
+    name = "govlm_packed"
+    bits = 32
