@@ -29,10 +29,10 @@ static void gv_transpose8(float *to, int64_t to_stride, const float *from, int64
 #include "kernels/simd_rows.h"
 /* after these */
 #include "kernels/simd_product.h"
-#include "kernels/simd_floats.h"
 #include "kernels/simd_quantised.h"
 /* after both */
 #include "kernels/simd_attention.h"
+#include "kernels/simd_floats.h"
 #include "kernels/simd_pages.h"
 
 const gv_kernels GV_ISA_TABLE = {
