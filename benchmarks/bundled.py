@@ -274,8 +274,8 @@ def main() -> int:
                     record.add(name, part, kind, value)
             continue
         settings = {**SETTINGS[name], **({"epochs": arguments.epochs} if arguments.epochs else {})}
-        plain = name in PAIRS or name == "cluener"  # no n-grams there
-        if "svm" in kinds and name != "cluener":  # of spans there is none
+        plain = name == "cluener"  # spans: no n-grams, no machine beside
+        if "svm" in kinds and not plain:
             note(name, "svm", "0", lambda name=name: (score_svm(name, arguments.data),))  # type: ignore[misc]
         for seed in range(arguments.seeds):
             for kind in ("combined", "encoder", "random"):

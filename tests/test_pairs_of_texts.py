@@ -1,5 +1,6 @@
 """Pairs of texts: packed as transformers' tokenizer packs them, trained on, evaluated and predicted from the command line."""
 
+import itertools
 import json
 
 import numpy as np
@@ -10,6 +11,8 @@ from govlm.data import DataError, Example
 from govlm.train.evaluate import Classifier, encode, evaluate, predict_logits
 from govlm.train.finetune import Options, finetune
 from govlm.train.loop import TrainError
+from govlm.train.ngrams import NgramOptions, count_ngrams
+from govlm.train.quantise import quantise_folder
 from govlm.train.source import load_model
 
 LETTERS = "办理身份证医保社保查询预约公司注册如何怎么多久"
@@ -78,7 +81,7 @@ def test_packed_pairs_give_the_logits_of_padded_ones(work):
 
 
 def test_a_model_learns_what_two_texts_have_in_common(work, tmp_path):
-    options = Options(epochs=60, batch_size=16, lr=3e-3, seed=1)
+    options = Options(epochs=60, batch_size=16, lr=3e-3, seed=1, ngrams=False)
     fields = {"text_field": ("a", "b"), "label_field": "label"}
     result = finetune(
         work / "train.jsonl", work / "dev.jsonl", model=work / "config.json", out=tmp_path / "out", options=options, refit=False,
@@ -89,6 +92,42 @@ def test_a_model_learns_what_two_texts_have_in_common(work, tmp_path):
     assert report["accuracy"] == result["best"]["report"]["accuracy"]
     found = list(Classifier.from_pretrained(tmp_path / "out").classify([text for text, _ in rows(8, 1)]))
     assert [p.text for p in found] == [text for text, _ in rows(8, 1)]
+
+
+def test_n_grams_of_pairs():
+    """What both have, once for each time that both have it, and what one has more of, whichever it is."""
+    options = NgramOptions(shortest=1, longest=1, pairs=True)
+    pairs = [("办办证", "办证"), ("证", "证"), ("", "好"), ("好", ""), ("", "")]
+    indices, values, splits = count_ngrams(pairs, options)
+    single = NgramOptions(shortest=1, longest=1)
+    edges = set(count_ngrams([""], single)[0])  # begin and end of a text count as characters
+    bucket = {c: (set(count_ngrams([c], single)[0]) - edges).pop() for c in "办证好"}
+    more = 1 << options.bits
+    found = [dict(zip(indices[a:b].tolist(), values[a:b].tolist(), strict=True)) for a, b in itertools.pairwise(splits)]
+    both = dict.fromkeys(map(int, edges), 1.0) | ({} if len(edges) > 1 else dict.fromkeys(map(int, edges), 2.0))
+    assert found[0] == {**both, int(bucket["办"]): 1, int(bucket["证"]): 1, int(bucket["办"]) + more: 1}
+    assert found[1] == {**both, int(bucket["证"]): 1}
+    assert found[2] == found[3] == {**both, int(bucket["好"]) + more: 1}
+    assert found[4] == both
+    assert all((np.diff(indices[a:b]) > 0).all() for a, b in itertools.pairwise(splits))
+
+
+def test_the_branch_of_pairs(work, tmp_path):
+    options = Options(epochs=1, batch_size=16, lr=1e-4, seed=1)
+    fields = {"text_field": ("a", "b"), "label_field": "label"}
+    result = finetune(
+        work / "train.jsonl", work / "dev.jsonl", model=work / "config.json", out=tmp_path / "out", options=options, refit=False,
+        progress=False, **fields,
+    )  # fmt: skip
+    assert result["ngrams"]["features"] > 0
+    assert result["best"]["report"]["accuracy"] == 1  # an epoch teaches the encoder nothing: what both have is enough
+    assert evaluate(tmp_path / "out", work / "dev.jsonl", ("a", "b"))["accuracy"] == 1
+    classifier = Classifier.from_pretrained(tmp_path / "out")
+    assert [p.label for p in classifier.classify([("办", "办"), ("办", "理")])] == ["1", "0"]
+    with pytest.raises(DataError, match="single texts, where this model was trained on pairs of texts"):
+        list(classifier.classify(["办"]))
+    quantise_folder(tmp_path / "out", tmp_path / "int8")
+    assert evaluate(tmp_path / "int8", work / "dev.jsonl", ("a", "b"))["accuracy"] == 1
 
 
 def test_from_the_command_line(work, tmp_path, capsys):

@@ -119,12 +119,12 @@ def encode_texts(
         encoded = Encoded(np.asarray(packed.ids), np.asarray(packed.row_splits), None, label_names(model.config))
         encoded.types = packed.token_type_ids if pairs else None
     if branch is not None:
-        encoded.offset = branch.logits(single_texts(texts))
+        encoded.offset = branch.logits(texts)
     return encoded
 
 
 def single_texts(texts: Sequence[Text]) -> list[str]:
-    """The texts, as they are; DataError for pairs, where n-grams or a pattern need single texts."""
+    """The texts, as they are; DataError for pairs, where a pattern needs single texts."""
     single = [text for text in texts if isinstance(text, str)]
     if len(single) < len(texts):
         raise DataError("pairs of texts, where this model was trained on single texts")
@@ -155,7 +155,7 @@ def encode(
     texts = [e.text for e in examples]
     encoded = encode_texts(model, tokenizer, texts, max_length, branch)
     if grams is not None:
-        encoded.grams = count_ngrams(single_texts(texts), grams)
+        encoded.grams = count_ngrams(texts, grams)
     index = {name: i for i, name in enumerate(names)}
     labels: NDArray[Any] = (
         np.zeros((len(examples), len(names)), np.float32) if multi_label else np.zeros(len(examples), np.int64)

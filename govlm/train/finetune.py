@@ -63,8 +63,8 @@ class Options(LoopOptions):
             ("ngram_c", 0 < self.ngram_c < math.inf, "above 0"),
         ]
 
-    def ngram_options(self) -> NgramOptions:
-        return NgramOptions(longest=self.ngram_longest, features=self.ngram_features, c=self.ngram_c)
+    def ngram_options(self, pairs: bool = False) -> NgramOptions:
+        return NgramOptions(longest=self.ngram_longest, features=self.ngram_features, c=self.ngram_c, pairs=pairs)
 
 
 def _entropy(
@@ -183,7 +183,7 @@ class Trainer(Loop):
         assert train.labels is not None
         if self.branch is None:
             self.branch, train.offset = fit_branch(
-                train.grams, train.labels, len(train.names), o.ngram_options(), self.weights, o.seed
+                train.grams, train.labels, len(train.names), o.ngram_options(train.types is not None), self.weights, o.seed
             )
         self.model.config.ngrams = self.branch.entry()
         if dev is not None:
@@ -337,8 +337,8 @@ def _classify_plan(
     names = _label_names([e.label for e in examples if e.label is not None])
     if not multi_label and len(names) < 2:
         raise TrainError(f"{train}: every row has the label {names[0]!r}; at least two are needed")
-    paired = not isinstance(examples[0].text, str)  # what n-grams two texts have says little of how they belong together
-    grams = options.ngram_options() if options.ngrams and not paired else None
+    paired = not isinstance(examples[0].text, str)
+    grams = options.ngram_options(paired) if options.ngrams else None
 
     def fresh() -> tuple[Any, Any]:
         if pattern is None:
@@ -412,7 +412,7 @@ def finetune(
     """Fine-tunes a model on a file and writes it, ready for `from_pretrained`, to `out`.
 
     task "classify": train, dev are JSONL, CSV or TSV (see govlm.data.read_rows); labels are strings or whole numbers, or lists
-    of them for several labels a text; with two names in text_field the rows are pairs of texts (without an n-gram branch).
+    of them for several labels a text; with two names in text_field the rows are pairs of texts.
     task "tokens": texts with spans (see govlm.train.tokens.read_spans; the options are
     TokenOptions). tasks "generate" and "summarise": models that write (govlm.train.writing, with WritingOptions): instruction data
     (see govlm.train.instructions.read_conversations), or texts in source_field and what to make of them in target_field.

@@ -5,7 +5,7 @@ keeps what makes it strong: idf, rows of length 1, a margin loss with L2, an exa
 logits are the encoder's plus `factor` times the branch's margins. The encoder is trained on that sum, where a training row's
 margins come from a machine that was fitted without the row (as in stacking: Wolpert, "Stacked generalization", 1992): a branch
 that knows its rows by heart would leave the encoder nothing to learn. `factor` is the one that makes these margins good
-probabilities.
+probabilities. Of pairs of texts the machine sees what both have and what one has more of: which of them, it does not see.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from govlm._native import core
 from govlm.checkpoint import load_file, save_file
-from govlm.data import permutation
+from govlm.data import DataError, Text, permutation
 
 __all__ = ["FILE", "NgramBranch", "NgramOptions", "count_ngrams", "fit_branch"]
 
@@ -40,14 +40,47 @@ class NgramOptions:
     features: int = 1 << 16  # buckets that are kept: those in most training texts
     c: float = 1.0  # what an error costs against large weights
     folds: int = 5  # machines that judge the training rows they have not seen
+    pairs: bool = False  # rows are pairs of texts
+
+    @property
+    def buckets(self) -> int:
+        """Of pairs twice 2**bits: n-grams that both texts have, then those that one has more of."""
+        return (2 if self.pairs else 1) << self.bits
 
 
-def count_ngrams(texts: Sequence[str], options: NgramOptions) -> Sparse:
-    """How often each bucket occurs in each text, as CSR: indices int32, values float32, row_splits int64 [n + 1].
+def count_ngrams(texts: Sequence[Text], options: NgramOptions) -> Sparse:
+    """How often each bucket occurs in each row, as CSR: indices int32, values float32, row_splits int64 [n + 1].
 
-    Errors: ValueError for a lone surrogate.
+    Errors: ValueError for a lone surrogate; DataError for pairs where single texts belong, and the other way round.
     """
-    return core.ngram_counts(texts, options.shortest, options.longest, options.bits)
+    for text in texts:
+        if isinstance(text, str) == options.pairs:
+            kinds = ("single texts", "pairs of texts")
+            raise DataError(f"{kinds[not options.pairs]}, where this model was trained on {kinds[options.pairs]}")
+
+    def counts(side: Any) -> Sparse:
+        return core.ngram_counts(side, options.shortest, options.longest, options.bits)
+
+    if options.pairs:
+        return _of_pairs(counts([pair[0] for pair in texts]), counts([pair[1] for pair in texts]), options.bits)
+    return counts(texts)
+
+
+def _of_pairs(one: Sparse, other: Sparse, bits: int) -> Sparse:
+    """What both have of each bucket (the smaller count), and 2**bits further on what one has more (the difference)."""
+    rows = len(one[2]) - 1
+    keys = [np.repeat(np.arange(rows), np.diff(splits)) << bits | indices for indices, _, splits in (one, other)]
+    union, place = np.unique(np.concatenate(keys), return_inverse=True)
+    a, b = np.zeros(len(union), np.float32), np.zeros(len(union), np.float32)
+    a[place[: len(keys[0])]], b[place[len(keys[0]) :]] = one[1], other[1]
+    values = np.concatenate([np.minimum(a, b), np.abs(a - b)])
+    row = np.tile(union >> bits, 2)
+    index = np.concatenate([union & (1 << bits) - 1, (union & (1 << bits) - 1) + (1 << bits)])
+    order = np.lexsort((index, row))
+    order = order[values[order] > 0]
+    splits = np.zeros(rows + 1, np.int64)
+    np.cumsum(np.bincount(row[order], minlength=rows), out=splits[1:])
+    return index[order].astype(np.int32), values[order], splits
 
 
 def take_rows(data: Sparse, rows: NDArray[np.int64]) -> Sparse:
@@ -76,8 +109,8 @@ class NgramBranch:
     bias: NDArray[np.float32]
     factor: float = 1.0
 
-    def logits(self, texts: Sequence[str] | Sparse) -> NDArray[np.float32]:
-        """[n, K] for texts, or for their counts (`count_ngrams`)."""
+    def logits(self, texts: Sequence[Text] | Sparse) -> NDArray[np.float32]:
+        """[n, K] for texts or pairs of texts, or for their counts (`count_ngrams`). Errors: as there."""
         counts = texts if isinstance(texts, tuple) else count_ngrams(texts, self.options)
         weighed = core.ngram_weigh(counts, self.buckets, self.idf)
         return core.sparse_logits(weighed, self.weights, self.scales, self.bias, self.factor)
@@ -90,7 +123,8 @@ class NgramBranch:
     def entry(self) -> dict[str, Any]:
         """What config.json says of the branch, under "ngrams"."""
         o = self.options
-        return {"file": FILE, "shortest": o.shortest, "longest": o.longest, "bits": o.bits, "factor": self.factor}
+        pairs = {"pairs": True} if o.pairs else {}
+        return {"file": FILE, "shortest": o.shortest, "longest": o.longest, "bits": o.bits, **pairs, "factor": self.factor}
 
     def save(self, folder: str | Path) -> None:
         """Writes `folder`/ngrams.safetensors, atomically. The entry of config.json is the model's to write."""
@@ -100,7 +134,8 @@ class NgramBranch:
     def load(cls, folder: str | Path, entry: dict[str, Any]) -> NgramBranch:
         """Maps the file that config.json's entry names. Errors: OSError, ValueError that names the file and what is wrong."""
         try:
-            options = NgramOptions(int(entry["shortest"]), int(entry["longest"]), int(entry["bits"]))
+            shortest, longest, bits = (int(entry[key]) for key in ("shortest", "longest", "bits"))
+            options = NgramOptions(shortest, longest, bits, pairs=bool(entry.get("pairs", False)))
             factor, name = float(entry["factor"]), str(entry["file"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{Path(folder) / 'config.json'}: its entry 'ngrams' is malformed") from None
@@ -138,7 +173,7 @@ def fit_branch(
     """
     options = options or NgramOptions()
     rows = len(counts[2]) - 1
-    frequency = np.bincount(counts[0], minlength=1 << options.bits)
+    frequency = np.bincount(counts[0], minlength=options.buckets)
     buckets = np.flatnonzero(frequency)
     if len(buckets) > options.features:
         buckets = np.sort(buckets[np.argsort(-frequency[buckets], kind="stable")[: options.features]])
