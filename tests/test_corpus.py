@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from govlm.cli import main
@@ -414,7 +414,10 @@ def test_folders_are_walked_in_order(tmp_path: Path) -> None:
 # ---- cleaning --------------------------------------------------------------------------------------------------------
 
 
-@given(st.text(max_size=60))
+@settings(max_examples=500)
+@given(st.text(st.sampled_from("0 \t\xa0\u2003\u3000\n\r\u200b\u2028e\u0301") | st.characters(), max_size=60))
+@example("0 \xa00")
+@example("0\u3000 \t 0")
 def test_normalise_is_idempotent(text: str) -> None:
     once = clean.normalise(text)
     assert clean.normalise(once) == once

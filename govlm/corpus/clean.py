@@ -18,7 +18,8 @@ _BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
 )
-_SPACES = re.compile("[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+| {2,}")
+_WIDE = "\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_SPACES = re.compile(f" *[{_WIDE}][ {_WIDE}]*| {{2,}}")  # a single space, the most frequent, is left as it is
 _LINES = re.compile(" ?\n[ \n]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CJK = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32400))
