@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,7 @@ PACKED_PEERS = ("onnxruntime", "openvino", "govlm")  # govlm: weights in rows, a
 INT8_PEERS = ("onnxruntime_int8",)
 INT8_MIXED_PEERS = ("onnxruntime_int8", "onnxruntime_int8_sorted", "openvino_int8", "openvino_int8_sorted")
 INT8_TOLERANCE = 0.25  # both sides round, each in its own way; logits of these models are below 1
-ROWS = (
-    Row("listing", "one listing step: BERT-base, 2 requests, padding to 512, AdamW", "bert-base", "listing", 2, "s", "28x",
-        ("torch",), train=True, pad_to=512, rounds=5, labels=2),
-    Row("tnews-base", "fine-tune BERT-base, TNEWS lengths, batch 32", "bert-base", "tnews", 32, "tokens/s", "1.9x",
-        TRAINING_PEERS, train=True, dropout=True, batches=6, rounds=2),
-    Row("tnews-4x312", "fine-tune 4x312, TNEWS lengths, batch 32", "4x312", "tnews", 32, "tokens/s", "2.7x",
-        TRAINING_PEERS, train=True, dropout=True, batches=8, rounds=4),
-    Row("laws-4x312", "fine-tune 4x312, law lengths, batch 32", "4x312", "laws", 32, "tokens/s", "6x",
-        TRAINING_PEERS, train=True, dropout=True, batches=8, rounds=3),
+F32_ROWS = (
     Row("base-16", "BERT-base f32, one request of 16", "bert-base", "fixed", 1, "ms", "1.25x than the best",
         INFERENCE_PEERS, length=16, rounds=12, repeat=10, warm=2),
     Row("base-128", "BERT-base f32, one request of 128", "bert-base", "fixed", 1, "ms", "1.1x than the best",
@@ -79,30 +71,39 @@ ROWS = (
         INFERENCE_PEERS, length=16, rounds=12, repeat=40, warm=10),
     Row("4x312-32x32", "4x312 f32, 32 requests of 32", "4x312", "fixed", 32, "ms", "1.3x than the best",
         INFERENCE_PEERS, length=32, rounds=10, repeat=3, warm=1),
-    Row("base-16-packed", "BERT-base packed f32, one request of 16", "bert-base", "fixed", 1, "ms", "-",
-        PACKED_PEERS, length=16, rounds=12, repeat=10, warm=2, ours="govlm_packed"),
-    Row("base-21-packed", "BERT-base packed f32, one request of 21", "bert-base", "fixed", 1, "ms", "-",
-        PACKED_PEERS, length=21, rounds=12, repeat=10, warm=2, ours="govlm_packed"),
-    Row("base-128-packed", "BERT-base packed f32, one request of 128", "bert-base", "fixed", 1, "ms", "-",
-        PACKED_PEERS, length=128, rounds=10, repeat=4, warm=1, ours="govlm_packed"),
-    Row("base-32x32-packed", "BERT-base packed f32, 32 requests of 32", "bert-base", "fixed", 32, "ms", "-",
-        PACKED_PEERS, length=32, rounds=8, ours="govlm_packed"),
-    Row("4x312-16-packed", "4x312 packed f32, one request of 16", "4x312", "fixed", 1, "ms", "-",
-        PACKED_PEERS, length=16, rounds=12, repeat=40, warm=10, ours="govlm_packed"),
-    Row("4x312-21-packed", "4x312 packed f32, one request of 21", "4x312", "fixed", 1, "ms", "-",
-        PACKED_PEERS, length=21, rounds=12, repeat=40, warm=10, ours="govlm_packed"),
-    Row("4x312-32x32-packed", "4x312 packed f32, 32 requests of 32", "4x312", "fixed", 32, "ms", "-",
-        PACKED_PEERS, length=32, rounds=10, repeat=3, warm=1, ours="govlm_packed"),
-    Row("base-16-int8", "BERT-base int8, one request of 16", "bert-base", "fixed", 1, "ms", "1.4x than ONNX Runtime int8",
-        INT8_PEERS, length=16, rounds=12, repeat=10, warm=2, ours="govlm_int8", tolerance=INT8_TOLERANCE),
-    Row("base-128-int8", "BERT-base int8, one request of 128", "bert-base", "fixed", 1, "ms", "1.3x than ONNX Runtime int8",
-        INT8_PEERS, length=128, rounds=10, repeat=4, warm=1, ours="govlm_int8", tolerance=INT8_TOLERANCE),
-    Row("base-32x32-int8", "BERT-base int8, 32 requests of 32", "bert-base", "fixed", 32, "ms", "1.3x than ONNX Runtime int8",
-        INT8_PEERS, length=32, rounds=8, ours="govlm_int8", tolerance=INT8_TOLERANCE),
-    Row("4x312-16-int8", "4x312 int8, one request of 16", "4x312", "fixed", 1, "ms", "1.6x than ONNX Runtime int8",
-        INT8_PEERS, length=16, rounds=12, repeat=40, warm=10, ours="govlm_int8", tolerance=INT8_TOLERANCE),
-    Row("4x312-32x32-int8", "4x312 int8, 32 requests of 32", "4x312", "fixed", 32, "ms", "1.8x than ONNX Runtime int8",
-        INT8_PEERS, length=32, rounds=10, repeat=3, warm=1, ours="govlm_int8", tolerance=INT8_TOLERANCE),
+)  # fmt: skip
+
+
+def _variant(row: Row, weights: str, reach: str, peers: tuple[str, ...], tolerance: float = Row.tolerance) -> Row:
+    """A float32 row with weights held otherwise: "packed f32" or "int8"."""
+    short = weights.split()[0]
+    return replace(
+        row, name=f"{row.name}-{short}", title=row.title.replace("f32", weights), reach=reach, peers=peers,
+        ours=f"govlm_{short}", tolerance=tolerance,
+    )  # fmt: skip
+
+
+def _of_length(row: Row, length: int) -> Row:
+    """A row of one request with another length."""
+    old, new = str(row.length), str(length)
+    return replace(row, name=row.name.replace(old, new), title=row.title.replace(f"of {old}", f"of {new}"), length=length)
+
+
+ROWS = (
+    Row("listing", "one listing step: BERT-base, 2 requests, padding to 512, AdamW", "bert-base", "listing", 2, "s", "28x",
+        ("torch",), train=True, pad_to=512, rounds=5, labels=2),
+    Row("tnews-base", "fine-tune BERT-base, TNEWS lengths, batch 32", "bert-base", "tnews", 32, "tokens/s", "1.9x",
+        TRAINING_PEERS, train=True, dropout=True, batches=6, rounds=2),
+    Row("tnews-4x312", "fine-tune 4x312, TNEWS lengths, batch 32", "4x312", "tnews", 32, "tokens/s", "2.7x",
+        TRAINING_PEERS, train=True, dropout=True, batches=8, rounds=4),
+    Row("laws-4x312", "fine-tune 4x312, law lengths, batch 32", "4x312", "laws", 32, "tokens/s", "6x",
+        TRAINING_PEERS, train=True, dropout=True, batches=8, rounds=3),
+    *F32_ROWS,
+    *(_variant(row, "packed f32", "-", PACKED_PEERS) for row in (*F32_ROWS, *(_of_length(row, 21) for row in F32_ROWS if row.length == 16))),
+    *(
+        _variant(row, "int8", f"{times} than ONNX Runtime int8", INT8_PEERS, INT8_TOLERANCE)
+        for row, times in zip(F32_ROWS, ("1.4x", "1.3x", "1.3x", "1.6x", "1.8x"), strict=True)
+    ),
     Row("base-requests-int8", "BERT-base int8, 1,000 citizens' messages in batches of 50 (peers also sorted by length)", "bert-base",
         "requests", 50, "tokens/s", "1.4x", INT8_MIXED_PEERS, batches=20, rounds=2, ours="govlm_int8", tolerance=INT8_TOLERANCE),
     Row("4x312-requests-int8", "4x312 int8, 1,000 citizens' messages in batches of 50 (peers also sorted by length)", "4x312",

@@ -257,6 +257,11 @@ class FloatsCheckpoint(BlocksCheckpoint):
 
     name, method, layout = FILE32, METHOD32, LAYOUT32
 
+    def _packed(self, name: str) -> Blocks:
+        packed = super()._packed(name)
+        whole = packed.data.ctypes.data % 4 == 0  # another program may have written the file anew
+        return packed if whole else packed._replace(data=packed.data.copy())
+
 
 def open_quantised(folder: str | Path, settings: Mapping[str, Any]) -> QuantisedCheckpoint | BlocksCheckpoint:
     """The checkpoint in `folder` that the config's settings (`quantisation_of`) ask for."""

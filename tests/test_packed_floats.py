@@ -107,6 +107,24 @@ def test_the_folder(tmp_path: Path) -> None:
             assert block.data.ctypes.data % 64 == 0 and not block.data.flags.owndata
 
 
+def test_floats_that_are_not_aligned(tmp_path: Path) -> None:
+    """A file whose header is one byte longer is read as well; the core itself refuses such an array."""
+    quantise_model(bert(), PACKED).save_pretrained(tmp_path)
+    wanted = outputs_of("", govlm.BertForSequenceClassification.from_pretrained(tmp_path).eval())
+    file = tmp_path / FILE32
+    raw = file.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    file.write_bytes((length + 1).to_bytes(8, "little") + raw[8 : 8 + length] + b" " + raw[8 + length :])
+    model = govlm.BertForSequenceClassification.from_pretrained(tmp_path).eval()
+    for key, value in outputs_of("", model).items():
+        np.testing.assert_array_equal(value, wanted[key])
+    core, name = model._core_of(""), "layers.0.mlp.up.weight"
+    data = packed_of(core, name).data
+    shifted = np.zeros(len(data) + 1, np.uint8)[1:]
+    with pytest.raises(ValueError, match="multiple of 4 bytes"):
+        core.bind_blocks(name, shifted if shifted.ctypes.data % 4 else np.zeros(len(data) + 2, np.uint8)[2:], 32, False)
+
+
 def test_training_makes_it_rows_again(tmp_path: Path) -> None:
     model = bert()
     before = {name: np.array(value) for name, value in model.state_dict().items()}

@@ -95,10 +95,11 @@ static inline int64_t gv_packed_floats(int64_t k) {
  * panel, so that a product reads one stream:
  *   codes; scale[16] as IEEE half; minimum[16] likewise when there is one
  * Codes of 4 bits: byte [s 0..3][o % 16][i 0..3] holds input 8 s + i in its low half, input 8 s + 4 + i in its high one.
- * Codes of 8 bits: byte [s 0..7][o % 16][i 0..3] is input 4 s + i. Floats: [i 0..31][o % 16]. Not owned: the array lies in a mapped file. */
+ * Codes of 8 bits: byte [s 0..7][o % 16][i 0..3] is input 4 s + i. Floats: [i 0..31][o % 16].
+ * Not owned: the array lies in a mapped file. */
 enum { GV_BLOCK = 32 };
 typedef struct {
-    const uint8_t *data; /* [panels][blocks][gv_block_record()], 32-byte aligned or not */
+    const uint8_t *data; /* [panels][blocks][gv_block_record()], aligned or not; floats as floats are */
     int bits;            /* 4, 8 or 32 */
     bool minimum;
 } gv_blocks;

@@ -117,6 +117,9 @@ gv_status gv_model_bind_blocks(gv_model *model, int64_t index, const uint8_t *da
     gv_blocks_sizes sizes;
     gv_status status = gv_model_blocks_sizes(&sizes, model, index, bits, minimum, error);
     if (status != GV_OK) return status;
+    if (bits == 32 && (uintptr_t)data % sizeof(float) != 0) {
+        return gv_fail(error, GV_ERR_VALUE, "%s: blocks of floats begin at a multiple of 4 bytes", p->name);
+    }
     gv_quantised *made = gv_alloc(model->allocator, (size_t)p->slices * sizeof *made);
     if (made == NULL) return gv_fail(error, GV_ERR_MEMORY, "out of memory for the table of a quantised weight");
     for (int i = 0; i < p->slices; i++) {

@@ -241,11 +241,9 @@ def quantise_model(
         if options.bits != 8:
             packed += [(layer, key[0], _blocks_of(layer, x, options)) for layer in group]
             continue
-        s = (
-            None
-            if x is None or group[0].table or not options.smooth
-            else _search(x, [layer.weights for layer in group], options)
-        )
+        s = None
+        if x is not None and options.smooth and not group[0].table:
+            s = _search(x, [layer.weights for layer in group], options)
         for layer in group:
             weights = layer.weights if s is None else layer.weights * s
             codes, scales = round_weights(weights, options.levels)
